@@ -1,0 +1,36 @@
+# `make setup` once, `make test` as often as you like; CONTRIBUTING.md says the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup sources lint test demo clean
+.DELETE_ON_ERROR:
+
+setup: .venv/installed
+
+.venv/installed: setup.cfg pyproject.toml Makefile bin/system-packages
+	@bin/system-packages || test $$? -eq 3
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade uv setuptools
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[glance,test]'
+	@rm -f .venv/sources
+	@touch $@
+
+# A strict editable install links the files it finds: a new file needs another one (about a second).
+sources: .venv/installed
+	@find replicas middleware tools -type f ! -name '*.pyc' | sort >.venv/sources.now
+	@cmp -s .venv/sources.now .venv/sources || { \
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . && \
+	    mv .venv/sources.now .venv/sources; }
+
+lint: sources
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict -p glance_replicas
+
+test: lint
+	$(BIN)/pytest
+
+demo: sources
+	KEEP=$(KEEP) $(BIN)/python demo/run.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/run

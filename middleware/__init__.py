@@ -1,0 +1,1 @@
+"""The three paste filters: server, cache and api."""

@@ -1,0 +1,78 @@
+"""Location URLs as plain data: kinds, redaction, our own per-host form."""
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from .model import Image, Location, is_image_id
+
+_REPLICA_PATH = re.compile(r"/replicas/([0-9a-f-]{36})")
+_SECRET_SCHEMES = ("swift+config",)
+
+
+def scheme(url: str) -> str:
+    """The lower-case scheme, or "" when there is none."""
+    head, colon, _ = url.partition(":")
+    return head.lower() if colon and head.replace("+", "").replace("-", "").replace(".", "").isalnum() else ""
+
+
+def redact(url: str) -> str:
+    """The URL without user, password, query and fragment: fit for logs and reports.
+
+    Swift URLs hold passwords, ours hold signatures, others may hold either in any place.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{scheme(url)}://(unparsable)"
+    netloc = parts.netloc.rpartition("@")[2]
+    query = "..." if parts.query else ""
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def replica_url(host_url: str, image_id: str) -> str:
+    """The per-host URL of a cached copy, as stored in the catalogue (never signed)."""
+    return f"{host_url.rstrip('/')}/replicas/{image_id}"
+
+
+def replica_path(path: str) -> str | None:
+    """The image id of a `/replicas/{image_id}` path; None for anything else, however it is spelled."""
+    match = _REPLICA_PATH.fullmatch(path)
+    return match.group(1) if match and is_image_id(match.group(1)) else None
+
+
+def is_replica_of(location: Location, host_name: str, host_url: str) -> bool:
+    """Whether a row is this host's own registration: its name and its URL, both."""
+    return location.host == host_name and location.url == replica_url(host_url, location.image_id)
+
+
+def is_ours(location: Location) -> bool:
+    """Whether a row has the form of a registration of some host of ours (any name, any URL).
+
+    Users may write metadata of their own, so the URL must say the same as the metadata.
+    """
+    if not location.is_cached or scheme(location.url) not in ("http", "https"):
+        return False
+    path = urlsplit(location.url).path
+    return path.endswith(f"/replicas/{location.image_id}")
+
+
+def kind(location: Location) -> str:
+    """`cached` for a copy on a host, else the scheme of the store (`file`, `swift`, `rbd`, ...)."""
+    return "cached" if location.is_cached else (scheme(location.url) or "unknown")
+
+
+def same_place(one: Location, other: Location) -> bool:
+    """Whether two locations are two names of one copy: the same URL but for credentials and spelling."""
+    return place(one) == place(other)
+
+
+def place(location: Location) -> tuple[str | None, str]:
+    """What identifies a copy: the store it is in and the URL without credentials, normalised."""
+    parts = urlsplit(redact(location.url))
+    path = re.sub(r"/{2,}", "/", parts.path)
+    return (None, f"{parts.scheme}://{parts.netloc.lower()}{path}")
+
+
+def cached_first(image: Image) -> tuple[Location, ...]:
+    """An image's locations, cached replicas before durable ones."""
+    return image.cached + image.durable

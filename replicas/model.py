@@ -1,0 +1,159 @@
+"""The facts we pass around: images, locations, hosts, what was seen, and verdicts."""
+
+import enum
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+IMAGE_ACTIVE = "active"
+IMAGE_DEACTIVATED = "deactivated"
+
+STORE_KEY = "store"
+HOST_KEY = "replica_host"
+ZONE_KEY = "replica_zone"
+
+
+def is_image_id(name: str) -> bool:
+    """Whether `name` is an image id in the one spelling Glance writes (lower-case UUID with hyphens)."""
+    try:
+        return str(uuid.UUID(name)) == name
+    except (ValueError, AttributeError):
+        return False
+
+
+class Verdict(enum.StrEnum):
+    """The outcome of verifying one location."""
+
+    INTACT = "intact"
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+    WRONG_SIZE = "wrong_size"
+    UNREACHABLE = "unreachable"
+    DENIED = "denied"
+    UNSUPPORTED = "unsupported"
+    UNVERIFIABLE = "unverifiable"
+    STALLED = "stalled"
+
+    @property
+    def is_damage(self) -> bool:
+        """The bytes are known to be gone or wrong."""
+        return self in (Verdict.MISSING, Verdict.CORRUPT, Verdict.WRONG_SIZE)
+
+    @property
+    def is_unknown(self) -> bool:
+        """The bytes could not be judged; nothing may be removed because of this."""
+        return not self.is_damage and self is not Verdict.INTACT
+
+
+class Evidence(enum.StrEnum):
+    """How deep the look was, shallow first."""
+
+    SIZE = "size"
+    STORED = "stored"
+    SAMPLE = "sample"
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What the bytes of an image must hash to: a hashlib name and lower-case hex."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """One URL of an image in Glance's catalogue; `row` is its `image_locations.id`."""
+
+    image_id: str
+    url: str = field(repr=False)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    row: int | None = None
+
+    @property
+    def host(self) -> str | None:
+        """The host that caches this copy; None for a durable location."""
+        value = self.metadata.get(HOST_KEY)
+        return value if isinstance(value, str) and value else None
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of that host."""
+        value = self.metadata.get(ZONE_KEY)
+        return value if isinstance(value, str) and value else None
+
+    @property
+    def store(self) -> str | None:
+        """Glance's store id; None in a single-store cloud."""
+        value = self.metadata.get(STORE_KEY)
+        return value if isinstance(value, str) and value else None
+
+    @property
+    def is_cached(self) -> bool:
+        """A cached replica: volatile, never counted as durable."""
+        return self.host is not None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image row and its active locations, in Glance's order of insertion."""
+
+    id: str
+    status: str
+    size: int | None  # bytes
+    digest: Digest | None
+    locations: tuple[Location, ...] = ()
+    name: str | None = None
+    owner: str | None = None
+    visibility: str | None = None
+    checksum: str | None = None  # md5, hex
+
+    @property
+    def durable(self) -> tuple[Location, ...]:
+        """Locations in stores."""
+        return tuple(one for one in self.locations if not one.is_cached)
+
+    @property
+    def cached(self) -> tuple[Location, ...]:
+        """Locations on hosts."""
+        return tuple(one for one in self.locations if one.is_cached)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One glance-api machine with our filter, as its janitor last reported it to the ledger."""
+
+    name: str
+    zone: str | None
+    url: str
+    heartbeat: datetime  # UTC, aware, by the database's clock
+    files: int = 0
+    bytes_used: int = 0  # bytes
+    bytes_free: int = 0  # bytes
+    age_seconds: float = 0.0  # of the heartbeat, by the database's clock
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a location brought home; `verify.judge` makes a verdict of it."""
+
+    evidence: Evidence
+    size: int | None = None  # bytes the place says or that were read
+    digest: Digest | None = None  # of every byte, only with evidence `full`
+    error: str | None = None  # one line, redacted
+    failure: Verdict | None = None  # set when the look itself failed; `judge` passes it on
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verdict on one location, and what it rests on."""
+
+    location: Location
+    verdict: Verdict
+    evidence: Evidence
+    detail: str = ""
+    checked_at: datetime | None = None  # UTC, aware
+    seconds: float = 0.0
+    size: int | None = None

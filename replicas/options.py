@@ -1,0 +1,104 @@
+"""The option table: what may stand in `[replicas]` of glance-api.conf. Sample: `oslo-config-generator`."""
+
+from oslo_config import cfg
+
+GROUP = "replicas"
+
+HOST = [
+    cfg.StrOpt(
+        "host_name",
+        help="Name of this host in locations and reports. Default: the machine's host name. "
+        "It must stay the same for the life of the host and be different on every host.",
+    ),
+    cfg.StrOpt(
+        "host_url",
+        help="Base URL under which other hosts and clients reach this very host (never a load balancer), "
+        "for example http://10.0.0.11:9292. Default: worker_self_reference_url.",
+    ),
+    cfg.StrOpt("host_zone", help="Zone of this host; clients prefer copies in their own zone."),
+    cfg.StrOpt(
+        "http_store",
+        help="Id of the enabled store of type http that registered locations name. Default: the one there is. "
+        "Without an enabled http store nothing is ever registered.",
+    ),
+]
+
+SERVING = [
+    cfg.MultiStrOpt(
+        "signing_keys",
+        default=[],
+        secret=True,
+        help="Keys ID:SECRET for signed per-host URLs, the same on all hosts; the first signs, all verify. "
+        "To rotate: add the new key second everywhere, then make it first, then drop the old one.",
+    ),
+    cfg.IntOpt(
+        "signature_lifetime_seconds", default=3600, min=30, max=7 * 86400, help="How long a signed URL is good for."
+    ),
+    cfg.ListOpt(
+        "trusted_networks",
+        default=[],
+        help="Networks (CIDR) whose clients may read per-host URLs without a signature. The address is the socket's "
+        "peer: behind a proxy that is the proxy, so use signatures there.",
+    ),
+    cfg.StrOpt(
+        "sendfile",
+        default="off",
+        choices=["off", "x-accel-redirect"],
+        help="Let an nginx in front send committed files. It must map sendfile_prefix to image_cache_dir.",
+    ),
+    cfg.StrOpt("sendfile_prefix", default="/replica-files/", help="Internal location of nginx for sendfile."),
+]
+
+SPACE = [
+    cfg.IntOpt(
+        "max_bytes",
+        min=0,
+        help="Most bytes of images kept on this host, fills in progress included; 0: no limit. "
+        "Default: image_cache_max_size.",
+    ),
+    cfg.IntOpt(
+        "min_free_bytes", default=1 << 30, min=0, help="Free bytes of the file system that a fill never goes below."
+    ),
+    cfg.IntOpt("max_image_bytes", default=0, min=0, help="Larger images pass through uncached; 0: no limit."),
+]
+
+WAITING = [
+    cfg.FloatOpt("connect_timeout_seconds", default=3.0, min=0.1, help="Limit for connecting to a source."),
+    cfg.FloatOpt(
+        "stall_timeout_seconds",
+        default=30.0,
+        min=0.5,
+        help="Limit for a source without any progress; the fill then goes on from the next one.",
+    ),
+]
+
+JANITOR = [
+    cfg.BoolOpt(
+        "janitor", default=True, help="Run the janitor in one process of this host; off: run replica janitor --once."
+    ),
+    cfg.FloatOpt("janitor_interval_seconds", default=60.0, min=1.0, help="Pause between two passes of the janitor."),
+    cfg.IntOpt("scrub_bytes_per_second", default=20 << 20, min=0, help="Rate of re-verifying files; 0: never."),
+    cfg.IntOpt("scrub_after_seconds", default=7 * 86400, min=60, help="Age at which a verification is done again."),
+    cfg.IntOpt(
+        "dead_after_seconds",
+        default=86400,
+        min=60,
+        help="A host without a heartbeat for this long is dead and its registrations are withdrawn. Also how long a "
+        "cache directory found new and empty is taken for unmounted rather than lost.",
+    ),
+    cfg.IntOpt(
+        "max_withdrawals_per_pass",
+        default=50,
+        min=1,
+        help="Most registrations one pass withdraws because their file is gone; more than that looks like a lost "
+        "disk: the pass withdraws none and says so.",
+    ),
+]
+
+LEDGER = [
+    cfg.StrOpt(
+        "connection", secret=True, help="SQLAlchemy URL of the database for our own tables. Default: Glance's own."
+    ),
+]
+
+ALL = [*HOST, *SERVING, *SPACE, *WAITING, *JANITOR, *LEDGER]

@@ -1,0 +1,196 @@
+"""One host's settings: `[replicas]` of glance-api.conf and the few options of Glance's own that we follow."""
+
+import difflib
+import ipaddress
+import logging
+import socket
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from oslo_config import cfg
+
+from . import options
+from .errors import ConfigError
+from .signing import Key, parse_keys
+
+log = logging.getLogger(__name__)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a part of us may need to know about its host. Units are in the names."""
+
+    host_name: str
+    host_url: str | None
+    cache_dir: Path | None
+    database: str = field(repr=False)  # SQLAlchemy URL of Glance's catalogue
+    ledger: str = field(repr=False)  # SQLAlchemy URL of our own tables
+    host_zone: str | None = None
+    http_store: str | None = None  # None in a single-store cloud, and where no http store is enabled
+    multi_store: bool = False
+    can_register: bool = False  # an http store is enabled and host_url is known
+    encryption_key: str | None = field(default=None, repr=False)  # metadata_encryption_key
+    signing_keys: tuple[Key, ...] = field(default=(), repr=False)
+    signature_lifetime_seconds: int = 3600
+    trusted_networks: tuple[Network, ...] = ()
+    sendfile: str = "off"
+    sendfile_prefix: str = "/replica-files/"
+    max_bytes: int = 0
+    min_free_bytes: int = 0
+    max_image_bytes: int = 0
+    connect_timeout_seconds: float = 3.0
+    stall_timeout_seconds: float = 30.0
+    janitor: bool = True
+    janitor_interval_seconds: float = 60.0
+    scrub_bytes_per_second: int = 0
+    scrub_after_seconds: int = 7 * 86400
+    dead_after_seconds: int = 86400
+    max_withdrawals_per_pass: int = 50
+
+
+_COPIED = (
+    "sendfile",
+    "sendfile_prefix",
+    "signature_lifetime_seconds",
+    "min_free_bytes",
+    "max_image_bytes",
+    "connect_timeout_seconds",
+    "stall_timeout_seconds",
+    "janitor",
+    "janitor_interval_seconds",
+    "scrub_bytes_per_second",
+    "scrub_after_seconds",
+    "dead_after_seconds",
+    "max_withdrawals_per_pass",
+)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The option table for oslo-config-generator."""
+    return [(options.GROUP, options.ALL)]
+
+
+def load(config_files: Sequence[str] = ()) -> Settings:
+    """Settings from glance-api.conf for a program (a filter calls `read` with Glance's own configuration).
+
+    Without a file: where oslo.config looks, `/etc/glance/glance-api.conf` among others. Raises ConfigError.
+    """
+    for path in config_files:
+        if not Path(path).is_file():
+            raise ConfigError(f"configuration file {path} does not exist; name one with --config-file")
+    files = list(config_files) or cfg.find_config_files(project="glance", prog="glance-api")
+    if not files:
+        raise ConfigError("no glance-api.conf found in /etc/glance; name one with --config-file")
+    _import_glance(cfg.CONF)
+    try:
+        cfg.CONF([], project="glance", prog="glance-api", default_config_files=files)
+    except cfg.Error as error:
+        raise ConfigError(f"{', '.join(files)}: {error}") from error
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename}: no permission to read it; run as root or as the glance user") from error
+    return read(cfg.CONF)
+
+
+def read(conf: cfg.ConfigOpts) -> Settings:
+    """Settings from a parsed configuration. Raises ConfigError naming the option that is wrong."""
+    _register(conf)
+    _refuse_unknown(conf)
+    try:
+        return _settings(conf)
+    except (cfg.Error, ValueError) as error:
+        raise ConfigError(f"[{options.GROUP}] {error}") from error
+
+
+def _settings(conf: cfg.ConfigOpts) -> Settings:
+    ours = conf[options.GROUP]
+    database = conf.database.connection
+    if not database:
+        raise ConfigError("[database] connection is not set: Glance's catalogue is needed")
+    host_url = _base_url(ours.host_url or conf.worker_self_reference_url)
+    http_store, has_http = _http_store(conf)
+    return Settings(
+        host_name=ours.host_name or socket.gethostname(),
+        host_url=host_url,
+        host_zone=ours.host_zone,
+        cache_dir=Path(conf.image_cache_dir) if conf.image_cache_dir else None,
+        database=database,
+        ledger=ours.connection or database,
+        http_store=http_store,
+        multi_store=bool(conf.enabled_backends),
+        can_register=has_http and host_url is not None,
+        encryption_key=conf.metadata_encryption_key,
+        signing_keys=parse_keys(ours.signing_keys),
+        trusted_networks=tuple(_network(text) for text in ours.trusted_networks),
+        max_bytes=conf.image_cache_max_size if ours.max_bytes is None else ours.max_bytes,
+        **{name: getattr(ours, name) for name in _COPIED},
+    )
+
+
+def _import_glance(conf: cfg.ConfigOpts) -> None:
+    """Register Glance's options; before the files are parsed, because some of them are command line options."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # eventlet's word of its end, not the operator's business
+            import glance.common.config  # absent on a laptop
+            import glance.image_cache
+            import glance_store
+            from oslo_db import options as db_options
+    except ImportError as error:
+        raise ConfigError(
+            "this needs Glance's own code to read glance-api.conf: pip install 'glance-replicas[glance]'"
+        ) from error
+    conf.register_opts(db_options.database_opts, "database")
+    glance_store.register_opts(conf)
+
+
+def _register(conf: cfg.ConfigOpts) -> None:
+    _import_glance(conf)
+    conf.register_opts(options.ALL, options.GROUP)
+
+
+def _refuse_unknown(conf: cfg.ConfigOpts) -> None:
+    """oslo.config passes over names it does not know; a typing error in ours must stop the start."""
+    known = {option.dest for option in options.ALL}
+    for path in conf.config_file or ():
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(path, sections).parse()
+        for name in sections.get(options.GROUP, {}):
+            if name.replace("-", "_") not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{path}: [{options.GROUP}] {name} is no option of ours{hint}")
+
+
+def _base_url(url: str | None) -> str | None:
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ConfigError(
+            "[replicas] host_url (or worker_self_reference_url) must be a plain http(s) URL such as "
+            "http://10.0.0.11:9292, without user, query or fragment"
+        )
+    return url.rstrip("/")
+
+
+def _http_store(conf: cfg.ConfigOpts) -> tuple[str | None, bool]:
+    """The http store's id (multi-store only) and whether there is one at all."""
+    wanted = conf[options.GROUP].http_store
+    if not conf.enabled_backends:
+        return None, "http" in conf.glance_store.stores
+    found = [name for name, kind in conf.enabled_backends.items() if kind == "http"]
+    if wanted and wanted not in found:
+        raise ConfigError(f"[replicas] http_store = {wanted}: enabled_backends has no http store of that name")
+    return (wanted or (found[0] if found else None)), bool(found)
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"[replicas] trusted_networks: {error}") from error

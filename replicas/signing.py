@@ -1,0 +1,86 @@
+"""Signed per-host URLs: HMAC-SHA256 over method, path and expiry, in the manner of Swift's TempURL.
+
+A GET signature also allows HEAD. Two keys may be valid at once, so that they can be rotated: the first
+signs, all verify. A key is written `id:secret`; the id travels in the URL, the secret never does.
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from .errors import ConfigError
+
+MAX_LIFETIME = 7 * 86400  # seconds; a signature further in the future than this is refused
+_PARAMETERS = ("kid", "expires", "sig")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One signing key."""
+
+    id: str
+    secret: bytes = field(repr=False)
+
+
+def parse_keys(texts: Sequence[str]) -> tuple[Key, ...]:
+    """Keys from `id:secret` texts. Raises ConfigError for a malformed one, without showing the secret."""
+    keys = []
+    for number, text in enumerate(texts, 1):
+        key_id, colon, secret = text.strip().partition(":")
+        if not colon or not key_id.isalnum() or len(secret) < 16:
+            raise ConfigError(
+                f"[replicas] signing_keys: entry {number} is not ID:SECRET with a plain id and a secret of at "
+                "least 16 characters; make one with: echo k1:$(openssl rand -hex 32)"
+            )
+        keys.append(Key(key_id, secret.encode()))
+    if len({key.id for key in keys}) != len(keys):
+        raise ConfigError("[replicas] signing_keys: two keys have the same id")
+    return tuple(keys)
+
+
+def sign(url: str, keys: Sequence[Key], lifetime: int, *, method: str = "GET", now: float | None = None) -> str:
+    """`url` with `kid`, `expires` and `sig`; unchanged when there is no key. `lifetime` in seconds."""
+    if not keys:
+        return url
+    parts = urlsplit(url)
+    expires = int((time.time() if now is None else now) + lifetime)
+    query = urlencode({"kid": keys[0].id, "expires": expires, "sig": _mac(keys[0], method, parts.path, expires)})
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def unsign(url: str) -> str:
+    """The URL as stored: without our three parameters (and without any other, stored URLs have none)."""
+    parts = urlsplit(url)
+    if all(f"{name}=" in parts.query for name in _PARAMETERS):
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return url
+
+
+def verify(
+    method: str, path: str, query: Mapping[str, Sequence[str]], keys: Sequence[Key], now: float | None = None
+) -> bool:
+    """Whether the three parameters, each given exactly once, sign this method and path and are in date.
+
+    `query` maps names to all their values. The comparison takes constant time.
+    """
+    values = {name: query.get(name, ()) for name in _PARAMETERS}
+    if any(len(found) != 1 for found in values.values()):
+        return False
+    expires_text = values["expires"][0]
+    if not (expires_text.isascii() and expires_text.isdigit() and len(expires_text) <= 12):
+        return False
+    expires, moment = int(expires_text), time.time() if now is None else now
+    key = next((one for one in keys if one.id == values["kid"][0]), None)
+    if key is None or not moment < expires <= moment + MAX_LIFETIME:
+        return False
+    signed_method = "GET" if method == "HEAD" else method
+    given = values["sig"][0].encode("utf-8", "replace")
+    return hmac.compare_digest(_mac(key, signed_method, path, expires).encode(), given)
+
+
+def _mac(key: Key, method: str, path: str, expires: int) -> str:
+    message = f"{method}\n{path}\n{expires}".encode()
+    return hmac.new(key.secret, message, hashlib.sha256).hexdigest()

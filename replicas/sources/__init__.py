@@ -1,0 +1,1 @@
+"""Readers of image bytes, one module per kind of URL."""

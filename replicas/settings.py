@@ -1,6 +1,7 @@
 """One host's settings: `[replicas]` of glance-api.conf and the few options of Glance's own that we follow."""
 
 import difflib
+import importlib
 import ipaddress
 import logging
 import socket
@@ -136,10 +137,11 @@ def _import_glance(conf: cfg.ConfigOpts) -> None:
     """Register Glance's options; before the files are parsed, because some of them are command line options."""
     try:
         with warnings.catch_warnings(action="ignore"):  # eventlet's word of its end, not the operator's business
-            import glance.common.config  # absent on a laptop
-            import glance.image_cache
-            import glance_store
+            import glance_store  # absent on a laptop, as the others
             from oslo_db import options as db_options
+
+            importlib.import_module("glance.common.config")
+            importlib.import_module("glance.image_cache")
     except ImportError as error:
         raise ConfigError(
             "this needs Glance's own code to read glance-api.conf: pip install 'glance-replicas[glance]'"

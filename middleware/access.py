@@ -1,0 +1,44 @@
+"""Who may have the bytes of an image: Glance's own code decides, on every path of ours (promise 6)."""
+
+from typing import Any
+
+import webob.exc
+from glance.api import policy
+from glance.api.v2 import policy as api_policy
+from glance.common import exception
+from glance.db import ImageRepo, get_api
+
+
+class Access:
+    """Answers as `glance.api.v2.image_data.ImageDataController.download` of Glance 33 does before it reads a byte."""
+
+    def __init__(self) -> None:
+        self.enforcer = policy.Enforcer()
+        self._db = get_api()
+
+    def find(self, context: Any, image_id: str) -> Any:
+        """The image as the caller may see it (a `glance.domain.Image` behind its proxy); raises HTTPNotFound."""
+        try:
+            return ImageRepo(context, self._db).get(image_id)
+        except exception.NotFound as error:
+            raise webob.exc.HTTPNotFound(explanation=error.msg) from error
+
+    def image(self, context: Any, image_id: str) -> Any:
+        """The image, for a caller who may download it. Raises HTTPNotFound or HTTPForbidden as Glance answers."""
+        image = self.find(context, image_id)
+        if image.status == "deactivated" and not context.is_admin:
+            raise webob.exc.HTTPForbidden(
+                explanation="The requested image has been deactivated. Image data download is forbidden."
+            )
+        self.rules(context, image).download_image()
+        return image
+
+    def may_download(self, context: Any, image: Any) -> bool:
+        """The same as a question, for an image already found."""
+        if image.status == "deactivated" and not context.is_admin:
+            return False
+        return bool(self.rules(context, image).check("download_image"))
+
+    def rules(self, context: Any, image: Any) -> Any:
+        """Glance's policy for this caller and image (`ImageAPIPolicy`)."""
+        return api_policy.ImageAPIPolicy(context, image, self.enforcer)

@@ -1,0 +1,100 @@
+"""The fixtures of real services; services/ has what they are made of."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
+from services.faulty import FaultyServer
+from services.glance import GlanceHost, GlanceSite
+from services.nginx import Nginx
+from services.process import end_reaper
+from services.schema import sqlite_database, sqlite_url
+from services.swift import Swift
+
+_numbers = itertools.count(1)
+
+
+def pytest_sessionfinish() -> None:
+    """Leave no process behind."""
+    end_reaper()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[GlanceSite]:
+    """A site with a file store and without hosts."""
+    with GlanceSite(tmp_path / "site") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GlanceHost, GlanceHost]]:
+    """Two hosts of one site with our pipeline, in zones of their own, for all tests of a module."""
+    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+        hosts = [made.add_host(f"127.0.0.{n}", zone=f"zone-{n}", start=False) for n in (2, 3)]
+        for host in hosts:
+            host.start(wait=False)
+        for host in hosts:
+            host.wait_ready()
+        yield hosts[0], hosts[1]
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyServer]:
+    """A web server with faults."""
+    with FaultyServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """A Swift for the whole run."""
+    with Swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for the whole run."""
+    with server_folder("postgres") as folder, Postgres(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB for the whole run."""
+    with server_folder("mariadb") as folder, MariaDB(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[Nginx]:
+    """An nginx that serves the folder `nginx.root`."""
+    root = tmp_path / "www"
+    root.mkdir()
+    with Nginx(tmp_path / "nginx", root) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def database_server(request: pytest.FixtureRequest) -> DatabaseServer | None:
+    """Each server in turn; None is SQLite."""
+    server: DatabaseServer | None = None if request.param == "sqlite" else request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def database_url(database_server: DatabaseServer | None, tmp_path: Path) -> str:
+    """A new empty database on SQLite, PostgreSQL and MariaDB in turn."""
+    if database_server is None:
+        return sqlite_url(tmp_path / "empty.sqlite")
+    return database_server.create(f"empty_{next(_numbers)}")
+
+
+@pytest.fixture
+def glance_database_url(database_server: DatabaseServer | None, tmp_path: Path) -> str:
+    """A new database with Glance's tables on SQLite, PostgreSQL and MariaDB in turn."""
+    if database_server is None:
+        return sqlite_database(tmp_path / "glance.sqlite")
+    return database_server.create_glance(f"glance_{next(_numbers)}")

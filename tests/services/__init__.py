@@ -1,0 +1,66 @@
+"""Real services for the tests: Glance, Swift, PostgreSQL, MariaDB, nginx and a web server with faults.
+
+Every one listens on 127.0.0.0/8 only, on a port of its own, and ends with the process that started it.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import pytest
+
+__all__ = ["absent", "environment", "eventually", "free_port", "need"]
+
+T = TypeVar("T")
+
+# Where Debian keeps servers beside the PATH of an ordinary user.
+PLACES = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+
+
+def need(program: str) -> Path:
+    """The path of a program a test cannot do without: absent, the test fails in CI and skips elsewhere."""
+    postgres = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", ""), *PLACES, *map(str, postgres)]
+    found = shutil.which(program, path=os.pathsep.join(folders))
+    return (
+        Path(found) if found else absent(f"{program} is not installed; bin/system-packages or make setup installs it")
+    )
+
+
+def absent(reason: str) -> NoReturn:
+    """End the test: a failure in CI, where everything has to be there, a skip on a user's machine."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port that was free on this loopback address a moment ago."""
+    if not address.startswith("127."):
+        raise ValueError(f"{address} is not a loopback address")
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(answer: Callable[[], T], timeout: float = 10.0, pause: float = 0.02) -> T:
+    """The first true answer; after `timeout` seconds the last one, true or not."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = answer()
+        if value or time.monotonic() > deadline:
+            return value
+        time.sleep(pause)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Our environment without proxies and without anything that would configure a service behind our back."""
+    foreign = ("OS_", "PG", "MYSQL", "SWIFT_", "ST_", "UWSGI_", "GUNICORN_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign) and "proxy" not in k.lower()}
+    return kept | {"LC_ALL": "C", "PYTHONUNBUFFERED": "1"} | extra

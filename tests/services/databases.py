@@ -1,0 +1,198 @@
+"""Throw-away PostgreSQL and MariaDB servers, in a folder of their own and as an ordinary user."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+
+from . import free_port, need
+from .process import Process, run
+from .schema import db_sync
+
+
+@contextlib.contextmanager
+def server_folder(prefix: str) -> Iterator[Path]:
+    """A new folder with a short path that other users may enter; removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f"glance-replicas-{prefix}-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class DatabaseServer:
+    """A server, started, that makes databases; every path above `folder` must be open to the server's user."""
+
+    user: str  # whom root runs it as
+    stop_signal: signal.Signals
+    admin_database: str
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder, self.data, self.address = folder, folder / "data", address
+        self.port = free_port(address)
+        self._process: Process | None = None
+        self._template: str | None = None
+        self.owner = self.user if os.geteuid() == 0 else None
+        self.data.mkdir()
+        if self.owner:
+            shutil.chown(folder, self.owner)
+            shutil.chown(self.data, self.owner)
+        self.data.chmod(0o700)
+        self.initialise()
+        self.start()
+
+    def initialise(self) -> None:
+        """Fill the empty data folder."""
+        raise NotImplementedError
+
+    def command(self) -> list[str | Path]:
+        """The server's command line."""
+        raise NotImplementedError
+
+    def url(self, name: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """The server accepts connections."""
+        self._process = Process(
+            self.command(), self.folder / "server.log", user=self.owner, stop_signal=self.stop_signal
+        )
+        self._process.wait(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except sa.exc.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End the server, clients or not; the data stay for the next `start()`."""
+        if self._process:
+            self._process.stop()
+
+    close = stop
+
+    def kill(self) -> None:
+        """SIGKILL, as when the machine goes."""
+        if self._process:
+            self._process.kill()
+
+    def log(self) -> str:
+        """What the server has written."""
+        return self._process.log() if self._process else ""
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside any transaction, as the server's administrator."""
+        engine = sa.create_engine(self.url(self.admin_database), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text(statement))
+        finally:
+            engine.dispose()
+
+    def create(self, name: str) -> str:
+        """The URL of a new empty database."""
+        raise NotImplementedError
+
+    def create_glance(self, name: str) -> str:
+        """The URL of a new database with Glance's tables."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+class Postgres(DatabaseServer):
+    """PostgreSQL without fsync; everyone on this address is let in."""
+
+    user, stop_signal, admin_database = "postgres", signal.SIGINT, "postgres"
+
+    def initialise(self) -> None:
+        """initdb."""
+        words = ["--username=glance", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        run([need("initdb"), *words, f"--pgdata={self.data}"], user=self.owner, cwd=self.folder)
+
+    def command(self) -> list[str | Path]:
+        """One server, one address, no socket outside the folder."""
+        settings = [f"listen_addresses={self.address}", f"unix_socket_directories={self.folder}", "max_connections=300"]
+        settings += ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]
+        words: list[str | Path] = [need("postgres"), "-D", self.data, "-p", str(self.port)]
+        return words + [word for setting in settings for word in ("-c", setting)]
+
+    def url(self, name: str) -> str:
+        """psycopg2."""
+        return f"postgresql+psycopg2://glance@{self.address}:{self.port}/{name}"
+
+    def create(self, name: str) -> str:
+        """An empty database."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        return self.url(name)
+
+    def create_glance(self, name: str) -> str:
+        """A copy of the database that the first call made with db_sync."""
+        if self._template is None:
+            db_sync(self.create("glance_template"))
+            self._template = "glance_template"
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        return self.url(name)
+
+
+class MariaDB(DatabaseServer):
+    """MariaDB with one user, and none of the machine's own settings."""
+
+    user, stop_signal, admin_database = "mysql", signal.SIGTERM, "mysql"
+
+    def initialise(self) -> None:
+        """mariadb-install-db, with a user `glance` that may do everything."""
+        words = [
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            f"--datadir={self.data}",
+        ]
+        run([need("mariadb-install-db"), *words], user=self.owner, cwd=self.folder)
+        grants = self.folder / "grants.sql"
+        grants.write_text("GRANT ALL ON *.* TO 'glance'@'%' IDENTIFIED BY 'glance' WITH GRANT OPTION;\n")
+        grants.chmod(0o644)
+
+    def command(self) -> list[str | Path]:
+        """One server, one address, durable enough for a test."""
+        return [
+            *(need("mariadbd"), "--no-defaults", f"--datadir={self.data}", f"--init-file={self.folder}/grants.sql"),
+            *(f"--bind-address={self.address}", f"--port={self.port}", f"--socket={self.folder}/socket"),
+            *(f"--pid-file={self.folder}/pid", "--skip-name-resolve", "--max-connections=300"),
+            *("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-log-file-size=16M"),
+        ]
+
+    def url(self, name: str) -> str:
+        """PyMySQL."""
+        return f"mysql+pymysql://glance:glance@{self.address}:{self.port}/{name}?charset=utf8mb3"
+
+    def create(self, name: str) -> str:
+        """An empty database, utf8mb3 as Glance wants it."""
+        self.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb3")
+        return self.url(name)
+
+    def create_glance(self, name: str) -> str:
+        """A copy of the tables that the first call made with db_sync."""
+        if self._template is None:
+            db_sync(self.create("glance_template"))
+            words = ["--no-defaults", f"--socket={self.folder}/socket", "--user=glance", "--password=glance"]
+            self._template = run([need("mariadb-dump"), *words, "glance_template"])
+        url = self.create(name)
+        words = ["--no-defaults", f"--socket={self.folder}/socket", "--user=glance", "--password=glance"]
+        run([need("mariadb"), *words, name], stdin=self._template)
+        return url

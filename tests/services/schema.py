@@ -1,0 +1,54 @@
+"""Glance's schema, made by `glance-manage db_sync`: once per test run for SQLite, once per server for the others."""
+
+import atexit
+import functools
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from . import need
+from .configuration import conf_text
+from .process import run
+
+
+def db_sync(url: str) -> None:
+    """The database has the tables of the installed Glance."""
+    with tempfile.TemporaryDirectory(prefix="glance-replicas-") as folder:
+        conf = Path(folder, "glance-manage.conf")
+        conf.write_text(conf_text({"database": {"connection": url.replace("%", "%%")}}))
+        run([need("glance-manage"), "--config-file", conf, "db_sync"])
+
+
+def has_schema(url: str) -> bool:
+    """Whether Glance's tables are there."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    try:
+        return sa.inspect(engine).has_table("images")
+    finally:
+        engine.dispose()
+
+
+@functools.cache
+def _sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="glance-replicas-schema-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "glance.sqlite"
+    db_sync(f"sqlite:///{path}")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; readers do not wait for the writer
+    connection.close()
+    return path
+
+
+def sqlite_database(path: Path) -> str:
+    """The URL of a new SQLite database at `path` with Glance's tables."""
+    shutil.copyfile(_sqlite_template(), path)
+    return sqlite_url(path)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file; a busy database is waited for, half a minute at most."""
+    return f"sqlite:///{path}?timeout=30"

@@ -1,0 +1,147 @@
+"""A real Swift on plain folders: one device, one replica, tempauth, and an access log to count reads with."""
+
+import getpass
+import http.client
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from . import free_port, need
+from .configuration import Options, conf_text
+from .process import Process, run
+
+KINDS = ["account", "container", "object"]
+
+RING = """
+import sys
+from swift.common.ring import RingBuilder
+path, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+builder = RingBuilder(part_power=6, replicas=1, min_part_hours=0)
+builder.add_dev({"region": 1, "zone": 1, "weight": 1, "ip": address, "port": port, "device": "disk"})
+builder.rebalance(seed="glance-replicas")
+builder.get_ring().save(path)
+"""
+
+PIPELINE = "catch_errors gatekeeper healthcheck proxy-logging tempurl tempauth copy slo dlo proxy-logging proxy-server"
+
+
+class Swift:
+    """Account, container, object and proxy servers, started; user `test:tester` with key `testing`."""
+
+    user, key, container = "test:tester", "testing", "glance"
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder, self.address = folder, address
+        self.ports = {kind: free_port(address) for kind in [*KINDS, "proxy"]}
+        self.auth_url = f"http://{address}:{self.ports['proxy']}/auth/v1.0"
+        self.account_path = "/v1/AUTH_test"
+        self.processes: list[Process] = []
+        (folder / "devices" / "disk").mkdir(parents=True)
+        self._configure()
+        self.start()
+
+    def _configure(self) -> None:
+        hashes = {"swift-hash": {"swift_hash_path_suffix": "tests", "swift_hash_path_prefix": "tests"}}
+        (self.folder / "swift.conf").write_text(
+            conf_text({**hashes, "storage-policy:0": {"name": "one", "default": "yes"}})
+        )
+        for kind in KINDS:
+            ring = self.folder / f"{kind}.ring.gz"
+            run([sys.executable, "-W", "ignore", "-c", RING, ring, self.address, str(self.ports[kind])])
+            app = {"pipeline:main": {"pipeline": f"{kind}-server"}, f"app:{kind}-server": {"use": f"egg:swift#{kind}"}}
+            self._write(kind, app)
+        self._write("proxy", self._proxy())
+
+    def _write(self, kind: str, sections: Options) -> None:
+        default = {
+            "bind_ip": self.address,
+            "bind_port": str(self.ports[kind]),
+            "workers": "0",
+            "user": getpass.getuser(),
+            "swift_dir": str(self.folder),
+            "devices": str(self.folder / "devices"),
+            "mount_check": "false",
+            "fallocate_reserve": "0",
+            "log_address": str(self.folder / "no-syslog"),
+            "log_level": "INFO",
+        }
+        (self.folder / f"{kind}-server.conf").write_text(conf_text({"DEFAULT": default, **sections}))
+
+    def _proxy(self) -> Options:
+        filters = ["catch_errors", "gatekeeper", "healthcheck", "tempurl", "copy", "slo", "dlo"]
+        return {
+            "pipeline:main": {"pipeline": PIPELINE},
+            "app:proxy-server": {"use": "egg:swift#proxy", "account_autocreate": "true"},
+            **{f"filter:{name}": {"use": f"egg:swift#{name}"} for name in filters},
+            "filter:proxy-logging": {"use": "egg:swift#proxy_logging"},
+            "filter:tempauth": {
+                "use": "egg:swift#tempauth",
+                "user_test_tester": f"{self.key} .admin",
+                # Tokens that need no memcached.
+                "fernet_key_one": "dGVzdHMgb25seSwgbm90IGEgc2VjcmV0IGF0IGFsbCE=",
+                "active_fernet_key_id": "one",
+            },
+        }
+
+    def start(self) -> None:
+        """All four servers answer."""
+        for kind in [*KINDS, "proxy"]:
+            command = [need(f"swift-{kind}-server"), self.folder / f"{kind}-server.conf", "verbose"]
+            self.processes.append(Process(command, self.folder / f"{kind}.log", cwd=self.folder))
+        for kind, process in zip([*KINDS, "proxy"], self.processes, strict=True):
+            process.wait(lambda kind=kind: self._answers(kind))  # type: ignore[misc]
+
+    def _answers(self, kind: str) -> bool:
+        path = "/healthcheck" if kind == "proxy" else "/recon"
+        connection = http.client.HTTPConnection(self.address, self.ports[kind], timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status < 500
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the servers; the objects stay for the next `start()`."""
+        while self.processes:
+            self.processes.pop().stop()
+
+    close = stop
+
+    def connection(self) -> Any:
+        """A swiftclient.Connection of the user; the caller closes it."""
+        import swiftclient
+
+        return swiftclient.Connection(authurl=self.auth_url, user=self.user, key=self.key, auth_version="1", retries=1)
+
+    def store_options(self, *, large_object_mb: int = 5 * 1024, chunk_mb: int = 200) -> dict[str, str]:
+        """A swift store's options; an image larger than `large_object_mb` becomes segments of `chunk_mb` and a DLO."""
+        return {
+            "swift_store_auth_version": "1",
+            "swift_store_auth_address": self.auth_url,
+            "swift_store_user": self.user,
+            "swift_store_key": self.key,
+            "swift_store_container": self.container,
+            "swift_store_create_container_on_put": "true",
+            "swift_store_large_object_size": str(large_object_mb),
+            "swift_store_large_object_chunk_size": str(chunk_mb),
+        }
+
+    def log(self) -> str:
+        """The proxy's log; a request is in it shortly after its last byte."""
+        return (self.folder / "proxy.log").read_text(errors="replace")
+
+    def count(self, name: str, container: str | None = None, method: str = "GET") -> int:
+        """How many requests for an object have ended. Segments of a large object count under their own names."""
+        path = f"{self.account_path}/{container or self.container}/{quote(name)}"
+        return len(re.findall(rf" {method} {re.escape(path)}(?:\?\S*)? HTTP/", self.log()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()

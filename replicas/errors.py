@@ -45,6 +45,10 @@ class Stalled(SourceError):
     """The place answered and then made no progress for longer than allowed."""
 
 
+class Corrupt(SourceError):
+    """Every byte arrived and their digest is not the image's."""
+
+
 class Unsupported(SourceError):
     """Nothing here can read this kind of URL."""
 

@@ -82,5 +82,7 @@ def verify(
 
 
 def _mac(key: Key, method: str, path: str, expires: int) -> str:
-    message = f"{method}\n{path}\n{expires}".encode()
+    # A proxy may add or strip a prefix, so what is signed begins at our own part of the path.
+    own = path[path.rfind("/replicas/") :] if "/replicas/" in path else path
+    message = f"{method}\n{own}\n{expires}".encode()
     return hmac.new(key.secret, message, hashlib.sha256).hexdigest()

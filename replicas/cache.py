@@ -1,0 +1,252 @@
+"""The directory of one host. Its files are the truth: there is no index to lose.
+
+    <image_id>             complete; read-only mode bits say that we verified it, others the stock cache left behind
+    incomplete/<image_id>  growing; locked (flock) by the one process that fills it
+    invalid/<image_id>     every byte arrived and the digest was wrong; kept a while as evidence
+    queue/<image_id>       a request to fill
+
+All that is known of a file is on its inode, so that a rename carries it: size, mode (verified), mtime (when
+verified), atime (last used). A kill -9 at any line leaves one of these states, each of which the next start
+understands: a growing file without a lock is taken over, a complete one without a row is registered.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CacheError
+from .growing import Growing, try_lock
+from .model import is_image_id
+
+log = logging.getLogger(__name__)
+
+VERIFIED = 0o444  # the mode of a file whose bytes agreed with the image's digest
+_FOLDERS = ("incomplete", "invalid", "queue")
+_TOUCH_SECONDS = 60.0  # the last use is written at most this often
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One complete file. Times are seconds since the epoch."""
+
+    image_id: str
+    size: int
+    verified: bool
+    verified_at: float
+    used_at: float
+
+
+class Copy:
+    """A complete file, open for reading, protected from eviction until closed."""
+
+    def __init__(self, fd: int, entry: Entry) -> None:
+        self.fd = fd
+        self.entry = entry
+
+    def close(self) -> None:
+        """Let go; may be called more than once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Cache:
+    """What one host keeps. Every method may be called from many threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self) -> None:
+        """The folders exist. Raises CacheError."""
+        with self.errors("prepare"):
+            for name in ("", *_FOLDERS):
+                (self.folder / name).mkdir(mode=0o750, exist_ok=True, parents=not name)
+
+    def path(self, image_id: str) -> Path:
+        """Where the complete file of an image is or would be."""
+        if not is_image_id(image_id):
+            raise ValueError(f"{image_id!r} is no image id")
+        return self.folder / image_id
+
+    def open(self, image_id: str) -> Copy | None:
+        """The complete file, verified or not (the caller looks), or None. Raises CacheError."""
+        with self.errors(image_id):
+            fd = self._open(self.path(image_id))
+            if fd is None:
+                return None
+            try_lock(fd, fcntl.LOCK_SH)  # taken or not, the open file stays readable
+            facts = os.fstat(fd)
+            if time.time() - facts.st_atime > _TOUCH_SECONDS:
+                self._touch(fd, facts)
+            return Copy(fd, _entry(image_id, facts))
+
+    def entries(self) -> Iterator[Entry]:
+        """Every complete file, in no order. Names that are no image id are left alone. Raises CacheError."""
+        with self.errors("list"), os.scandir(self.folder) as found:
+            for item in found:
+                if is_image_id(item.name) and item.is_file(follow_symlinks=False):
+                    try:
+                        yield _entry(item.name, item.stat(follow_symlinks=False))
+                    except FileNotFoundError:
+                        continue
+
+    def begin(self, image_id: str, size: int) -> Growing | None:
+        """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
+
+        Also None when the image is complete by now. Raises CacheError.
+        """
+        with self.errors(image_id):
+            growing = Growing.lock(self.folder / "incomplete" / image_id, size)
+            if growing is not None and self.path(image_id).exists():
+                growing.discard()
+                return None
+            return growing
+
+    def follow(self, image_id: str) -> int | None:
+        """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
+        with self.errors(image_id):
+            return self._open(self.folder / "incomplete" / image_id)
+
+    def fate(self, image_id: str, fd: int) -> str:
+        """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
+        places = {"growing": "incomplete", "complete": "", "invalid": "invalid"}
+        for name, folder in places.items():
+            place = self.folder / folder / image_id
+            try:
+                if os.path.samestat(os.fstat(fd), os.lstat(place)):
+                    return name
+            except FileNotFoundError:
+                continue
+        return "gone"
+
+    def commit(self, growing: Growing, image_id: str) -> None:
+        """The growing file is the image's complete file, on disk, verified. Raises CacheError.
+
+        Killed before the rename: a growing file that the next filler takes over. Between it and the change of
+        mode: a complete file like one of the stock cache, which the janitor verifies once more.
+        """
+        with self.errors(image_id):
+            os.fsync(growing.fd)
+            os.rename(growing.path, self.path(image_id))
+            os.fchmod(growing.fd, VERIFIED)
+            self._sync(self.folder)
+            growing.close()
+
+    def condemn(self, growing: Growing, image_id: str) -> None:
+        """The growing file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
+        with self.errors(image_id):
+            os.rename(growing.path, self.folder / "invalid" / image_id)
+            growing.close()
+
+    def mark_verified(self, image_id: str, copy: Copy) -> None:
+        """The open file was hashed just now and agreed."""
+        with self.errors(image_id):
+            os.fchmod(copy.fd, VERIFIED)
+            os.utime(copy.fd, ns=(os.fstat(copy.fd).st_atime_ns, time.time_ns()))
+
+    def remove(self, image_id: str) -> int:
+        """Nothing is kept of an image any more; bytes freed. Its registration must be gone already (promise 1)."""
+        freed = 0
+        with self.errors(image_id):
+            for place in (self.path(image_id), *(self.folder / name / image_id for name in _FOLDERS)):
+                freed += self._unlink(place)
+            self._sync(self.folder)
+        return freed
+
+    def set_aside(self, image_id: str) -> None:
+        """A complete file that turned out wrong goes to `invalid/`."""
+        with self.errors(image_id):
+            try:
+                os.rename(self.path(image_id), self.folder / "invalid" / image_id)
+            except FileNotFoundError:
+                return
+            self._sync(self.folder)
+
+    def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
+        """The image ids in `incomplete`, `invalid` or `queue`, with their facts. Raises CacheError."""
+        found = []
+        with self.errors(folder), os.scandir(self.folder / folder) as items:
+            for item in items:
+                if is_image_id(item.name) and item.is_file(follow_symlinks=False):
+                    try:
+                        found.append((item.name, item.stat(follow_symlinks=False)))
+                    except FileNotFoundError:
+                        continue
+        return found
+
+    def drop(self, folder: str, image_id: str) -> int:
+        """Remove one name from a folder ("" for the complete file); bytes freed. Raises CacheError."""
+        with self.errors(image_id):
+            return self._unlink(self.folder / folder / image_id)
+
+    @staticmethod
+    def _open(path: Path) -> int | None:
+        """None when there is no such regular file; a symbolic link is not followed."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return fd
+
+    @staticmethod
+    def _unlink(path: Path) -> int:
+        try:
+            size = os.lstat(path).st_size
+            os.unlink(path)
+        except FileNotFoundError:
+            return 0
+        return size
+
+    @staticmethod
+    def _touch(fd: int, facts: os.stat_result) -> None:
+        try:
+            os.utime(fd, ns=(time.time_ns(), facts.st_mtime_ns))
+        except OSError as error:  # the order of eviction suffers, nothing else
+            log.debug("cannot note the last use: %s", error)
+
+    @staticmethod
+    def _sync(folder: Path) -> None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def take(self, image_id: str) -> Copy | None:
+        """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError."""
+        with self.errors(image_id):
+            fd = self._open(self.path(image_id))
+            if fd is None:
+                return None
+            if try_lock(fd, fcntl.LOCK_EX):
+                return Copy(fd, _entry(image_id, os.fstat(fd)))
+            os.close(fd)
+            return None
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Inside, a fault of the file system is a CacheError that names the directory and `what`."""
+        try:
+            yield
+        except OSError as error:
+            raise CacheError(f"cache directory {self.folder} ({what}): {error.strerror or error}") from error
+
+
+def _entry(image_id: str, facts: os.stat_result) -> Entry:
+    verified = not facts.st_mode & 0o222
+    return Entry(image_id, facts.st_size, verified, facts.st_mtime, facts.st_atime)

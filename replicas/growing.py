@@ -1,0 +1,111 @@
+"""A file that one process writes while many read it.
+
+The writer holds an flock, which the kernel frees on kill -9; the file's size says how far readers may go; its
+place in the directory says what became of it. Nothing else is shared, so readers may sit in any process.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def try_lock(fd: int, kind: int) -> bool:
+    """Whether the flock was free."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Growing:
+    """The one writer's side. Raises OSError; `cache.Cache` turns it into CacheError."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd = fd
+        self.path = path
+
+    @classmethod
+    def lock(cls, path: Path, size: int) -> "Growing | None":
+        """The file at `path`, created or taken over, locked by us; None when another holds it.
+
+        What a dead writer left is kept, except after a crash of the machine (unwritten pages read as zeros then)
+        and when it is longer than the `size` it should get.
+        """
+        while True:
+            growing = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640), path)
+            try:
+                if not try_lock(growing.fd, fcntl.LOCK_EX):
+                    growing.close()
+                    return None
+                facts = os.fstat(growing.fd)
+                if _is_at(facts, path):
+                    if facts.st_size > size or facts.st_mtime < _boot_time():
+                        os.ftruncate(growing.fd, 0)
+                    return growing
+                growing.close()  # renamed or removed between open and lock
+            except BaseException:
+                growing.close()
+                raise
+
+    @property
+    def length(self) -> int:
+        """Bytes written so far."""
+        return os.fstat(self.fd).st_size
+
+    @property
+    def is_reserved(self) -> bool:
+        """An earlier writer reserved the space already."""
+        facts = os.fstat(self.fd)
+        return facts.st_blocks * 512 > facts.st_size
+
+    def reserve(self, size: int) -> bool:
+        """Blocks for `size` bytes are set aside by the file system, the length unchanged; False: no space.
+
+        A file system that cannot (NFS before 4.2) is taken at its word that there is room.
+        """
+        result = _libc.fallocate(self.fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size))
+        if result == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return False
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return True
+        raise OSError(number, os.strerror(number))
+
+    def append(self, data: bytes, offset: int) -> None:
+        """Write at `offset`, the end; readers may see it at once."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self.fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    def discard(self) -> None:
+        """The file is gone; readers find it so and go on elsewhere. Nothing happens to one closed or moved away."""
+        if self.fd >= 0 and _is_at(os.fstat(self.fd), self.path):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Free the lock; may be called more than once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _is_at(facts: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(facts, os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _boot_time() -> float:
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,125 @@
+"""One stream of an image's bytes out of many sources, and the guard that lets no wrong body end well."""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+
+from . import checksum, location
+from .errors import Corrupt, SourceError, Unreachable, WrongAnswer
+from .model import Digest, Location
+from .sources.body import Body
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[Location, int], Body]
+
+_ROUNDS = 5  # times the whole list is tried again, each only if the round before brought bytes
+
+
+class Relay:
+    """Reads `size` bytes from the first source that works and goes on at the same offset from the next when it breaks.
+
+    Iterate once. `used` lists the sources that gave bytes, so that a wrong digest can be laid at somebody's door.
+    """
+
+    def __init__(self, image_id: str, size: int, sources: Sequence[Location], opener: Opener, offset: int = 0) -> None:
+        self.used: list[Location] = []
+        self._image_id = image_id
+        self._size = size
+        self._sources = sources
+        self._opener = opener
+        self._offset = offset
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Non-empty chunks in order, `size - offset` bytes in all. Raises Unreachable when no source is left."""
+        last: SourceError | None = None
+        for _ in range(_ROUNDS):
+            began_at = self._offset
+            for source in self._sources:
+                try:
+                    yield from self._read(source)
+                except SourceError as error:
+                    last = error
+                    log.warning(
+                        "image %s: source %s left at byte %d of %d: %s",
+                        self._image_id,
+                        location.redact(source.url),
+                        self._offset,
+                        self._size,
+                        error,
+                    )
+                if self._offset == self._size:
+                    return
+            if self._offset == began_at:
+                break
+        raise Unreachable(f"no source gave bytes {self._offset} to {self._size}") from last
+
+    def _read(self, source: Location) -> Iterator[bytes]:
+        with closing(self._opener(source, self._offset)) as body:
+            if body.size is not None and body.size != self._size:
+                raise WrongAnswer(f"holds {body.size} bytes, the image has {self._size}")
+            for chunk in body:
+                if source not in self.used:
+                    self.used.append(source)
+                part = chunk[: self._size - self._offset]
+                self._offset += len(part)
+                yield part
+                if self._offset == self._size:
+                    return
+        raise Unreachable("the body ended early")
+
+
+def guarded(chunks: Iterator[bytes], digest: Digest, size: int, prefix: Iterable[bytes] = ()) -> Iterator[bytes]:
+    """The chunks, except that the last block (`checksum.BLOCK` bytes) comes only once the digest of all agrees.
+
+    `prefix` is what stands before the first chunk and is hashed, not yielded; `size` is bytes of both together.
+    Hashing runs in a thread beside the reader. Raises Corrupt in place of the last block, or when the length differs.
+    """
+    with closing(_Hasher(digest.algorithm)) as hasher:
+        yielded = 0
+        for chunk in prefix:
+            hasher.update(chunk)
+            yielded += len(chunk)
+        held: deque[bytes] = deque()
+        length = yielded
+        for chunk in chunks:
+            hasher.update(chunk)
+            held.append(chunk)
+            length += len(chunk)
+            while held and yielded + len(held[0]) <= size - checksum.BLOCK:
+                yielded += len(held[0])
+                yield held.popleft()
+        if length != size:
+            raise Corrupt(f"{length} bytes arrived, the image has {size}")
+        if not checksum.agrees(digest, hasher.hexdigest()):
+            raise Corrupt(f"{digest.algorithm} of all {size} bytes differs from the image's")
+        yield from held
+
+
+class _Hasher:
+    """A running hash in a thread of its own, a few blocks behind at most."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._hash = checksum.start(algorithm)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=8)
+        self._thread = threading.Thread(target=self._run, name="replica-hash", daemon=True)
+        self._thread.start()
+
+    def update(self, data: bytes) -> None:
+        self._queue.put(data)
+
+    def hexdigest(self) -> str:
+        self.close()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (data := self._queue.get()) is not None:
+            self._hash.update(data)

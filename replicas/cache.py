@@ -50,9 +50,14 @@ class Copy:
         self.fd = fd
         self.entry = entry
 
+    def detach(self) -> int:
+        """The descriptor, the caller's to close from now on."""
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
         """Let go; may be called more than once."""
-        fd, self.fd = self.fd, -1
+        fd = self.detach()
         if fd >= 0:
             os.close(fd)
 
@@ -77,6 +82,14 @@ class Cache:
         if not is_image_id(image_id):
             raise ValueError(f"{image_id!r} is no image id")
         return self.folder / image_id
+
+    def exists(self, image_id: str) -> bool:
+        """Whether there is a complete file, verified or not. Raises CacheError when that cannot be known."""
+        with self.errors(image_id):
+            fd = self._open(self.path(image_id))
+            if fd is not None:
+                os.close(fd)
+            return fd is not None
 
     def open(self, image_id: str) -> Copy | None:
         """The complete file, verified or not (the caller looks), or None. Raises CacheError."""

@@ -39,7 +39,7 @@ class Plan:
     reserve: Callable[[Growing, int], None]  # room for so many bytes; raises NoRoom, CacheError
     committed: Callable[[Image], None]  # the complete file is on disk
     condemned: Callable[[Image, Sequence[Location]], None]  # these sources gave wrong bytes
-    renew: Callable[[], None] = lambda: None  # the fill goes on; called every few seconds
+    renew: Callable[[], object] = lambda: None  # the fill goes on; called every few seconds
     ended: Callable[[], None] = lambda: None  # the fill is over, well or not
     stall_seconds: float = 30.0
 
@@ -61,7 +61,7 @@ def start_or_join(cache: Cache, plan: Plan) -> "Follower":
         fd = cache.follow(plan.image.id)
         if fd is None:
             copy = cache.open(plan.image.id)  # committed between the two lines
-            fd = os.dup(copy.fd) if copy else None
+            fd = copy.detach() if copy else None
         if fd is not None:
             return Follower(cache, plan, fd, collapsed=not started)
         time.sleep(0.01)
@@ -141,7 +141,7 @@ class Fill:
                 self._report(self._plan.renew)
 
     @staticmethod
-    def _report(action: Callable[[], None]) -> None:
+    def _report(action: Callable[[], object]) -> None:
         try:
             action()
         except Exception:  # outermost edge of a thread; the file is what counts, the janitor does the rest
@@ -192,6 +192,9 @@ class Follower:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing
+        self.close()
 
     def _await(self, position: int) -> int:
         """The length once it exceeds `position`.

@@ -128,7 +128,7 @@ class Host:
     name: str
     zone: str | None
     url: str
-    heartbeat: datetime  # UTC, aware, by the database's clock
+    heartbeat: datetime | None = None  # UTC, aware, by the database's clock
     files: int = 0
     bytes_used: int = 0  # bytes
     bytes_free: int = 0  # bytes

@@ -83,7 +83,7 @@ class Space:
         return over
 
     def _evict(self, entry: Entry, withdraw: Withdraw) -> int:
-        """Bytes freed: none when the file is being read. Killed after `withdraw`: a file the janitor registers again."""
+        """Bytes freed, none when the file is being read. Killed after `withdraw`: the janitor registers it again."""
         copy = self._cache.take(entry.image_id)
         if copy is None:
             return 0

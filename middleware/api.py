@@ -1,0 +1,220 @@
+"""Filter `api`: an image's replicas as a document, and signed URLs wherever Glance shows those of our hosts.
+
+    GET   /v2/images/{id}/replicas    every copy the caller may know of, best first
+    GET   /v2/images/{id}             replica URLs in `locations` and `direct_url` come out signed,
+    GET   /v2/images/{id}/locations   for callers who may download the image
+    PATCH /v2/images/{id}             and go in unsigned, so that what was read can be written back
+
+A signature covers path and time, not the host: only exact URLs of hosts we know are ever signed.
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import webob
+import webob.exc
+from oslo_config import cfg
+
+from glance_replicas import choose, document, settings, signing
+from glance_replicas.errors import LedgerError
+from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.location import replica_url
+from glance_replicas.model import Image, Result, is_image_id
+from glance_replicas.settings import Settings
+
+from .access import Access
+from .facts import image_of
+
+log = logging.getLogger(__name__)
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
+HOSTS_SECONDS = 5.0  # for which the list of hosts is kept
+MAX_HINT = 255  # characters of a caller's zone, host or seed
+_PATH = re.compile(r"/v2/images/([^/]+)(/replicas|/locations)?")
+
+
+def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
+    """Paste entry point `egg:glance-replicas#api`. Raises ConfigError, which stops the start."""
+    ours = settings.read(cfg.CONF)
+    return lambda app: ReplicasApi(app, ours)
+
+
+class ReplicasApi:
+    """One WSGI filter; see the module."""
+
+    def __init__(self, app: App, ours: Settings) -> None:
+        self._app = app
+        self._settings = ours
+        self._access = Access()
+        self._ledger = Ledger(ours.ledger)
+        self._known: tuple[float, dict[str, tuple[str, float | None]]] = (0.0, {})
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer, sign, unsign or pass on."""
+        match = _PATH.fullmatch(environ.get("PATH_INFO", ""))
+        answer: Any = self._app
+        if match is not None:
+            answer = self._answer(webob.Request(environ), match.group(1), match.group(2))
+        return answer(environ, start_response)  # type: ignore[no-any-return]
+
+    def _answer(self, request: webob.Request, image_id: str, what: str | None) -> Any:
+        if what == "/replicas":
+            try:
+                return self._replicas(request, image_id)
+            except webob.exc.HTTPException as refusal:
+                return refusal
+        if request.method == "GET" and self._settings.signing_keys:
+            return self._signed(request, image_id)
+        if request.method == "PATCH" and what is None:
+            _unsign(request, image_id)
+        return self._app
+
+    def _replicas(self, request: webob.Request, image_id: str) -> webob.Response:
+        if request.method != "GET":
+            raise webob.exc.HTTPMethodNotAllowed(headers={"Allow": "GET"})
+        if not is_image_id(image_id):
+            raise webob.exc.HTTPNotFound(explanation=f"No image found with ID {image_id}")
+        found = self._access.image(request.context, image_id)
+        image = image_of(found)
+        made = self._document(image, self._sees_stores(request.context, found), request.GET)
+        answer = webob.Response(content_type="application/json", charset="UTF-8", text=document.dump(made))
+        answer.headers["Cache-Control"] = "no-store"  # it holds signatures
+        return answer
+
+    def _sees_stores(self, context: Any, found: Any) -> bool:
+        """Whether Glance itself shows this caller every location of the image (OSSN-0065), on one call or the other."""
+        rules = self._access.rules(context, found)
+        shown = cfg.CONF.show_multiple_locations and rules.check("get_image_location")
+        return bool(shown or rules.check("get_locations"))
+
+    def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
+        hosts, states, now = self._hosts(), self._states(image.id), datetime.now(UTC)
+        rows, health = [], {}
+        for one in image.locations:
+            ours = one.host in hosts and one.url == replica_url(hosts[one.host][0], image.id)
+            if not (ours or sees_stores):
+                continue
+            url = self._sign(one.url) if ours else one.url
+            age = hosts[one.host][1] if ours and one.host else None
+            row = document.replica(one, url, states.get((image.id, place_key(one))), age, now)
+            rows.append(row)
+            health[row.url] = _health(row)
+        here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
+        seed = hints.get("seed", "")[:MAX_HINT] or secrets.token_hex(8)
+        return document.build(image, [choice.location for choice in choose.order(rows, here, health, seed)])
+
+    def _sign(self, url: str) -> str:
+        return signing.sign(url, self._settings.signing_keys, self._settings.signature_lifetime_seconds)
+
+    def _hosts(self) -> dict[str, tuple[str, float | None]]:
+        """URL and age of the last heartbeat by name; without a ledger this host only."""
+        until, known = self._known
+        if time.monotonic() < until:
+            return known
+        known = {self._settings.host_name: (self._settings.host_url, None)} if self._settings.host_url else {}
+        try:
+            known |= {host.name: (host.url, host.age_seconds) for host in self._ledger.hosts()}
+        except LedgerError as error:
+            log.warning("host %s: no other hosts known: %s", self._settings.host_name, error)
+        self._known = (time.monotonic() + HOSTS_SECONDS, known)
+        return known
+
+    def _states(self, image_id: str) -> dict[tuple[str, str], Result]:
+        try:
+            return dict(self._ledger.states([image_id]))
+        except LedgerError as error:
+            log.warning("image %s: no verification results: %s", image_id, error)
+            return {}
+
+    def _signed(self, request: webob.Request, image_id: str) -> Any:
+        """Glance's answer with our URLs signed; without any, or for callers who may not download, as it is."""
+        answer = request.get_response(self._app)
+        if not is_image_id(image_id) or not _is_small_json(answer):
+            return answer
+        urls = {
+            url for base, _ in self._hosts().values() if (url := replica_url(base, image_id)).encode() in answer.body
+        }
+        if urls and self._may_download(request, image_id):
+            text = _replaced(answer.body, {url: self._sign(url) for url in urls})
+            if text is not None:
+                answer.body = text
+        return answer
+
+    def _may_download(self, request: webob.Request, image_id: str) -> bool:
+        try:
+            return self._access.may_download(request.context, self._access.find(request.context, image_id))
+        except webob.exc.HTTPException:
+            return False
+
+
+def _health(row: document.Replica) -> choose.Health:
+    state = row.state
+    return choose.Health(
+        verdict=state.verdict if state else None,
+        verdict_age_seconds=state.age_seconds if state else None,
+        heartbeat_age_seconds=row.heartbeat_age_seconds,
+    )
+
+
+def _is_small_json(answer: webob.Response) -> bool:
+    """A whole JSON body of moderate size: what we can change without holding up anything."""
+    length = answer.content_length
+    plain = answer.content_type == "application/json" and not answer.content_encoding
+    return answer.status_int == 200 and plain and length is not None and 0 < length <= MAX_JSON
+
+
+def _replaced(body: bytes, signed: Mapping[str, str]) -> bytes | None:
+    """The JSON body with these URLs replaced where Glance shows locations, every other byte as Glance wrote it."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    as_is = [style for style in (False, True) if json.dumps(value, ensure_ascii=style).encode() == body]
+    for one, key in _places(value):
+        one[key] = signed.get(one[key], one[key])
+    return json.dumps(value, ensure_ascii=as_is[0] if as_is else False).encode()
+
+
+def _places(value: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where a URL stands in Glance's answers: (object, key)."""
+    found = []
+    if isinstance(value, dict) and isinstance(value.get("direct_url"), str):
+        found.append((value, "direct_url"))
+    rows = value.get("locations") if isinstance(value, dict) else value
+    for one in rows if isinstance(rows, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("url"), str):
+            found.append((one, "url"))
+    return found
+
+
+def _unsign(request: webob.Request, image_id: str) -> None:
+    """The request's body names our locations as they are stored. Chunked, large or odd bodies are Glance's business."""
+    if not 0 < (request.content_length or 0) <= MAX_JSON or b"sig=" not in request.body:
+        return
+    try:
+        operations = json.loads(request.body)
+    except ValueError:
+        return
+    changed = False
+    for operation in operations if isinstance(operations, list) else ():
+        value = operation.get("value") if isinstance(operation, dict) and "/locations" in _path(operation) else None
+        for one, key in _places([value] if isinstance(value, dict) else value):
+            plain = signing.unsign(one[key])
+            if plain != one[key] and plain.endswith(f"/replicas/{image_id}"):
+                one[key], changed = plain, True
+    if changed:
+        request.body = json.dumps(operations).encode()
+
+
+def _path(operation: Mapping[str, Any]) -> str:
+    """What a JSON-patch operation is about, in either of Glance's two media types."""
+    names = ("path", "add", "replace", "remove")
+    return next((text for name in names if isinstance(text := operation.get(name), str)), "")

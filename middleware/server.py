@@ -1,0 +1,116 @@
+"""Filter and application `server`: `GET` and `HEAD /replicas/{image_id}`, one host's own copy of an image.
+
+Lets in whoever holds a signature or calls from a trusted network, nobody else, and says nothing to others about what
+is here. Serves complete, verified files, and fills in progress to those who follow them.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+import webob
+from oslo_config import cfg
+
+from glance_replicas import settings, signing
+from glance_replicas.errors import ReplicaError
+from glance_replicas.fill import Follower
+from glance_replicas.keeper import Keeper
+from glance_replicas.location import replica_path
+from glance_replicas.model import IMAGE_ACTIVE, Image
+
+from . import serve
+
+log = logging.getLogger(__name__)
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
+    """Paste entry point `egg:glance-replicas#server`. Raises ConfigError, which stops the start."""
+    keeper = Keeper(settings.read(cfg.CONF))
+    return lambda app: ReplicaServer(keeper, app)
+
+
+def app_factory(_global_conf: dict[str, str], **_local_conf: str) -> App:
+    """The same as an application of its own, for another port."""
+    return ReplicaServer(Keeper(settings.read(cfg.CONF)), webob.exc.HTTPNotFound())
+
+
+class ReplicaServer:
+    """One WSGI filter; see the module."""
+
+    def __init__(self, keeper: Keeper, app: App) -> None:
+        self._keeper = keeper
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve a replica, or pass on what is none of ours."""
+        path = environ.get("PATH_INFO", "")
+        if path != "/replicas" and not path.startswith("/replicas/"):
+            return self._app(environ, start_response)
+        request = webob.Request(environ)
+        answer: App = self._answer(request, path)
+        return answer(environ, start_response)
+
+    def _answer(self, request: webob.Request, path: str) -> Any:
+        if request.method not in ("GET", "HEAD"):
+            return webob.exc.HTTPMethodNotAllowed(headers={"Allow": "GET, HEAD"})
+        image_id = replica_path(path)
+        if image_id is None:
+            return webob.exc.HTTPNotFound()
+        if not (self._is_signed(request, path) or self._is_trusted(request)):
+            return webob.exc.HTTPForbidden(explanation="No valid signature, and not from a trusted network.")
+        try:
+            return self._serve(request, image_id)
+        except ReplicaError as error:
+            log.warning("image %s: cannot be served now: %s", image_id, error)
+            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
+
+    def _serve(self, request: webob.Request, image_id: str) -> Any:
+        image = self._keeper.catalogue.image(image_id)
+        if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
+            deactivated = image is not None and image.status == "deactivated"
+            return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
+        copy = self._keeper.cache.open(image_id)
+        if copy is not None and copy.entry.verified and copy.entry.size == image.size:
+            if self._keeper.settings.sendfile == "x-accel-redirect":
+                copy.close()
+                return self._sent_by_nginx(image)
+            return self._followed(request, image, copy.detach(), "hit")
+        if copy is not None:
+            copy.close()
+        fd = self._keeper.cache.follow(image_id)
+        return webob.exc.HTTPNotFound() if fd is None else self._followed(request, image, fd, "hit; detail=filling")
+
+    def _followed(self, request: webob.Request, image: Image, fd: int, how: str) -> Any:
+        follower = Follower(self._keeper.cache, self._keeper.plan(image), fd, takes_over=False)
+        if not follower.wait():
+            follower.close()
+            return webob.exc.HTTPNotFound()
+        status = f'"{self._keeper.settings.host_name}"; {how}'
+        return serve.response(request, image, follower.read, lambda sent, expected: follower.close(), status)
+
+    def _sent_by_nginx(self, image: Image) -> Any:
+        """Headers only; nginx sends the file, with ranges and conditions of its own."""
+        answer = webob.Response(content_type="application/octet-stream", charset=None)
+        serve.describe(answer, image, f'"{self._keeper.settings.host_name}"; hit')
+        answer.headers["X-Accel-Redirect"] = self._keeper.settings.sendfile_prefix + image.id
+        return answer
+
+    def _is_signed(self, request: webob.Request, path: str) -> bool:
+        query = parse_qs(request.query_string, keep_blank_values=True, max_num_fields=10) if _sane(request) else {}
+        return signing.verify(request.method, path, query, self._keeper.settings.signing_keys)
+
+    def _is_trusted(self, request: webob.Request) -> bool:
+        """By the socket's peer: this filter stands before the one that believes forwarded addresses."""
+        try:
+            address = ipaddress.ip_address(request.environ.get("REMOTE_ADDR", ""))
+        except ValueError:
+            return False
+        return any(address in network for network in self._keeper.settings.trusted_networks)
+
+
+def _sane(request: webob.Request) -> bool:
+    return len(request.query_string) < 1000 and request.query_string.count("&") < 10

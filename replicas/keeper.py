@@ -1,0 +1,207 @@
+"""One host's copies: its directory, Glance's catalogue and the ledger joined. The filters and the janitor use it.
+
+Every fault of catalogue, ledger or a peer ends here as a log line and the next best thing (promise 3).
+"""
+
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from . import location, signing, sources
+from .cache import Cache
+from .catalogue import Catalogue
+from .errors import CatalogueError, ConfigError, LedgerError, Refused
+from .fill import Plan
+from .ledger import Ledger
+from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
+from .settings import Settings
+from .sources.body import Limits
+from .space import Space
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
+_HOSTS_SECONDS = 5.0  # how long a list of hosts is good for
+
+
+class Keeper:
+    """What one host does with images; thread-safe. `settings.cache_dir` must be set."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.cache_dir is None:
+            raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
+        self.settings = settings
+        self.cache = Cache(settings.cache_dir)
+        self.space = Space(self.cache, settings.max_bytes, settings.min_free_bytes)
+        self.catalogue = Catalogue(settings.database, settings.encryption_key)
+        self.ledger = Ledger(settings.ledger)
+        self.sources = sources.from_settings(settings, limits=_limits(settings), signer=self.sign)
+        self._hosts: dict[str, Host] = {}
+        self._hosts_until = 0.0
+        self._lock = threading.Lock()
+
+    def hosts(self) -> dict[str, Host]:
+        """The hosts the ledger knows, by name, at most a few seconds old; none when it cannot be asked."""
+        with self._lock:
+            if time.monotonic() >= self._hosts_until:
+                try:
+                    self._hosts = {host.name: host for host in self.ledger.hosts()}
+                except LedgerError as error:
+                    log.warning("no peers, the ledger cannot be asked: %s", error)
+                    self._hosts = {}
+                self._hosts_until = time.monotonic() + _HOSTS_SECONDS
+            return self._hosts
+
+    def is_known(self, url: str, image_id: str) -> bool:
+        """Whether a URL is the per-host URL of this image on a host of ours."""
+        bare = signing.unsign(url)
+        return any(bare == location.replica_url(base, image_id) for base in self._bases())
+
+    def sign(self, url: str) -> str:
+        """The URL signed if it is one of a host of ours, else unchanged: a signature goes to nobody else."""
+        image_id = url.rpartition("/")[2]
+        if not self.is_known(url, image_id):
+            return url
+        return signing.sign(url, self.settings.signing_keys, self.settings.signature_lifetime_seconds)
+
+    def plan(self, image: Image) -> Plan:
+        """How this host fetches an image."""
+        return Plan(
+            image=image,
+            sources=partial(self._order, image),
+            opener=self.sources.open,
+            reserve=lambda growing, size: self.space.reserve(growing, size, self.withdraw),
+            committed=self.register,
+            condemned=self._condemned,
+            renew=partial(self._renew, image),
+            ended=partial(self._release, image),
+            stall_seconds=self.settings.stall_timeout_seconds,
+        )
+
+    def active(self, image_id: str) -> Image | None:
+        """The image when it is active; None when it is not, or has no row. Raises CatalogueError."""
+        image = self.catalogue.image(image_id)
+        return image if image is not None and image.status == IMAGE_ACTIVE else None
+
+    def register(self, image: Image) -> None:
+        """The complete file of this host is a location of the image; what cannot be done now the janitor does later."""
+        url = self.own_url(image.id)
+        if url is None:
+            log.warning("image %s: cached but not registered: %s", image.id, self.why_unregistered())
+            return
+        try:
+            if self.catalogue.add(image.id, url, self.metadata()):
+                log.info("image %s: registered on host %s", image.id, self.settings.host_name)
+        except Refused as error:  # deleted while it was filled
+            log.info("image %s: not registered, its file goes: %s", image.id, error)
+            self.cache.remove(image.id)
+        except CatalogueError as error:
+            log.warning("image %s: not registered yet: %s", image.id, error)
+
+    def withdraw(self, image_id: str) -> None:
+        """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay."""
+        base = self.settings.host_url
+        if base is not None and self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id)):
+            log.info("image %s: withdrawn from host %s", image_id, self.settings.host_name)
+
+    def own_url(self, image_id: str) -> str | None:
+        """The URL to register, None when this host may not register."""
+        if not self.settings.can_register or self.settings.host_url is None:
+            return None
+        return location.replica_url(self.settings.host_url, image_id)
+
+    def why_unregistered(self) -> str:
+        """The reason `own_url` is None, with the remedy."""
+        if self.settings.host_url is None:
+            return "neither [replicas] host_url nor worker_self_reference_url is set"
+        return "no http store is enabled; add one (enabled_backends = ..., web:http)"
+
+    def metadata(self) -> dict[str, object]:
+        """The metadata of every row of this host: static, because Glance compares it (GLANCE.md, duplicates)."""
+        found = {
+            HOST_KEY: self.settings.host_name,
+            ZONE_KEY: self.settings.host_zone,
+            STORE_KEY: self.settings.http_store,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    def _order(self, image: Image) -> Sequence[Location]:
+        """Where to read an image: hosts that have it, a host that began to fill it before us, then its stores."""
+        filling = self._claim(image)
+        return [*self._peers(image), *filling, *image.durable]
+
+    def _peers(self, image: Image) -> list[Location]:
+        """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
+        hosts = self.hosts()
+        found = [
+            one
+            for one in image.cached
+            if one.host != self.settings.host_name
+            and one.host in hosts
+            and one.url == location.replica_url(hosts[one.host].url, image.id)
+            and self._alive(hosts[one.host])
+        ]
+        random.shuffle(found)
+        return sorted(found, key=lambda one: one.zone != self.settings.host_zone)
+
+    def _alive(self, host: Host) -> bool:
+        return host.age_seconds < 3 * max(self.settings.janitor_interval_seconds, 60)
+
+    def _claim(self, image: Image) -> list[Location]:
+        """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
+        hosts = self.hosts()
+        if not self._renew(image):
+            return []
+        try:
+            fills = self.ledger.fills(image.id, LEASE_SECONDS)
+        except LedgerError as error:
+            log.warning("image %s: no word of other fills: %s", image.id, error)
+            return []
+        earlier = itertools.takewhile(lambda one: one.host != self.settings.host_name, fills)
+        return [
+            Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
+            for one in earlier
+            if one.host in hosts
+        ]
+
+    def _renew(self, image: Image) -> bool:
+        """Whether the ledger took our claim."""
+        if self.settings.host_url is None:
+            return False
+        url = location.replica_url(self.settings.host_url, image.id)
+        try:
+            self.ledger.claim_fill(image.id, self.settings.host_name, url, LEASE_SECONDS)
+        except LedgerError as error:
+            log.warning("image %s: filled without a claim: %s", image.id, error)
+            return False
+        return True
+
+    def _release(self, image: Image) -> None:
+        try:
+            self.ledger.release_fill(image.id, self.settings.host_name)
+        except LedgerError as error:
+            log.debug("image %s: claim left to expire: %s", image.id, error)
+
+    def _condemned(self, image: Image, used: Sequence[Location]) -> None:
+        """One source alone gave wrong bytes: that is a full look at it, worth a record."""
+        names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
+        log.error("image %s: wrong bytes came from %s", image.id, names)
+        known = [one for one in used if one in image.locations]
+        if len(used) == 1 and known:
+            detail = f"found while host {self.settings.host_name} filled its cache"
+            try:
+                self.ledger.record([Result(known[0], Verdict.CORRUPT, Evidence.FULL, detail, size=image.size)])
+            except LedgerError as error:
+                log.warning("image %s: not recorded: %s", image.id, error)
+
+    def _bases(self) -> set[str]:
+        known = {host.url for host in self.hosts().values()}
+        return known | {self.settings.host_url} if self.settings.host_url else known
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(connect=settings.connect_timeout_seconds, stall=settings.stall_timeout_seconds)

@@ -1,0 +1,68 @@
+"""Reads a host's files again: those of the stock cache once, to adopt them, our own when it has been too long."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from . import checksum
+from .cache import Copy
+from .fill import read
+from .keeper import Keeper
+from .model import Digest, Image, Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Scrubber:
+    """`breathe` is called between blocks; what it raises ends the reading."""
+
+    def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
+        self.damaged = 0  # files found wrong so far
+        self._keeper = keeper
+        self._breathe = breathe
+
+    def adopt(self) -> int:
+        """Files that nobody of us verified yet are verified; how many of them were right."""
+        found = [one.image_id for one in self._keeper.cache.entries() if not one.verified]
+        return sum(self.verify(image_id) is Verdict.INTACT for image_id in found)
+
+    def oldest(self) -> Verdict | None:
+        """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
+        rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
+        due = [one for one in self._keeper.cache.entries() if one.verified and time.time() - one.verified_at > age]
+        if not rate or not due:
+            return None
+        return self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
+
+    def verify(self, image_id: str, rate: int = 0) -> Verdict:
+        """One complete file hashed: marked when right; row, then file gone when wrong. `rate` in bytes/s, 0: no limit.
+
+        Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
+        """
+        image, copy = self._keeper.active(image_id), self._keeper.cache.open(image_id)
+        if image is None or image.digest is None or copy is None:
+            return Verdict.UNVERIFIABLE
+        with closing(copy):
+            if copy.entry.size == image.size and self._agrees(copy, image.digest, rate):
+                self._keeper.cache.mark_verified(image_id, copy)
+                return Verdict.INTACT
+            self._condemn(image)
+            return Verdict.CORRUPT
+
+    def _condemn(self, image: Image) -> None:
+        """Killed in between: a file without a row, verified again by the next pass that registers it. See janitor."""
+        log.error("image %s: cached file is damaged; withdrawn and set aside", image.id)
+        self._keeper.withdraw(image.id)
+        self._keeper.cache.set_aside(image.id)
+        self.damaged += 1
+
+    def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
+        running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
+        for chunk in read(copy.fd, 0, copy.entry.size):
+            running.update(chunk)
+            length += len(chunk)
+            self._breathe()
+            if rate and (ahead := length / rate - (time.monotonic() - began)) > 0:
+                time.sleep(ahead)
+        return checksum.agrees(digest, running.hexdigest())

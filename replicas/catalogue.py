@@ -1,0 +1,229 @@
+"""Glance's image and location rows: read many, add one, withdraw one.
+
+Only rows Glance itself would show count: `status` active and not deleted. Nothing here touches
+`images.updated_at`: Cinder drops its cached volume of an image when that changes.
+"""
+
+import contextlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import database
+from .errors import CatalogueError, Refused
+from .glance_tables import (
+    DEAD,
+    Reader,
+    images,
+    images_with_locations,
+    listed_locations,
+    live_status,
+    locations,
+)
+from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
+
+CHUNK = 500  # ids in one IN list
+LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+
+
+class LockedImage:
+    """An image whose row nobody else can change until the `with` of `Catalogue.locked` ends."""
+
+    def __init__(self, image: Image, connection: sa.Connection) -> None:
+        self.image = image
+        self._connection = connection
+
+    def withdraw(self, location: Location) -> bool:
+        """As `Catalogue.withdraw`, in the transaction that holds the lock."""
+        return _withdraw(self._connection, location)
+
+
+class Catalogue:
+    """Glance's database. Every method raises CatalogueError when it cannot be asked.
+
+    Safe for threads and after a fork. `encryption_key` is Glance's `metadata_encryption_key`.
+    """
+
+    def __init__(self, url: str, encryption_key: str | None = None) -> None:
+        self._reader = Reader(encryption_key)
+        self._engine = database.engine(url)
+
+    def close(self) -> None:
+        """No connection is open; the next call opens one again."""
+        self._engine.dispose()
+
+    def image(self, image_id: str) -> Image | None:
+        """One image in any status; deleted ones read `deleted` or `pending_delete`. None: there is no row."""
+        with self._errors():
+            return database.reading(self._engine, lambda connection: self._image(connection, image_id))
+
+    def images(
+        self,
+        ids: Collection[str] | None = None,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        statuses: Collection[str] = LIVE,
+        batch: int = 500,
+    ) -> Iterator[Image]:
+        """Images by ascending id, at most `batch` in memory; no connection is held while the caller works.
+
+        An image added meanwhile is seen if its id is still to come. With `ids`: those of them that exist.
+        """
+        wanted = sa.select(images.c.id).where(_in_status(statuses))
+        if owner is not None:
+            wanted = wanted.where(images.c.owner == owner)
+        if name is not None:
+            wanted = wanted.where(images.c.name == name)
+        if ids is not None:
+            for part in _chunks(sorted(set(ids)), batch):
+                yield from self._batch(wanted.where(images.c.id.in_(part)))
+            return
+        wanted, last = wanted.order_by(images.c.id).limit(batch), ""
+        while found := self._batch(wanted.where(images.c.id > last)):
+            yield from found
+            last = found[-1].id
+
+    def statuses(self, ids: Collection[str]) -> dict[str, str]:
+        """The status of each image that has a row, deleted ones included; an id without a row is absent."""
+        columns = sa.select(images.c.id, images.c.status, images.c.deleted)
+        found: dict[str, str] = {}
+        for part in _chunks(sorted(set(ids)), CHUNK):
+            for image_id, status, deleted in self._rows(columns.where(images.c.id.in_(part))):
+                found[image_id] = live_status(status, deleted)
+        return found
+
+    def of_host(self, host_name: str) -> Iterator[Location]:
+        """Active rows whose metadata name this host, of images in any status; a stream like `images`."""
+        wanted = listed_locations().where(_mentions(host_name)).order_by(locations.c.id).limit(1000)
+        last = 0
+        while rows := self._rows(wanted.where(locations.c.id > last)):
+            last = rows[-1][0]
+            for row in rows:
+                location = self._reader.location(*row)
+                if location.host == host_name:
+                    yield location
+
+    def add(self, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
+        """The image has an active row with this URL; False when it had one already, whatever its metadata.
+
+        Raises Refused when the image is neither active nor deactivated, or no database of Glance's could
+        hold the URL.
+        """
+        if database.UNSTORABLE.search(url):
+            raise Refused(f"image {image_id}: the URL has characters Glance does not store (above U+FFFF, or NUL)")
+        with self._errors():
+            return database.writing(self._engine, lambda connection: self._add(connection, image_id, url, metadata))
+
+    def withdraw(self, location: Location) -> bool:
+        """Exactly this row is deleted; False when it was gone. A later row with the same URL is left alone."""
+        with self._errors():
+            return database.writing(self._engine, lambda connection: _withdraw(connection, location))
+
+    def withdraw_url(self, image_id: str, url: str) -> int:
+        """No active row of the image has this URL; returns how many had."""
+
+        def work(connection: sa.Connection) -> int:
+            rows = [one for one in self._of_image(connection, image_id) if one.url == url]
+            return sum(_withdraw(connection, one) for one in rows)
+
+        with self._errors():
+            return database.writing(self._engine, work)
+
+    @contextlib.contextmanager
+    def locked(self, image_id: str, *, wait_seconds: float = database.LOCK_WAIT) -> Iterator[LockedImage]:
+        """The image as it is now, its row locked until the end: commit, or rollback on an exception.
+
+        Glance's own changes of the image wait meanwhile: keep it short. On SQLite the whole file is locked
+        for writing, the ledger too if it lives there. A Galera cluster holds the lock on one node only: let
+        all writes go to one node, as Glance needs for its quotas anyway. Raises Refused if there is no such
+        image, CatalogueError if another holds the lock longer than `wait_seconds`.
+        """
+        with self._errors(), database.transaction(self._engine, wait_seconds) as connection:
+            connection.execute(_lock(image_id))
+            image = self._image(connection, image_id)
+            if image is None:
+                raise Refused(f"image {image_id} does not exist")
+            yield LockedImage(image, connection)
+
+    def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
+        rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))
+        return next(self._reader.images(rows), None)
+
+    def _of_image(self, connection: sa.Connection, image_id: str) -> list[Location]:
+        rows = connection.execute(listed_locations().where(locations.c.image_id == image_id))
+        return [self._reader.location(*row) for row in rows]
+
+    def _batch(self, chosen: sa.Select[Any]) -> list[Image]:
+        return list(self._reader.images(self._rows(images_with_locations(chosen))))
+
+    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+        with self._errors():
+            return database.reading(self._engine, lambda connection: list(connection.execute(query)))
+
+    def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
+        row = connection.execute(_lock(image_id)).one_or_none()
+        state = live_status(row.status, row.deleted) if row else "gone"
+        if state not in LIVE:
+            raise Refused(f"image {image_id} is {state}: no location can be added")
+        if any(one.url == url for one in self._of_image(connection, image_id)):
+            return False
+        now = _now()
+        values: dict[str, object] = {
+            "image_id": image_id,
+            "value": self._reader.stored(url),
+            "meta_data": json.dumps(dict(metadata)),
+        }
+        values |= {"status": "active", "created_at": now, "updated_at": now, "deleted": False}
+        connection.execute(locations.insert().values(values))
+        return True
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return database.translate(
+            CatalogueError,
+            self._engine,
+            no_table="Glance's tables are not there: run glance-manage db_sync, or correct [database] connection",
+            remedy="check [database] connection and that the database answers",
+        )
+
+
+def _withdraw(connection: sa.Connection, location: Location) -> bool:
+    if location.row is None:
+        raise Refused(f"image {location.image_id}: a location without a row id cannot be withdrawn; use its URL")
+    this = sa.and_(locations.c.id == location.row, locations.c.image_id == location.image_id)
+    now = _now()
+    change = locations.update().where(this, locations.c.deleted == sa.false())
+    done = connection.execute(change.values(deleted=True, status="deleted", deleted_at=now, updated_at=now))
+    return done.rowcount == 1
+
+
+def _lock(image_id: str) -> sa.Select[Any]:
+    """Holds the image's row to the end of the transaction; SQLite, which ignores it, holds the whole file."""
+    return sa.select(images.c.status, images.c.deleted).where(images.c.id == image_id).with_for_update()
+
+
+def _in_status(statuses: Collection[str]) -> sa.ColumnElement[bool]:
+    dead = [status for status in statuses if status in DEAD]
+    live = [status for status in statuses if status not in DEAD]
+    either = [sa.and_(images.c.status.in_(live), images.c.deleted == sa.false()), images.c.status.in_(dead)]
+    if "deleted" in dead:
+        either.append(sa.and_(images.c.deleted == sa.true(), images.c.status.not_in(DEAD)))
+    return sa.or_(*either)
+
+
+def _mentions(host_name: str) -> sa.ColumnElement[bool]:
+    """True for every row of the host and few others: a text search, since JSON is opaque to some databases."""
+    key = locations.c.meta_data.contains(f'"{HOST_KEY}"', autoescape=True)
+    written = json.dumps(host_name)  # an escaped name could be written in more than one way
+    return key if "\\" in written else sa.and_(key, locations.c.meta_data.contains(written, autoescape=True))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _chunks(ids: list[str], size: int) -> Iterable[list[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))

@@ -1,0 +1,136 @@
+"""The columns of Glance's tables that we read or write; a test holds them against the installed Glance."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import crypt
+from .checksum import expected
+from .model import Image, Location
+
+log = logging.getLogger(__name__)
+
+UNREADABLE = "undecryptable"  # scheme of a URL that the key does not open; nothing reads such a scheme
+DEAD = ("deleted", "pending_delete")
+
+metadata = sa.MetaData()
+
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("name", sa.String(255)),
+    sa.Column("size", sa.BigInteger().with_variant(sa.Integer, "sqlite")),  # bytes
+    sa.Column("status", sa.String(30), nullable=False),
+    sa.Column(
+        "visibility",
+        sa.Enum("private", "public", "shared", "community", name="image_visibility", create_constraint=False),
+        nullable=False,
+        server_default="shared",
+    ),
+    sa.Column("checksum", sa.String(32)),
+    sa.Column("os_hash_algo", sa.String(64)),
+    sa.Column("os_hash_value", sa.String(128)),
+    sa.Column("owner", sa.String(255)),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
+locations = sa.Table(
+    "image_locations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("meta_data", sa.Text),  # JSON
+    sa.Column("status", sa.String(30), server_default="active", nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),  # UTC, naive, all three
+    sa.Column("updated_at", sa.DateTime),
+    sa.Column("deleted_at", sa.DateTime),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
+is_listed = sa.and_(locations.c.status == "active", locations.c.deleted == sa.false())
+
+_IMAGE = [images.c[name] for name in ("id", "name", "size", "status", "visibility", "checksum", "os_hash_algo")]
+_IMAGE += [images.c[name] for name in ("os_hash_value", "owner", "deleted")]
+_LOCATION = [locations.c[name] for name in ("id", "image_id", "value", "meta_data")]
+
+
+def images_with_locations(chosen: sa.Select[Any]) -> sa.Select[Any]:
+    """Rows for `read_images`: the images whose ids `chosen` selects, by id, each with its active locations.
+
+    One statement, so that an image and its locations are of one moment on every database.
+    """
+    ids = chosen.subquery()
+    joined = ids.join(images, images.c.id == ids.c.id).outerjoin(
+        locations, sa.and_(locations.c.image_id == images.c.id, is_listed)
+    )
+    return sa.select(*_IMAGE, *_LOCATION).select_from(joined).order_by(images.c.id, locations.c.id)
+
+
+def listed_locations() -> sa.Select[Any]:
+    """Rows for `Reader.location`: every active row."""
+    return sa.select(*_LOCATION).where(is_listed)
+
+
+class Reader:
+    """Makes our facts of Glance's rows, opening encrypted URLs."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = crypt.check_key(key) if key else None
+
+    def images(self, rows: Iterable[Any]) -> Iterator[Image]:
+        """The images in rows of `images_with_locations`."""
+        for _, group in groupby(rows, key=itemgetter(0)):
+            members = list(group)
+            yield self._image(members[0], tuple(self.location(*row[10:]) for row in members if row[10] is not None))
+
+    def location(self, row: int, image_id: str, value: str, meta_data: str | None) -> Location:
+        """One row of `listed_locations`.
+
+        A URL the key does not open becomes `undecryptable:///image_locations/ROW`: no reader takes it, so it
+        is never verified, counted or removed as a copy, and the stream goes on.
+        """
+        return Location(image_id, self.url(row, image_id, value), _metadata(row, image_id, meta_data), row)
+
+    def url(self, row: int, image_id: str, value: str) -> str:
+        """The URL in a row's `value`."""
+        if self._key is None:
+            return value
+        try:
+            return crypt.decrypt(self._key, value)
+        except ValueError:
+            log.warning("image %s: location row %s: metadata_encryption_key does not open its URL", image_id, row)
+            return f"{UNREADABLE}:///image_locations/{row}"
+
+    def stored(self, url: str) -> str:
+        """The `value` of a row for this URL."""
+        return url if self._key is None else crypt.encrypt(self._key, url)
+
+    @staticmethod
+    def _image(row: Any, found: tuple[Location, ...]) -> Image:
+        image_id, name, size, status, visibility, checksum, algorithm, value, owner, deleted = row[:10]
+        digest = expected(algorithm, value, checksum)
+        state = live_status(status, deleted)
+        return Image(image_id, state, size, digest, found, name, owner, visibility, checksum)
+
+
+def live_status(status: str, deleted: bool) -> str:
+    """An image's status, where a deleted row is `deleted` or `pending_delete` whatever it was before."""
+    return "deleted" if deleted and status not in DEAD else status
+
+
+def _metadata(row: int, image_id: str, text: str | None) -> dict[str, object]:
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        log.warning("image %s: location row %s: its metadata is no JSON object", image_id, row)
+        return {}
+    return found

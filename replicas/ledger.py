@@ -1,0 +1,224 @@
+"""Our own tables: hosts, results of verification, withdrawals, fills in progress.
+
+URLs are kept redacted: a place is known by the hash of what identifies it (`place_key`), and whoever needs
+the real URL takes it from the catalogue.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from . import __version__, database, ledger_rows, migrations
+from .errors import LedgerError
+from .ledger_rows import Fill, Withdrawal, place_key
+from .ledger_tables import Moment, checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
+from .model import Evidence, Host, Location, Result, Verdict
+
+__all__ = ["Fill", "Ledger", "Withdrawal", "place_key"]
+
+CHUNK = 500  # rows of one statement
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """Our tables, in Glance's database or elsewhere. Every method raises LedgerError when it cannot be asked.
+
+    Safe for threads and after a fork. Ages are by the database's clock, so hosts need not agree on the time.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = database.engine(url)
+
+    def close(self) -> None:
+        """No connection is open; the next call opens one again."""
+        self._engine.dispose()
+
+    def upgrade(self) -> list[str]:
+        """The tables are those this version needs; returns the revisions applied, none if they were."""
+        with self._errors(), database.transaction(self._engine) as connection:
+            return migrations.upgrade(connection)
+
+    def version(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        return self._read(migrations.revision)
+
+    def is_current(self) -> bool:
+        """Whether the tables are those this version needs."""
+        return self.version() == migrations.latest()
+
+    def heartbeat(self, host: Host) -> None:
+        """The host is known with these numbers, as of now; `host.heartbeat` and its age are not looked at."""
+        names = ("name", "zone", "url", "files", "bytes_used", "bytes_free")
+        row = {name: getattr(host, name) for name in names} | {"version": __version__}
+        self._write(lambda connection: upsert(connection, hosts, [row | {"heartbeat": clock(connection)}]))
+
+    def hosts(self) -> list[Host]:
+        """Every host ever heard of and not forgotten, by name."""
+
+        def work(connection: sa.Connection) -> list[Host]:
+            rows = connection.execute(sa.select(hosts).order_by(hosts.c.name)).all()
+            now = clock(connection)
+            return [ledger_rows.host(row, now) for row in rows]
+
+        return sorted(self._read(work), key=lambda host: host.name)
+
+    def forget_host(self, name: str) -> bool:
+        """The host is unknown; False when it was. A host that lives comes back with its next heartbeat."""
+        return self._change(hosts.delete().where(hosts.c.name == name)) > 0
+
+    def record(self, results: Sequence[Result]) -> None:
+        """The results are in the history, and the newest of each location is its state.
+
+        A result without `checked_at` is of now. An older result never replaces a newer state.
+        """
+        for start in range(0, len(results), CHUNK):
+            self._write(functools.partial(_record, results=results[start : start + CHUNK]))
+
+    def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
+        """The latest result of each location, by (image id, `place_key`).
+
+        With `full` the latest look that read every byte, where there was one; its size, detail and seconds
+        are not kept. The location has the redacted URL and, of its metadata, the host.
+        """
+        found: dict[tuple[str, str], Result] = {}
+        ids = sorted(set(image_ids))
+        for start in range(0, len(ids), CHUNK):
+            wanted = sa.select(states).where(states.c.image_id.in_(ids[start : start + CHUNK]))
+            if full:
+                wanted = wanted.where(states.c.full_checked_at.is_not(None))
+            for row in self._rows(wanted):
+                found[row.image_id, row.place] = ledger_rows.full_result(row) if full else ledger_rows.result(row)
+        return found
+
+    def history(self, image_id: str, limit: int = 50) -> list[Result]:
+        """The last results of an image's locations, newest first."""
+        wanted = sa.select(checks).where(checks.c.image_id == image_id)
+        wanted = wanted.order_by(checks.c.checked_at.desc(), checks.c.id.desc()).limit(limit)
+        return [ledger_rows.result(row) for row in self._rows(wanted)]
+
+    def trim(self, older_than_seconds: float) -> int:
+        """The history goes back this far at most; returns how many rows went. States stay."""
+        end = self._read(clock) - timedelta(seconds=older_than_seconds)
+        old = sa.select(checks.c.id).where(checks.c.checked_at < end).order_by(checks.c.id).limit(CHUNK)
+        gone = 0
+        while ids := [row.id for row in self._rows(old)]:  # in short transactions: others record meanwhile
+            gone += self._change(checks.delete().where(checks.c.id.in_(ids)))
+        return gone
+
+    def request_withdrawal(
+        self, location: Location, *, reason: str, who: str, proof: Mapping[str, object] | None = None
+    ) -> int:
+        """The removal of this copy is asked for; returns its number. `proof` is anything JSON can hold."""
+        row = ledger_rows.whereabouts(location)
+        row |= {"reason": database.clean(reason, ledger_rows.TEXT), "who": database.clean(who, 255)}
+        row["proof"] = None if proof is None else json.dumps(dict(proof), default=str)
+
+        def work(connection: sa.Connection) -> int:
+            done = connection.execute(withdrawals.insert().values(row | {"requested_at": clock(connection)}))
+            [number] = done.inserted_primary_key or ()
+            return int(number)
+
+        return self._write(work)
+
+    def pending_withdrawals(self, host: str) -> list[Withdrawal]:
+        """What this host is still asked to remove, oldest first."""
+        wanted = sa.select(withdrawals).where(withdrawals.c.host == host, withdrawals.c.finished_at.is_(None))
+        return [ledger_rows.withdrawal(row) for row in self._rows(wanted.order_by(withdrawals.c.id))]
+
+    def finish_withdrawal(self, withdrawal_id: int) -> None:
+        """It is done; the first time counts."""
+        this = sa.and_(withdrawals.c.id == withdrawal_id, withdrawals.c.finished_at.is_(None))
+        self._change(withdrawals.update().where(this).values(finished_at=utc_now()))
+
+    def withdrawals(self, limit: int = 100) -> list[Withdrawal]:
+        """The last requests, done or not, newest first."""
+        wanted = sa.select(withdrawals).order_by(withdrawals.c.id.desc()).limit(limit)
+        return [ledger_rows.withdrawal(row) for row in self._rows(wanted)]
+
+    def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> None:
+        """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time."""
+        this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
+
+        def work(connection: sa.Connection) -> None:
+            now = clock(connection)
+            row = {"url": url, "renewed_at": now, "expires_at": now + timedelta(seconds=lease_seconds), "bytes": done}
+            renewed = connection.execute(fills.update().where(this, fills.c.expires_at >= now).values(row))
+            if not renewed.rowcount:
+                upsert(connection, fills, [row | {"image_id": image_id, "host": host, "started_at": now}])
+
+        self._write(work)
+
+    def release_fill(self, image_id: str, host: str) -> None:
+        """This host is not filling the image."""
+        this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
+        self._change(fills.delete().where(this))
+
+    def fills(self, image_id: str, max_age_seconds: float) -> list[Fill]:
+        """Who is filling the image: leases that hold, renewed in the last `max_age_seconds`; the longest first."""
+
+        def work(connection: sa.Connection) -> list[Fill]:
+            now = clock(connection)
+            fresh = sa.and_(fills.c.expires_at > now, fills.c.renewed_at >= now - timedelta(seconds=max_age_seconds))
+            rows = connection.execute(
+                sa.select(fills).where(fills.c.image_id == image_id, fresh).order_by(fills.c.started_at, fills.c.host)
+            )
+            return [Fill(row.host, row.url, ledger_rows.age(row.renewed_at, now), row.bytes) for row in rows]
+
+        return self._read(work)
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._errors():
+            return database.reading(self._engine, work)
+
+    def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._errors():
+            return database.writing(self._engine, work)
+
+    def _change(self, statement: sa.Update | sa.Delete) -> int:
+        """How many rows it met."""
+        return self._write(lambda connection: connection.execute(statement).rowcount)
+
+    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+        return self._read(lambda connection: list(connection.execute(query)))
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return database.translate(
+            LedgerError,
+            self._engine,
+            no_table="run: replica db upgrade",
+            remedy="check [replicas] connection (default: [database] connection) and that the database answers",
+        )
+
+
+def _record(connection: sa.Connection, results: Sequence[Result]) -> None:
+    """History and states. Rows are written in the order of their keys: two writers cannot deadlock."""
+    now = clock(connection)
+    rows = [ledger_rows.check_row(one, now) for one in results]
+    rows.sort(key=lambda row: (row["image_id"], row["place"], row["checked_at"]))
+    connection.execute(checks.insert(), rows)
+    latest = {(row["image_id"], row["place"]): row for row in rows}
+    upsert(connection, states, list(latest.values()), newer=states.c.checked_at)
+    full = {(row["image_id"], row["place"]): row for row in rows if _read_all(row)}
+    if full:
+        columns = ("image_id", "place", "verdict", "checked_at")
+        connection.execute(_FULL, [{f"new_{name}": row[name] for name in columns} for row in full.values()])
+
+
+def _read_all(row: Mapping[str, Any]) -> bool:
+    """A full look that broke off says nothing of the bytes; the one before it stands."""
+    return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
+
+
+_WHEN = sa.bindparam("new_checked_at", type_=Moment())
+_FULL = (
+    states.update()
+    .where(states.c.image_id == sa.bindparam("new_image_id"), states.c.place == sa.bindparam("new_place"))
+    .where(sa.or_(states.c.full_checked_at.is_(None), states.c.full_checked_at <= _WHEN))
+    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=_WHEN)
+)

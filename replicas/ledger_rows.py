@@ -1,0 +1,97 @@
+"""Rows of our tables and the facts they stand for, both ways."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .database import clean
+from .location import place, redact
+from .model import HOST_KEY, Evidence, Host, Location, Result, Verdict
+
+TEXT = 2000  # characters kept of a text that came from elsewhere
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A request to remove one copy; `finished_at` is None until its row and its bytes are gone."""
+
+    id: int
+    image_id: str
+    url: str  # redacted
+    host: str | None  # None: durable
+    reason: str
+    who: str
+    proof: Mapping[str, object] | None
+    requested_at: datetime  # UTC, aware
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A host that is filling an image just now."""
+
+    host: str
+    url: str
+    age_seconds: float  # since it was last renewed, by the database's clock
+    bytes: int  # bytes written so far, as of then
+
+
+def place_key(location: Location) -> str:
+    """Sha256 in hex of what identifies a copy: two names of one copy have one key."""
+    store, where = place(location)
+    return hashlib.sha256(f"{store or ''}\n{where}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_row(seen: Result, now: datetime) -> dict[str, Any]:
+    """A row of the history; what has no time is of `now`."""
+    return whereabouts(seen.location) | {
+        "verdict": seen.verdict.value,
+        "evidence": seen.evidence.value,
+        "detail": clean(seen.detail, TEXT),
+        "size": seen.size,
+        "seconds": seen.seconds,
+        "checked_at": seen.checked_at or now,
+    }
+
+
+def whereabouts(location: Location) -> dict[str, Any]:
+    """The columns that say which copy is meant. Users may write any metadata, so a host may be any text."""
+    url, host_name = clean(redact(location.url), TEXT), location.host and clean(location.host, 255)
+    return {"image_id": location.image_id, "place": place_key(location), "url": url, "host": host_name}
+
+
+def _location(row: Any) -> Location:
+    return Location(row.image_id, row.url, {HOST_KEY: row.host} if row.host else {})
+
+
+def result(row: Any) -> Result:
+    """A row of the history or a state."""
+    verdict, evidence = Verdict(row.verdict), Evidence(row.evidence)
+    return Result(_location(row), verdict, evidence, row.detail, row.checked_at, row.seconds, row.size)
+
+
+def full_result(row: Any) -> Result:
+    """What a state says of the last look that read every byte."""
+    return Result(_location(row), Verdict(row.full_verdict), Evidence.FULL, checked_at=row.full_checked_at)
+
+
+def host(row: Any, now: datetime) -> Host:
+    """A host as it was at its last heartbeat."""
+    numbers = (row.files, row.bytes_used, row.bytes_free)
+    return Host(row.name, row.zone, row.url, row.heartbeat, *numbers, age_seconds=age(row.heartbeat, now))
+
+
+def withdrawal(row: Any) -> Withdrawal:
+    """One request."""
+    proof = None if row.proof is None else json.loads(row.proof)
+    return Withdrawal(
+        row.id, row.image_id, row.url, row.host, row.reason, row.who, proof, row.requested_at, row.finished_at
+    )
+
+
+def age(moment: datetime, now: datetime) -> float:
+    """Seconds since a moment."""
+    return max(0.0, (now - moment).total_seconds())

@@ -1,0 +1,195 @@
+"""Our own tables, their clock and their upsert, on SQLite, PostgreSQL and MariaDB.
+
+Every moment is written by the database's clock or converted to UTC, and read back aware. Columns change here
+and in a migration together; a test compares the two.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+PREFIX = "replica_"
+VERSION_TABLE = "replica_alembic_version"
+_MYSQL = ("mysql", "mariadb")
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """An aware datetime: timestamptz on PostgreSQL, naive UTC with microseconds elsewhere."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """MariaDB keeps whole seconds unless told."""
+        if dialect.name in _MYSQL:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC; a naive value is a fault of the caller."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC, whatever the session's time zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class utc_now(FunctionElement[datetime]):
+    """The database's clock at this statement."""
+
+    type = Moment()
+    inherit_cache = True
+
+
+@compiles(utc_now)
+def _now_mysql(element: utc_now, compiler: Any, **_: Any) -> str:
+    return "UTC_TIMESTAMP(6)"
+
+
+@compiles(utc_now, "postgresql")
+def _now_postgresql(element: utc_now, compiler: Any, **_: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(utc_now, "sqlite")
+def _now_sqlite(element: utc_now, compiler: Any, **_: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # SQLAlchemy's own format, six digits
+
+
+metadata = sa.MetaData()
+
+_Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # the only integer SQLite counts up by itself
+
+
+def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
+    """Host names and ids are told apart by case everywhere, as on PostgreSQL and SQLite."""
+    return sa.Table(
+        PREFIX + name, metadata, *parts, mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin"
+    )
+
+
+def _looked() -> list[sa.Column[Any]]:
+    """What one look at one location left."""
+    return [
+        sa.Column("url", sa.Text, nullable=False),  # redacted
+        sa.Column("host", sa.String(255)),  # None: durable
+        sa.Column("verdict", sa.String(20), nullable=False),
+        sa.Column("evidence", sa.String(20), nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("size", sa.BigInteger),  # bytes
+        sa.Column("seconds", sa.Double, nullable=False),
+        sa.Column("checked_at", Moment, nullable=False),
+    ]
+
+
+hosts = _table(
+    "hosts",
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("zone", sa.String(255)),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("heartbeat", Moment, nullable=False),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes_used", sa.BigInteger, nullable=False),
+    sa.Column("bytes_free", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),  # of this package
+)
+
+checks = _table(
+    "checks",
+    sa.Column("id", _Key, primary_key=True, autoincrement=True),
+    sa.Column("image_id", sa.String(36), nullable=False),
+    sa.Column("place", sa.String(64), nullable=False),  # ledger.place_key
+    *_looked(),
+    sa.Index("ix_replica_checks_image_id", "image_id", "checked_at"),
+    sa.Index("ix_replica_checks_checked_at", "checked_at"),
+)
+
+states = _table(
+    "states",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("place", sa.String(64), primary_key=True),
+    *_looked(),
+    sa.Column("full_verdict", sa.String(20)),  # of the last look that read every byte
+    sa.Column("full_checked_at", Moment),
+    sa.Index("ix_replica_states_checked_at", "checked_at"),
+)
+
+withdrawals = _table(
+    "withdrawals",
+    sa.Column("id", _Key, primary_key=True, autoincrement=True),
+    sa.Column("image_id", sa.String(36), nullable=False),
+    sa.Column("place", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),  # redacted
+    sa.Column("host", sa.String(255)),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("proof", sa.Text),  # JSON
+    sa.Column("requested_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Index("ix_replica_withdrawals_host", "host", "finished_at"),
+)
+
+fills = _table(
+    "fills",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),  # where a follower reads it, unsigned
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("renewed_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # written so far
+)
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """The database's time, now."""
+    now: datetime = connection.execute(sa.select(utc_now())).scalar_one()
+    return now
+
+
+def upsert(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], newer: sa.Column[Any] | None = None
+) -> None:
+    """Each row is there under its primary key; no key twice in `rows`.
+
+    With `newer`, a time column, an existing row changes only where the new one is not older. That column is
+    written last, since MariaDB lets later assignments see earlier ones.
+    """
+    names = [name for name in rows[0] if not table.c[name].primary_key]
+    if newer is not None:
+        names.sort(key=lambda name: name == newer.name)
+    if connection.dialect.name in _MYSQL:
+        changed = mysql.insert(table)
+        connection.execute(
+            changed.on_duplicate_key_update([(n, _new(table, changed.inserted, n, newer)) for n in names]), rows
+        )
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    made = insert(table)
+    update = made.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: _new(table, made.excluded, name, newer) for name in names},
+    )
+    connection.execute(update, rows)
+
+
+def _new(table: sa.Table, given: Any, name: str, newer: sa.Column[Any] | None) -> sa.ColumnElement[Any]:
+    """The value a column gets; the old one if what `newer` says of the given row is older or nothing."""
+    value: sa.ColumnElement[Any] = given[name]
+    if newer is None:
+        return value
+    is_newer = sa.or_(newer.is_(None), given[newer.name] >= newer)
+    return sa.case((is_newer, value), else_=table.c[name])

@@ -1,1 +1,97 @@
-"""Readers of image bytes, one module per kind of URL."""
+"""Readers of image bytes, one module per kind of URL, and `Sources`, which picks the right one."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import Unsupported
+from ..location import redact, scheme
+from ..model import Location
+from .body import Body, Limits
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+__all__ = ["Body", "Fallback", "Limits", "Reader", "Sources", "from_settings"]
+
+
+class Reader(Protocol):
+    """Reads URLs of certain schemes. Every fault is a child of SourceError; one reader serves many threads."""
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes it reads, lower-case."""
+
+    @property
+    def store(self) -> str | None:
+        """The one store it reads for, by Glance's id; None: a URL says all there is to know."""
+
+    def size(self, url: str) -> int | None:
+        """The length of the whole object in bytes as the place states it, None when it does not."""
+
+    def open(self, url: str, offset: int = 0) -> Body:
+        """The bytes from `offset` on, exactly. WrongAnswer when the object is shorter than that."""
+
+
+class Fallback(Protocol):
+    """Reads what no `Reader` knows; needs the location, because only its store id says how."""
+
+    def size(self, location: Location) -> int | None:
+        """As `Reader.size`."""
+
+    def open(self, location: Location, offset: int = 0) -> Body:
+        """As `Reader.open`."""
+
+
+class Sources:
+    """Every location this host can read. For many threads at once."""
+
+    def __init__(self, readers: Sequence[Reader], fallback: Fallback | None = None) -> None:
+        self._readers = tuple(readers)
+        self._fallback = fallback
+
+    def open(self, location: Location, offset: int = 0) -> Body:
+        """The bytes of a location from `offset` on. Raises the children of SourceError."""
+        reader = self._reader(location)
+        if reader:
+            return reader.open(location.url, offset)
+        return self._last_resort(location).open(location, offset)
+
+    def size(self, location: Location) -> int | None:
+        """What the place says is the length in bytes, if it says. Raises the children of SourceError."""
+        reader = self._reader(location)
+        return reader.size(location.url) if reader else self._last_resort(location).size(location)
+
+    def _reader(self, location: Location) -> Reader | None:
+        fitting = [one for one in self._readers if scheme(location.url) in one.schemes]
+        if location.store is None and len(fitting) > 1:
+            # Asking the wrong store would turn "not in that one" into "missing".
+            raise Unsupported(f"{redact(location.url)}: the location names no store and {len(fitting)} could hold it")
+        return next((one for one in fitting if location.store is None or one.store in (None, location.store)), None)
+
+    def _last_resort(self, location: Location) -> Fallback:
+        if self._fallback is None:
+            raise Unsupported(f"{redact(location.url)}: nothing here reads {scheme(location.url) or 'such'} URLs")
+        return self._fallback
+
+
+def from_settings(
+    settings: "Settings", *, limits: Limits | None = None, signer: Callable[[str], str] | None = None
+) -> Sources:
+    """Everything a host with this glance-api.conf can read; its options are parsed already (`settings.load`).
+
+    `limits` default to the options' own. `signer` makes the URL that really goes out of an http(s) URL, and leaves
+    those of others alone. Nothing is opened, and no store driver loaded, before a location asks for it.
+    """
+    from oslo_config import cfg
+
+    from . import configured, file, store, swift, web
+
+    conf = cfg.CONF
+    enabled = configured.stores(conf)
+    kept = limits or Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
+    readers: list[Reader] = [web.Reader(kept, signer)]
+    roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
+    if roots:
+        readers.append(file.Reader(roots))
+    readers += [swift.Reader(conf, one.id, kept) for one in enabled if one.kind == "swift"]
+    return Sources(readers, store.Reader(conf, [(one.id, one.kind) for one in enabled]))

@@ -1,0 +1,48 @@
+"""The stores of glance-api.conf: which there are, and the options of each."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+RESERVED = "os_glance_"  # Glance's own staging and tasks stores: never locations of an image
+
+# Libraries that would otherwise write on the terminal of a program that has set up no logging.
+for _name in ("glance_store", "keystoneauth", "stevedore", "swiftclient", "urllib3"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Store:
+    """One enabled store: Glance's id for it (None in a single-store cloud) and the name of its driver."""
+
+    id: str | None
+    kind: str
+
+
+def stores(conf: cfg.ConfigOpts) -> tuple[Store, ...]:
+    """The enabled stores in the order of the options, without Glance's reserved ones."""
+    if conf.enabled_backends:
+        named = conf.enabled_backends.items()
+        return tuple(Store(name, kind) for name, kind in named if not name.startswith(RESERVED))
+    return tuple(Store(None, kind) for kind in dict.fromkeys(conf.glance_store.stores))
+
+
+def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
+    """The folders of a file store; a priority behind a colon is cut off as the driver does."""
+    from glance_store._drivers import filesystem
+
+    options = group_options(conf, store_id, filesystem.Store.OPTIONS)
+    several = [one.rsplit(":", 1)[0].strip() for one in options.filesystem_store_datadirs or ()]
+    return tuple(Path(one) for one in several or [options.filesystem_store_datadir] if one)
+
+
+def group_options(conf: cfg.ConfigOpts, store_id: str | None, options: list[Any]) -> Any:
+    """A store's options as attributes, those of `[backend_defaults]` where its own group says nothing."""
+    from glance_store import driver
+
+    if store_id is None:
+        return conf.glance_store
+    return driver.BackendGroupConfiguration(options, store_id, conf=conf)

@@ -1,0 +1,128 @@
+"""Reader of file URLs, within the folders of this host's file stores and nowhere else."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+from urllib.parse import urlparse
+
+from ..checksum import BLOCK
+from ..errors import Absent, Denied, Unreachable, Unsupported, WrongAnswer
+from ..location import redact
+from .body import Body
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+# O_NONBLOCK: opening a pipe that somebody put there must not wait for a writer.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNMOUNTED = frozenset({"lost+found"})  # what a folder may hold that has lost its images all the same
+
+
+class Reader:
+    """Reads regular files below `roots`. No symbolic link is followed on the way down from a root.
+
+    A file that is not there is Absent only when its root is healthy: there, readable and not empty. The root of an
+    unmounted file system is an empty folder, and everything in it would otherwise be missing at once. A read of a
+    dead network file system cannot be cut short: the caller waits as long as the kernel does.
+    """
+
+    schemes = ("file", "filesystem")
+    store = None
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
+
+    def size(self, url: str) -> int | None:
+        """The length of the file in bytes; it was opened for reading to get it."""
+        with self._file(url) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def open(self, url: str, offset: int = 0) -> Body:
+        """The bytes from `offset` up to the size the file had when it was opened."""
+        file = self._file(url)
+        size = os.fstat(file.fileno()).st_size
+        if offset > size:
+            file.close()
+            raise WrongAnswer(f"{redact(url)}: {size} bytes, shorter than the offset {offset}")
+        return Body(_chunks(file, redact(url), offset, size), size, file.close)
+
+    def _file(self, url: str) -> BinaryIO:
+        path = _path(url)
+        root, steps = self._below(path)
+        try:
+            file = open(_descend(root, steps), "rb", buffering=0)  # noqa: SIM115  closed by the body
+        except OSError as error:
+            _refuse(url, root, error)
+        except ValueError as error:  # a NUL in the path
+            raise Denied(f"{redact(url)!r}: no path of a file store") from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise WrongAnswer(f"{redact(url)}: not a regular file")
+        return file
+
+    def _below(self, path: Path) -> tuple[Path, tuple[str, ...]]:
+        """The root a path is in, and the way down from there; links above the root may be spelled either way."""
+        with contextlib.suppress(ValueError):  # a NUL in the path
+            real = Path(os.path.realpath(path.parent), path.name)
+            for root in sorted(self._roots, key=lambda one: -len(one.parts)):
+                real_root = Path(os.path.realpath(root))
+                if real_root in real.parents and path.name not in ("", "..", "."):
+                    return real_root, real.relative_to(real_root).parts
+        raise Denied(f"{str(path)!r}: outside the folders of the file stores")
+
+
+def _path(url: str) -> Path:
+    """The path of a file URL as glance_store's filesystem driver has it: nothing is percent-decoded."""
+    try:
+        parts = urlparse(url)
+    except ValueError as error:
+        raise Unsupported("a file URL that cannot be parsed") from error
+    path = Path((parts.netloc + parts.path).strip())
+    if not path.is_absolute():
+        raise Denied(f"{redact(url)!r}: no absolute path")
+    return path
+
+
+def _descend(root: Path, steps: tuple[str, ...]) -> int:
+    """A descriptor of the file, reached one folder at a time, so that no link put in between leads elsewhere."""
+    at = os.open(root, _FOLDER)
+    try:
+        for step in steps[:-1]:
+            below = os.open(step, _FOLDER, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(steps[-1], _FILE, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _refuse(url: str, root: Path, error: OSError) -> NoReturn:
+    shown = redact(url)
+    text = f"{shown}: {(error.strerror or 'unreadable').lower()}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR):
+        raise Denied(text) from error
+    if error.errno != errno.ENOENT:
+        raise Unreachable(text) from error
+    try:
+        with os.scandir(root) as entries:
+            healthy = any(entry.name not in _UNMOUNTED for entry in entries)
+    except OSError as broken:
+        raise Unreachable(f"{shown}: {root}: {(broken.strerror or 'unreadable').lower()}") from broken
+    if not healthy:
+        raise Unreachable(f"{shown}: {root} is empty; is it mounted?") from error
+    raise Absent(text) from error
+
+
+def _chunks(file: BinaryIO, shown: str, offset: int, size: int) -> Iterator[bytes]:
+    try:
+        file.seek(offset)
+        while offset < size:
+            piece = file.read(min(BLOCK, size - offset))
+            if not piece:
+                raise Unreachable(f"{shown}: cut off at {offset} of {size} bytes while it was read")
+            offset += len(piece)
+            yield piece
+    except OSError as error:
+        raise Unreachable(f"{shown}: {(error.strerror or 'unreadable').lower()}") from error

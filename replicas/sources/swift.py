@@ -1,0 +1,140 @@
+"""Reader of Swift URLs, with the credentials that Glance itself would use.
+
+glance_store parses the URLs and the options; the bytes come over `wire`, so that they keep the same limits as any
+other, and with a Range, which glance_store's driver cannot do. Large objects (DLO, SLO) are put together by Swift.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+from oslo_config import cfg
+
+from ..errors import Absent, Denied, SourceError, Unreachable, Unsupported
+from ..location import redact
+from .account import Account, Credentials, Entry
+from .body import Body, Limits
+from .configured import group_options
+from .wire import Target, Wire
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Object:
+    account: Account
+    path: str  # of the container, quoted
+    name: str  # quoted
+    shown: str
+
+    def enter(self, refused: Entry | None = None) -> Entry:
+        """The account's URL and token, newer than a `refused` one. Errors name the object."""
+        try:
+            return self.account.renew(refused) if refused else self.account.entry()
+        except SourceError as error:
+            raise type(error)(f"{self.shown}: {error}") from error
+
+    def target(self, entry: Entry, *, container: bool = False) -> Target:
+        url = f"{entry.url}/{self.path}" + ("" if container else f"/{self.name}")
+        return Target(url, self.shown, {"X-Auth-Token": entry.token})
+
+
+class Reader:
+    """Reads the objects of one Swift store (`store` is its id; None in a single-store cloud).
+
+    An object is Absent only when Swift answers for its container: a container or an account that is not there looks
+    like a wrong address and is Unreachable. A store with `swift_store_multi_tenant` needs the caller's token, which a
+    location does not hold: Unsupported.
+    """
+
+    schemes = ("swift", "swift+http", "swift+https", "swift+config")
+
+    def __init__(self, conf: cfg.ConfigOpts, store: str | None, limits: Limits) -> None:
+        from glance_store._drivers import swift as driver
+
+        self._conf, self.store, self._limits = conf, store, limits
+        self._options = group_options(conf, store, driver.Store.OPTIONS)
+        insecure, ca_file = self._options.swift_store_auth_insecure, self._options.swift_store_cacert
+        self._wire = Wire(limits, ca_file=None if insecure else ca_file, insecure=insecure)
+        self._accounts: dict[Credentials, Account] = {}
+        self._lock = threading.Lock()
+
+    def size(self, url: str) -> int | None:
+        """The length HEAD states, in bytes: for a large object that of all its segments."""
+        return self._ask(url, self._wire.size)
+
+    def open(self, url: str, offset: int = 0) -> Body:
+        """The bytes from `offset` on, by Range."""
+        return self._ask(url, lambda target: self._wire.open(target, offset))
+
+    def _ask(self, url: str, do: Callable[[Target], T]) -> T:
+        wanted = self._object(url)
+        entry = wanted.enter()
+        try:
+            try:
+                return do(wanted.target(entry))
+            except Denied:  # perhaps only the token, which lives for hours
+                entry = wanted.enter(entry)
+                return do(wanted.target(entry))
+        except Absent:
+            self._must_have_container(wanted, entry)
+            raise
+
+    def _must_have_container(self, wanted: _Object, entry: Entry) -> None:
+        """Raises Unreachable unless Swift itself says that the container is there."""
+        try:
+            headers = self._wire.head(wanted.target(entry, container=True))
+        except SourceError as error:
+            raise Unreachable(f"{wanted.shown}: its container does not answer either") from error
+        if "X-Container-Object-Count" not in headers:
+            raise Unreachable(f"{wanted.shown}: not found, but by something that is not Swift")
+
+    def _object(self, url: str) -> _Object:
+        shown = redact(url)
+        location, credentials = self._parse(url, shown)
+        with self._lock:
+            account = self._accounts.get(credentials)
+            if account is None:
+                account = self._accounts[credentials] = Account(credentials, self._limits)
+        return _Object(account, quote(location.container), quote(location.obj), shown)
+
+    def _parse(self, url: str, shown: str) -> tuple[Any, Credentials]:
+        from glance_store import exceptions
+        from glance_store._drivers.swift import store as driver
+        from glance_store._drivers.swift import utils
+
+        location = driver.StoreLocation({}, self._conf, backend_group=self.store)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # a deprecated option of the file it reads
+                location.parse_uri(url)
+                references = utils.SwiftParams(self._conf, backend=self.store).params
+        except (exceptions.GlanceStoreException, ValueError) as error:
+            raise Unsupported(f"{shown}: neither the URL nor the store's options say how to read it") from error
+        if not (location.user or getattr(location, "application_credential_id", None)):
+            raise Unsupported(f"{shown}: a URL without credentials (swift_store_multi_tenant) is the caller's to read")
+        named = urlsplit(url).netloc if location.scheme == "swift+config" else self._options.default_swift_reference
+        return location, self._credentials(location, references.get(named, {}))
+
+    def _credentials(self, location: Any, reference: dict[str, Any]) -> Credentials:
+        options = self._options
+        return Credentials(
+            auth_url=location.swift_url,
+            version=reference.get("auth_version") or options.swift_store_auth_version or "3",
+            user=location.user,
+            key=location.key,
+            application_id=getattr(location, "application_credential_id", None),
+            application_secret=getattr(location, "application_credential_secret", None),
+            user_domain_id=reference.get("user_domain_id", None if reference else "default"),
+            user_domain_name=reference.get("user_domain_name"),
+            project_domain_id=reference.get("project_domain_id", None if reference else "default"),
+            project_domain_name=reference.get("project_domain_name"),
+            region=options.swift_store_region,
+            service_type=options.swift_store_service_type,
+            interface=options.swift_store_endpoint_type,
+            endpoint=options.swift_store_endpoint,
+            ca_file=options.swift_store_cacert,
+            insecure=options.swift_store_auth_insecure,
+        )

@@ -8,6 +8,7 @@ import pytest
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
+from services.keystone import Keystone
 from services.nginx import Nginx
 from services.process import end_reaper
 from services.schema import sqlite_database, sqlite_url
@@ -48,9 +49,16 @@ def faulty() -> Iterator[FaultyServer]:
 
 
 @pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
+    """A Keystone for the whole run."""
+    with Keystone(tmp_path_factory.mktemp("keystone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone) -> Iterator[Swift]:
     """A Swift for the whole run."""
-    with Swift(tmp_path_factory.mktemp("swift")) as server:
+    with Swift(tmp_path_factory.mktemp("swift"), keystone) as server:
         yield server
 
 

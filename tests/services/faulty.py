@@ -233,17 +233,17 @@ class _Handler(BaseHTTPRequestHandler):
                     self.server.reset.add(self.connection)
                 return
             stop = _next_stop(offset, end, faults)
+            if not self.pace(began, stop - first, faults):
+                return
             piece = blob.read(offset, stop, faults)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
             offset = stop
             self.server.note(self, sent=offset - first)
-            if not self.pace(began, offset - first, faults):
-                return
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
 
     def pace(self, began: float, sent: int, faults: Faults) -> bool:
-        """Wait until so many bytes are allowed; False when the server closes meanwhile."""
+        """Wait until so many bytes may be out; False when the server closes meanwhile."""
         if not faults.rate and not faults.drip:
             return True
         seconds = sent * faults.drip if faults.drip else sent / (faults.rate or 1)

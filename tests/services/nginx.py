@@ -18,8 +18,8 @@ error_log stderr warn;
 worker_processes 1;
 events {{ worker_connections 1024; }}
 http {{
-    access_log {folder}/access.log counted;
     log_format counted '$request_method $uri $status $body_bytes_sent "$http_range"';
+    access_log {folder}/access.log counted;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;

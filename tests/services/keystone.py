@@ -1,0 +1,124 @@
+"""A real Keystone on SQLite: project, user and role `admin`, and endpoints that the tests add."""
+
+import base64
+import http.client
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+from . import environment, free_port, need
+from .configuration import conf_text
+from .process import Process, run
+
+
+class Keystone:
+    """A started Keystone; `auth_url` ends with /v3."""
+
+    user = project = "admin"
+    password = "testing"
+    region = "RegionOne"
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder, self.address, self.port = folder, address, free_port(address)
+        self.auth_url = f"http://{address}:{self.port}/v3"
+        self._process: Process | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._initialise()
+        self.start()
+
+    def _initialise(self) -> None:
+        keys = {name: self.folder / name for name in ("fernet_tokens", "fernet_receipts", "credential")}
+        for folder in keys.values():
+            folder.mkdir(mode=0o700)
+            for number in ("0", "1"):
+                (folder / number).write_bytes(base64.urlsafe_b64encode(number.encode() * 32))
+        conf = self.folder / "keystone.conf"
+        connection = f"sqlite:///{self.folder}/keystone.sqlite?timeout=30"
+        conf.write_text(
+            conf_text(
+                {
+                    "DEFAULT": {"use_stderr": "true"},
+                    "database": {"connection": connection, "sqlite_synchronous": "false"},
+                    **{name: {"key_repository": str(folder)} for name, folder in keys.items()},
+                }
+            )
+        )
+        manage = [need("keystone-manage"), "--config-file", conf]
+        run([*manage, "db_sync"])
+        words = ["--bootstrap-password", self.password, "--bootstrap-region-id", self.region]
+        urls = [f"--bootstrap-{kind}-url={self.auth_url}" for kind in ("public", "internal", "admin")]
+        run([*manage, "bootstrap", *words, *urls])
+
+    def start(self) -> None:
+        """Answering. One thread: on SQLite concurrent requests for tokens fail."""
+        command: list[str | Path] = [
+            *(need("uwsgi"), "--module", "keystone.wsgi.api:application", "--virtualenv", sys.prefix),
+            *("--master", "--die-on-term", "--no-orphans", "--lazy-apps", "--need-app", "--processes", "1"),
+            *("--http-socket", f"{self.address}:{self.port}", "--buffer-size", "65535"),
+            *("--add-header", "Connection: close"),
+        ]
+        env = environment(OS_KEYSTONE_CONFIG_DIR=str(self.folder))
+        self._process = Process(command, self.folder / "keystone.log", env=env, cwd=self.folder)
+        self._process.wait(self._answers)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=10)
+        try:
+            connection.request("GET", "/v3")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End it; users, endpoints and tokens stay for the next `start()`."""
+        if self._process:
+            self._process.stop()
+
+    close = stop
+
+    def token(self) -> tuple[str, dict[str, Any]]:
+        """A token of the administrator, and what it stands for."""
+        user = {"name": self.user, "password": self.password, "domain": {"id": "default"}}
+        scope = {"project": {"name": self.project, "domain": {"id": "default"}}}
+        auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
+        answer = self._post("/auth/tokens", {"auth": auth})
+        return answer.headers["X-Subject-Token"], answer.json()["token"]
+
+    def _post(self, path: str, document: dict[str, Any], token: str | None = None) -> requests.Response:
+        headers = {"X-Auth-Token": token} if token else {}
+        answer = requests.post(self.auth_url + path, json=document, headers=headers, timeout=30)
+        if not answer.ok:
+            raise RuntimeError(f"POST {path}: {answer.status_code} {answer.text}")
+        return answer
+
+    def add_endpoint(self, kind: str, url: str) -> None:
+        """The catalogue names `url` as the service of this kind ("object-store", "image")."""
+        token, _ = self.token()
+        service = self._post("/services", {"service": {"type": kind, "name": kind}}, token).json()["service"]
+        for interface in ("public", "internal", "admin"):
+            endpoint = {"service_id": service["id"], "interface": interface, "url": url, "region": self.region}
+            self._post("/endpoints", {"endpoint": endpoint}, token)
+
+    def session(self) -> Any:
+        """A keystoneauth1 session of the administrator."""
+        from keystoneauth1 import session
+        from keystoneauth1.identity import v3
+
+        domains = {"user_domain_id": "default", "project_domain_id": "default"}
+        names = {"username": self.user, "password": self.password, "project_name": self.project}
+        return session.Session(v3.Password(self.auth_url, **names, **domains))
+
+    def log(self) -> str:
+        """What the server has written."""
+        return self._process.log() if self._process else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()

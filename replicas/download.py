@@ -93,9 +93,9 @@ class _Source:
     gone: bool = False
 
     @property
-    def place(self) -> str | None:
+    def place(self) -> str:
         """The URL without signature and credentials."""
-        return redact(self.url) if self.url else None
+        return _place(self.url or "")
 
 
 def fetch(
@@ -191,7 +191,7 @@ class _Flow:
         except SourceError as error:
             trouble = error
             log.info("image %s: %s failed at byte %d: %s", self.image_id, source.name, part.offset, error)
-        words = str(trouble).removeprefix(f"{source.place}: ") if trouble else None
+        words = str(trouble).removeprefix(f"{redact(source.url or '')}: ") if trouble else None
         self.attempts.append((source, Attempt(source.name, start, part.offset, words)))
         return trouble
 
@@ -207,12 +207,12 @@ class _Flow:
         if refresh is None:
             return False
         try:
-            fresh = {redact(one.url): one.url for one in refresh().readable}
+            fresh = {_place(one.url): one.url for one in refresh().readable}
         except ReplicaError as error:
             log.info("image %s: no new document: %s", self.image_id, error)
             return False
         for one in self.sources:
-            one.url = fresh.get(one.place or "", one.url)
+            one.url = fresh.get(one.place, one.url)
         return source.url != denied
 
     def _one_by_one(self, part: Part, wanted: Digest) -> None:
@@ -266,6 +266,10 @@ class _Flow:
         return f"image {self.image_id}: {what} ({each or 'there is no source a client can read'})"
 
 
+def _place(url: str) -> str:
+    return redact(url).partition("?")[0]
+
+
 def _name(one: Replica) -> str:
     """A source in words that are safe to show: the host, and the URL without its signature."""
-    return f"{one.host} ({redact(one.url)})" if one.host else redact(one.url)
+    return f"{one.host} ({_place(one.url)})" if one.host else _place(one.url)

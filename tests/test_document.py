@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from glance_replicas import document
 from glance_replicas.document import MAX_REPLICAS, Document, build, dump, parse, replica
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
-from hypothesis import given
-from hypothesis import strategies as st
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 SHA = "ab" * 64

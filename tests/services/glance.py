@@ -148,6 +148,8 @@ def _uwsgi(host: GlanceHost) -> list[str | Path]:
         *("--http-socket", f"{host.address}:{host.port}", "--listen", str(backlog), "--buffer-size", "65535"),
         # Four seconds, the default, would cut off a client that reads slowly.
         *("--socket-timeout", "60"),
+        # A chunk of a client's chunked upload may be larger than a MiB, the default.
+        *("--chunked-input-limit", str(64 << 20)),
         # Without it clients with a session get resets: http-socket closes without a word.
         *("--add-header", "Connection: close"),
     ]

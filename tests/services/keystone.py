@@ -42,6 +42,7 @@ class Keystone:
                 {
                     "DEFAULT": {"use_stderr": "true"},
                     "database": {"connection": connection, "sqlite_synchronous": "false"},
+                    "identity": {"password_hash_rounds": "4"},
                     **{name: {"key_repository": str(folder)} for name, folder in keys.items()},
                 }
             )

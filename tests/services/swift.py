@@ -156,7 +156,7 @@ class Swift:
     def count(self, name: str, container: str | None = None, method: str = "GET") -> int:
         """How many requests for an object have ended. Segments of a large object count under their own names."""
         path = f"{self.account_path}/{container or self.container}/{quote(name)}"
-        return len(re.findall(rf" {method} {re.escape(path)}(?:\?\S*)? HTTP/", self.log()))
+        return len(re.findall(rf" {method} {re.escape(path)}(?:%3F\S*)? HTTP/", self.log()))
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,261 @@
+"""The directory of one host, and room in it."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glance_replicas.cache import Cache
+from glance_replicas.errors import CacheError, CatalogueError
+from glance_replicas.growing import Growing
+from glance_replicas.space import NoRoom, Space
+
+A, B, C, D = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(4))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    made = Cache(tmp_path / "cache")
+    made.prepare()
+    return made
+
+
+def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
+    """A complete, verified file last used so many seconds ago."""
+    growing = cache.begin(image_id, size)
+    assert growing is not None
+    growing.append(b"x" * size, 0)
+    cache.commit(growing, image_id)
+    now = time.time_ns()
+    os.utime(cache.path(image_id), ns=(now - int(idle * 1e9), now))
+
+
+def test_commit_makes_a_verified_file(cache: Cache) -> None:
+    """After a commit the file is whole, marked, and nothing is left in incomplete/."""
+    keep(cache, A, 100)
+    copy = cache.open(A)
+    assert copy is not None
+    assert (copy.entry.size, copy.entry.verified) == (100, True)
+    assert cache.listed("incomplete") == []
+    copy.close()
+
+
+def test_foreign_names_are_left_alone(cache: Cache) -> None:
+    """lost+found, links, folders and odd names in the directory are neither listed nor opened."""
+    (cache.folder / "lost+found").mkdir()
+    (cache.folder / "notes.txt").write_text("mine")
+    (cache.folder / A).symlink_to("/etc/passwd")
+    (cache.folder / B).mkdir()
+    (cache.folder / "ABCDEF00-0000-4000-8000-000000000000").write_text("upper case is no id")
+    assert list(cache.entries()) == []
+    assert cache.open(A) is None
+    assert cache.open(B) is None
+    with pytest.raises(ValueError, match="no image id"):
+        cache.open("../etc/passwd")
+
+
+def test_only_one_filler(cache: Cache) -> None:
+    """The second filler is told so, in this process and in another one."""
+    growing = cache.begin(A, 10)
+    assert growing is not None
+    assert cache.begin(A, 10) is None
+    script = (
+        f"from glance_replicas.cache import Cache; from pathlib import Path; import sys\n"
+        f"sys.exit(Cache(Path({str(cache.folder)!r})).begin({A!r}, 10) is not None)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    growing.discard()
+    again = cache.begin(A, 10)
+    assert again is not None
+    again.discard()
+
+
+def test_begin_finds_the_image_complete(cache: Cache) -> None:
+    """A filler that comes just after the commit does not start again, and leaves nothing."""
+    keep(cache, A, 10)
+    assert cache.begin(A, 10) is None
+    assert cache.listed("incomplete") == []
+
+
+def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
+    """A growing file without a lock is taken over with its bytes."""
+    first = cache.begin(A, 10)
+    assert first is not None
+    first.append(b"12345", 0)
+    first.close()
+    second = cache.begin(A, 10)
+    assert second is not None
+    assert second.length == 5
+    second.discard()
+
+
+@pytest.mark.parametrize("case", ["before boot", "too long"])
+def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
+    """Bytes from before a crash of the machine may never have reached the disk; more than the size are not ours."""
+    path = cache.folder / "incomplete" / A
+    path.write_bytes(b"z" * (5 if case == "before boot" else 50))
+    if case == "before boot":
+        os.utime(path, (1, 1))
+    growing = cache.begin(A, 10)
+    assert growing is not None
+    assert growing.length == 0
+    growing.discard()
+
+
+def test_discard_spares_the_successor(cache: Cache) -> None:
+    """A filler that ends late does not remove the growing file of the one after it."""
+    first = cache.begin(A, 10)
+    assert first is not None
+    cache.condemn(first, A)
+    second = cache.begin(A, 10)
+    assert second is not None
+    first.discard()
+    assert (cache.folder / "incomplete" / A).exists()
+    second.discard()
+
+
+def test_fates(cache: Cache) -> None:
+    """A follower can tell growing, complete, invalid and gone apart, by the file it holds open."""
+    for image_id, end in ((A, "complete"), (B, "invalid"), (C, "gone")):
+        growing = cache.begin(image_id, 3)
+        assert growing is not None
+        fd = cache.follow(image_id)
+        assert fd is not None
+        assert cache.fate(image_id, fd) == "growing"
+        growing.append(b"abc", 0)
+        {
+            "complete": lambda g=growing, i=image_id: cache.commit(g, i),
+            "invalid": lambda g=growing, i=image_id: cache.condemn(g, i),
+            "gone": growing.discard,
+        }[end]()
+        assert cache.fate(image_id, fd) == end
+        os.close(fd)
+
+
+def test_missing_directory_is_a_cache_error(tmp_path: Path) -> None:
+    """A directory that vanished is an error that names it, never an empty cache."""
+    cache = Cache(tmp_path / "nowhere")
+    with pytest.raises(CacheError, match="nowhere"):
+        list(cache.entries())
+    with pytest.raises(CacheError, match="nowhere"):
+        cache.begin(A, 10)
+
+
+def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
+    """Enough goes, oldest use first, each withdrawn while its file is still there."""
+    for image_id, idle in ((A, 30), (B, 300), (C, 3000)):
+        keep(cache, image_id, 1000, idle)
+    gone: list[str] = []
+
+    def withdraw(image_id: str) -> None:
+        assert cache.exists(image_id)
+        gone.append(image_id)
+
+    growing = cache.begin(D, 1500)
+    assert growing is not None
+    Space(cache, 3000, 0).reserve(growing, 1500, withdraw)
+    assert gone == [C, B]
+    assert [one.image_id for one in cache.entries()] == [A]
+    growing.discard()
+
+
+def test_eviction_spares_what_is_read(cache: Cache) -> None:
+    """A file open in any reader stays, and the fill that needs its room gets NoRoom."""
+    keep(cache, A, 1000, 3000)
+    copy = cache.open(A)
+    growing = cache.begin(D, 1500)
+    assert growing is not None
+    with pytest.raises(NoRoom):
+        Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
+    assert cache.exists(A)
+    assert copy is not None
+    copy.close()
+    Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
+    assert not cache.exists(A)
+    growing.discard()
+
+
+def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
+    """Without the catalogue no file goes: the row would outlive it (promise 1)."""
+    keep(cache, A, 1000, 3000)
+
+    def withdraw(image_id: str) -> None:
+        raise CatalogueError("database away")
+
+    growing = cache.begin(D, 1500)
+    assert growing is not None
+    with pytest.raises(CatalogueError):
+        Space(cache, 2000, 0).reserve(growing, 1500, withdraw)
+    assert cache.exists(A)
+    growing.discard()
+
+
+def test_too_large_for_the_quota(cache: Cache) -> None:
+    """An image larger than the whole quota evicts nothing."""
+    keep(cache, A, 1000)
+    growing = cache.begin(D, 5000)
+    assert growing is not None
+    with pytest.raises(NoRoom, match="max_bytes"):
+        Space(cache, 2000, 0).reserve(growing, 5000, lambda image_id: None)
+    assert cache.exists(A)
+    growing.discard()
+
+
+def test_free_space_limit(cache: Cache) -> None:
+    """min_free_bytes is kept even when the quota would allow more."""
+    growing = cache.begin(D, 10)
+    assert growing is not None
+    with pytest.raises(NoRoom):
+        Space(cache, 0, 1 << 60).reserve(growing, 10, lambda image_id: None)
+    growing.discard()
+
+
+def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
+    """Eight processes reserve 1 MiB each under a quota of 4 MiB: four get it."""
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.space import NoRoom, Space\n"
+        f"cache = Cache(Path({str(cache.folder)!r}))\n"
+        "growing = cache.begin(sys.argv[1], 1 << 20)\n"
+        "try:\n    Space(cache, 4 << 20, 0).reserve(growing, 1 << 20, print); print('yes', flush=True)\n"
+        "except NoRoom:\n    growing.discard(); print('no', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    ids = [f"1000000{n}-0000-4000-8000-000000000000" for n in range(8)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, one], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for one in ids
+    ]
+    answers = [one.stdout.readline().strip() for one in running if one.stdout]
+    for one in running:
+        one.communicate()
+    assert sorted(answers) == ["no"] * 4 + ["yes"] * 4
+
+
+def test_invalid_files_go_first(cache: Cache) -> None:
+    """Evidence of a bad fill gives way before a good copy does."""
+    keep(cache, A, 1000, 3000)
+    bad = cache.begin(B, 1000)
+    assert bad is not None
+    bad.append(b"y" * 1000, 0)
+    cache.condemn(bad, B)
+    growing = cache.begin(D, 1000)
+    assert growing is not None
+    Space(cache, 6000, 0).reserve(growing, 1000, lambda image_id: None)
+    assert cache.exists(A)
+    growing.discard()
+
+
+def test_lock_is_free_after_close(cache: Cache) -> None:
+    """No descriptor of a filler stays locked after it ended."""
+    path = cache.folder / "incomplete" / A
+    growing = Growing.lock(path, 10)
+    assert growing is not None
+    growing.close()
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)

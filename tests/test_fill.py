@@ -1,0 +1,354 @@
+"""One download shared by many readers, over real files, threads and processes."""
+
+import itertools
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from glance_replicas import checksum
+from glance_replicas.cache import Cache
+from glance_replicas.errors import Corrupt, SourceError, Unreachable
+from glance_replicas.fill import Follower, Plan, start, start_or_join
+from glance_replicas.growing import Growing
+from glance_replicas.model import Image, Location
+from glance_replicas.sources.body import Body
+
+MIB = 1 << 20
+SIZE = 6 * MIB + 123
+DATA = random.Random(7).randbytes(SIZE)
+_ids = itertools.count(1)
+
+
+class Source:
+    """Serves DATA (or `data`) at a pace, counts its readers, breaks where told."""
+
+    def __init__(self, data: bytes = DATA, pause: float = 0.0, breaks_at: int | None = None) -> None:
+        self.data, self.pause, self.breaks_at = data, pause, breaks_at
+        self.opened: list[int] = []
+        self.gate: threading.Event | None = None  # nothing past the first MiB until it is set
+
+    def open(self, _location: Location, offset: int) -> Body:
+        self.opened.append(offset)
+
+        def chunks() -> Iterator[bytes]:
+            for begin in range(offset, len(self.data), 256 * 1024):
+                if self.breaks_at is not None and begin >= self.breaks_at:
+                    raise Unreachable("reset")
+                if self.gate is not None and begin >= MIB:
+                    assert self.gate.wait(20)
+                time.sleep(self.pause)
+                yield self.data[begin : begin + 256 * 1024]
+
+        return Body(chunks(), len(self.data), lambda: None)
+
+
+class World:
+    """One host's cache, one source, and what was reported."""
+
+    def __init__(self, folder: Path, source: Source | None = None) -> None:
+        self.cache = Cache(folder / "cache")
+        self.cache.prepare()
+        self.source = source or Source()
+        image_id = f"20000000-0000-4000-8000-{next(_ids):012d}"
+        digest = checksum.of([DATA], "sha512")[0]
+        self.image = Image(image_id, "active", SIZE, digest, (Location(image_id, "file:///x"),))
+        self.committed: list[str] = []
+        self.condemned: list[Sequence[Location]] = []
+
+    def plan(self) -> Plan:
+        return Plan(
+            image=self.image,
+            sources=lambda: self.image.locations,
+            opener=self.source.open,
+            reserve=lambda growing, size: None,
+            committed=lambda image: self.committed.append(image.id),
+            condemned=lambda image, used: self.condemned.append(used),
+            stall_seconds=5.0,
+        )
+
+    def join(self) -> Follower:
+        return start_or_join(self.cache, self.plan())
+
+    def read(self) -> bytes:
+        follower = self.join()
+        try:
+            return b"".join(follower.read(0, SIZE))
+        finally:
+            follower.close()
+
+    def settle(self, what: Callable[[], object]) -> None:
+        """Wait for something a thread does."""
+        end = time.monotonic() + 10
+        while not what():
+            assert time.monotonic() < end, "it never happened"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_sixteen_readers_one_source_read(world: World) -> None:
+    """However many ask at once, the source is opened once and everybody gets every byte (promise 4)."""
+    world.source.pause = 0.01
+    with ThreadPoolExecutor(16) as pool:
+        bodies = list(pool.map(lambda _: world.read(), range(16)))
+    assert all(body == DATA for body in bodies)
+    assert world.source.opened == [0]
+    world.settle(lambda: world.committed)
+    assert world.cache.exists(world.image.id)
+
+
+@pytest.mark.parametrize("leave_after", [0, 1, SIZE // 2])
+def test_first_reader_leaves(world: World, leave_after: int) -> None:
+    """The first client leaves: the others finish and the image is cached (upstream spec duplicate-downloads)."""
+    world.source.pause = 0.01
+    first = world.join()
+    second = world.join()
+    if leave_after:
+        next(first.read(0, leave_after))
+    first.close()
+    assert b"".join(second.read(0, SIZE)) == DATA
+    second.close()
+    assert world.source.opened == [0]
+    world.settle(lambda: world.cache.exists(world.image.id))
+
+
+def test_all_readers_leave(world: World) -> None:
+    """Nobody is left to read, and still the image is cached."""
+    world.source.pause = 0.01
+    for follower in [world.join() for _ in range(5)]:
+        follower.close()
+    world.settle(lambda: world.cache.exists(world.image.id))
+    assert world.cache.path(world.image.id).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("at", [0, SIZE // 2, SIZE - 1])
+def test_wrong_bytes_never_end_well(world: World, at: int) -> None:
+    """One flipped byte: no reader gets the last byte, nothing is cached, the source is named (promise 2)."""
+    bad = bytearray(DATA)
+    bad[at] ^= 1
+    world.source.data = bytes(bad)
+    world.source.pause = 0.005
+
+    def attempt(_: int) -> int:
+        follower = world.join()
+        got = 0
+        with pytest.raises(Corrupt):
+            for chunk in follower.read(0, SIZE):
+                got += len(chunk)
+        follower.close()
+        return got
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(got <= SIZE - MIB for got in pool.map(attempt, range(4)))
+    world.settle(lambda: world.condemned)
+    assert world.condemned[0] == list(world.image.locations)
+    assert not world.cache.exists(world.image.id)
+    assert [name for name, _ in world.cache.listed("invalid")] == [world.image.id]
+
+
+def test_fill_after_a_bad_one(world: World) -> None:
+    """Once the source is well again the next request fills and succeeds."""
+    bad, world.source.data = world.source.data, bytes(SIZE)
+    with pytest.raises(Corrupt):
+        world.read()
+    world.source.data = bad
+    assert world.read() == DATA
+
+
+def test_source_gone_before_the_first_byte(world: World) -> None:
+    """A fill that gives nothing says so at once, so that Glance can answer."""
+    world.source.breaks_at = 0
+    follower = world.join()
+    began = time.monotonic()
+    assert not follower.wait()
+    assert time.monotonic() - began < 2
+    follower.close()
+
+
+def test_disk_fails_in_the_middle(world: World) -> None:
+    """The cache cannot write on: its reader goes on alone from the source and gets every byte (promise 3)."""
+    world.source.gate = threading.Event()
+    follower = world.join()
+    assert follower.wait()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, hard))  # EFBIG from here on, as a full disk gives ENOSPC
+        world.source.gate.set()
+        assert b"".join(follower.read(0, SIZE)) == DATA
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    follower.close()
+    assert len(world.source.opened) == 2
+    assert world.source.opened[1] > 0, "what was there already must not be fetched again"
+    assert not world.cache.exists(world.image.id)
+    assert world.cache.listed("incomplete") == []
+
+
+def test_directory_removed_in_the_middle(world: World) -> None:
+    """Somebody wipes the directory during a fill: the reader still gets every byte."""
+    world.source.gate = threading.Event()
+    follower = world.join()
+    assert follower.wait()
+    shutil.rmtree(world.cache.folder)
+    world.source.gate.set()
+    assert b"".join(follower.read(0, SIZE)) == DATA
+    follower.close()
+
+
+def test_wrong_bytes_after_going_alone_are_caught_too(world: World) -> None:
+    """A reader that goes on alone holds the whole body against the digest as well."""
+    world.source.gate = threading.Event()
+    follower = world.join()
+    assert follower.wait()
+    shutil.rmtree(world.cache.folder)
+    world.source.data = DATA[: 4 * MIB] + bytes(SIZE - 4 * MIB)
+    world.source.gate.set()
+    got = 0
+    with pytest.raises((Corrupt, SourceError)):
+        for chunk in follower.read(0, SIZE):
+            got += len(chunk)
+    assert got < SIZE
+    follower.close()
+
+
+FILLER = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_fill
+world = test_fill.World(Path({folder!r}), test_fill.Source(pause=0.05))
+world.image = test_fill.replace(world.image, id={image!r})
+test_fill.start(world.cache, world.plan())
+print("filling", flush=True)
+time.sleep(60)
+"""
+
+
+def test_takeover_after_kill(world: World) -> None:
+    """The filler's process is killed: a follower takes over within a second, at the right byte (promise 7)."""
+    script = FILLER.format(
+        tests=str(Path(__file__).parent), folder=str(world.cache.folder.parent), image=world.image.id
+    )
+    filler = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert filler.stdout
+    assert filler.stdout.readline() == b"filling\n"
+    follower = world.join()
+    body = follower.read(0, SIZE)
+    got = next(body)
+    assert world.source.opened == []
+    filler.send_signal(signal.SIGKILL)
+    filler.wait()
+    filler.stdout.close()
+    killed = time.monotonic()
+    have = (world.cache.folder / "incomplete" / world.image.id).stat().st_size
+    while len(got) <= have:
+        got += next(body)
+    assert time.monotonic() - killed < 1.0
+    assert got + b"".join(body) == DATA
+    follower.close()
+    assert world.source.opened == [have]
+    world.settle(lambda: world.cache.exists(world.image.id))
+
+
+def test_damaged_prefix_is_caught(world: World) -> None:
+    """What a dead filler left may be wrong: the takeover's digest covers it, and the next fill starts afresh."""
+    path = world.cache.folder / "incomplete" / world.image.id
+    path.write_bytes(bytes(2 * MIB))
+    with pytest.raises(Corrupt):
+        world.read()
+    world.settle(lambda: world.condemned)
+    assert world.condemned == [()], "the source is not to blame"
+    assert world.read() == DATA
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, SIZE - 1), length=st.integers(1, SIZE))
+def test_ranges_during_a_fill(tmp_path_factory: pytest.TempPathFactory, start: int, length: int) -> None:
+    """Any range of a growing file is exactly those bytes, also when it lies ahead of what is there."""
+    world = World(tmp_path_factory.mktemp("ranges"), Source(pause=0.0005))
+    stop = min(SIZE, start + length)
+    follower = world.join()
+    assert b"".join(follower.read(start, stop)) == DATA[start:stop]
+    follower.close()
+    world.settle(lambda: world.committed)
+
+
+def test_joining_just_as_it_ends(world: World) -> None:
+    """Readers that come at the moment of the commit or of a failure get the bytes or a clean error."""
+    for round_number in range(30):
+        world.image = replace(world.image, id=f"30000000-0000-4000-8000-{round_number:012d}")
+        world.source.data = DATA if round_number % 3 else bytes(SIZE)
+        with ThreadPoolExecutor(4) as pool:
+            for outcome in [pool.submit(self_paced, world, delay) for delay in (0, 0.004, 0.01, 0.02)]:
+                assert outcome.result(30) in (DATA, None)
+
+
+def self_paced(world: World, delay: float) -> bytes | None:
+    time.sleep(delay)
+    try:
+        return world.read()
+    except Corrupt:
+        return None
+
+
+def test_no_descriptor_or_thread_leaks(world: World) -> None:
+    """Two hundred readers that leave at once leave nothing behind."""
+    world.read()
+    world.settle(lambda: world.committed)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for number in range(200):
+        world.image = replace(world.image, id=f"40000000-0000-4000-8000-{number % 5:012d}")
+        follower = world.join()
+        next(follower.read(0, SIZE))
+        follower.close()
+    world.settle(lambda: threading.active_count() <= before[1])
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    """A slow reader holds no bytes in memory: what it has not read yet is on disk."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import resource, test_fill, pathlib\n"
+        f"world = test_fill.World(pathlib.Path({str(tmp_path)!r}))\n"
+        "block = test_fill.DATA[:1 << 20]; size = 192 << 20\n"
+        "def chunks():\n    for _ in range(192): yield block\n"
+        "digest = test_fill.checksum.of(chunks(), 'sha512')[0]\n"
+        "world.image = test_fill.replace(world.image, size=size, digest=digest)\n"
+        "world.source.open = lambda location, offset: test_fill.Body(chunks(), size, lambda: None)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "follower = world.join(); body = follower.read(0, size); next(body)\n"
+        "world.settle(lambda: world.committed)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(out) < 32 * 1024, "KiB"
+
+
+def test_a_fill_that_cannot_start_frees_its_lock(world: World) -> None:
+    """When room is refused the growing file is gone and the next request is free to try."""
+
+    def refuse(_growing: Growing, _size: int) -> None:
+        raise Unreachable("no room")
+
+    with pytest.raises(Unreachable):
+        start(world.cache, replace(world.plan(), reserve=refuse))
+    assert world.cache.listed("incomplete") == []
+    assert world.read() == DATA

@@ -1,0 +1,67 @@
+"""What an operator does next about a location that is not intact."""
+
+from dataclasses import dataclass, field
+
+from glance_replicas import location
+from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+
+from . import report
+
+
+@dataclass
+class Good:
+    """What was seen intact: images with a durable copy read in full, and one cached copy of the others."""
+
+    durable: set[str] = field(default_factory=set)
+    cached: dict[str, Location] = field(default_factory=dict)
+
+    def add(self, result: Result) -> None:
+        """Take note of an intact result; of others nothing."""
+        if result.verdict is not Verdict.INTACT or result.evidence is not Evidence.FULL:
+            return
+        if result.location.is_cached:
+            self.cached[result.location.image_id] = result.location
+        else:
+            self.durable.add(result.location.image_id)
+
+
+def where(one: Location) -> str:
+    """A location in words: the host of a cached copy or the store, and the URL."""
+    owner = f"cached on {one.host}" if one.host else f"in store {one.store}" if one.store else "in the store"
+    return f"{owner} at {location.redact(one.url)}"
+
+
+def problem(image: Image, result: Result) -> str:
+    """One line: which image, what is wrong, where."""
+    name = f" ({image.name})" if image.name else ""
+    detail = result.detail.removeprefix(f"{location.redact(result.location.url)}: ")
+    line = f"image {image.id}{name}: {result.verdict} {where(result.location)}" + (f": {detail}" if detail else "")
+    return report.short(line)
+
+
+def next_step(image: Image, result: Result, good: Good) -> str:
+    """The command to run next, or what to look after first."""
+    if result.verdict.is_damage:
+        return _damaged(image, result, good)
+    place = f"host {result.location.host}" if result.location.host else f"store {result.location.store or ''}".strip()
+    again = f"replica verify {image.id}"
+    steps = {
+        Verdict.UNREACHABLE: f"see that {place} answers, then: {again}",
+        Verdict.STALLED: f"see why {place} is slow, then: {again}",
+        Verdict.DENIED: f"see signing keys, credentials and permissions of {place} (replica check), then: {again}",
+        Verdict.UNSUPPORTED: "verify it on a host whose glance-api.conf has that store enabled",
+        Verdict.UNVERIFIABLE: "the image has no digest to hold it against; download it, check it, upload it anew",
+    }
+    return steps.get(result.verdict, again)
+
+
+def _damaged(image: Image, result: Result, good: Good) -> str:
+    if image.id in good.durable:
+        return f"replica prune {image.id} --state {result.verdict}"
+    if [one for one in image.durable if one.row != result.location.row]:
+        return f"keep everything until another durable copy is known to be intact: replica verify {image.id}"
+    if image.id in good.cached:
+        return (
+            f"no durable copy is intact: keep the one {where(good.cached[image.id])} and upload the image anew from it"
+        )
+    return "no intact copy was seen: keep everything, and restore the image from where it came from"

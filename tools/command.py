@@ -1,0 +1,159 @@
+"""What the commands that work on a glance-api host share: its settings, catalogue and ledger, and the exit status."""
+
+import argparse
+import functools
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cliff.command import Command
+from cliff.lister import Lister
+
+from glance_replicas import signing
+from glance_replicas.errors import ConfigError, LedgerError
+from glance_replicas.model import Image, Location, Result, is_image_id
+
+from . import report
+from .selection import Selection
+
+if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
+    from glance_replicas.catalogue import Catalogue
+    from glance_replicas.ledger import Ledger
+    from glance_replicas.settings import Settings
+    from glance_replicas.sources import Sources
+
+INTACT, DAMAGED, USAGE, UNKNOWN = 0, 1, 2, 3
+BATCH = 500  # images whose verdicts are asked for at once
+
+
+class OnHost(Command):  # type: ignore[misc, unused-ignore]
+    """A command that reads glance-api.conf. `status` is its exit status unless it raises."""
+
+    status = INTACT
+    _ledger_failed = False
+
+    @functools.cached_property
+    def settings(self) -> "Settings":
+        """This host's settings. Raises ConfigError."""
+        from glance_replicas import settings
+
+        return settings.load(self.app.options.config_file)
+
+    @functools.cached_property
+    def catalogue(self) -> "Catalogue":
+        """Glance's rows."""
+        from glance_replicas.catalogue import Catalogue
+
+        return Catalogue(self.settings.database, self.settings.encryption_key)
+
+    @functools.cached_property
+    def ledger(self) -> "Ledger":
+        """Our own tables."""
+        from glance_replicas.ledger import Ledger
+
+        return Ledger(self.settings.ledger)
+
+    @functools.cached_property
+    def sources(self) -> "Sources":
+        """Readers of every location; URLs of hosts that the ledger knows, and of no others, are signed."""
+        from glance_replicas import sources
+
+        return sources.from_settings(self.settings, signer=self._signer())
+
+    def _signer(self) -> Callable[[str], str]:
+        keys, lifetime = self.settings.signing_keys, self.settings.signature_lifetime_seconds
+        try:
+            known = {host.url.rstrip("/") for host in self.ledger.hosts()} if keys else set()
+        except LedgerError as error:
+            self.note(f"{error}. Without the ledger no URL of a cached copy is signed: they will read denied")
+            known = set()
+
+        def sign(url: str) -> str:
+            base, _, image_id = url.rpartition("/replicas/")
+            return signing.sign(url, keys, lifetime) if base in known and is_image_id(image_id) else url
+
+        return sign
+
+    def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
+        """The last result of each location of these images; None for all when the ledger cannot be asked."""
+        from glance_replicas.ledger import place_key
+
+        found: dict[tuple[str, str], Result] = {}
+        if not self._ledger_failed:
+            try:
+                found = self.ledger.states([image.id for image in images], full=full)
+            except LedgerError as error:
+                self.ledger_failed(error)
+        return lambda one: found.get((one.image_id, place_key(one)))
+
+    def with_states(
+        self, wanted: Selection, *, full: bool = False
+    ) -> Iterator[tuple[Image, Callable[[Location], Result | None]]]:
+        """The images, and what gives the last result of a location; an id that names none makes the status 3."""
+
+        def unknown(text: str) -> None:
+            self.note(text)
+            self.worsen(UNKNOWN)
+
+        images = wanted.images(self.catalogue, unknown)
+        while batch := list(itertools.islice(images, BATCH)):
+            states = self.states(batch, full=full)
+            for image in batch:
+                yield image, states
+
+    def ledger_failed(self, error: LedgerError) -> None:
+        """Say it once; verdicts are neither read nor kept from here on."""
+        if not self._ledger_failed:
+            self.note(f"no verdicts are read or kept: {error}")
+        self._ledger_failed = True
+
+    def record(self, results: Sequence[Result]) -> None:
+        """Keep the results in the ledger, or say once that they cannot be kept."""
+        if results and not self._ledger_failed:
+            try:
+                self.ledger.record(results)
+            except LedgerError as error:
+                self.ledger_failed(error)
+
+    def note(self, text: str) -> None:
+        """One line for the operator on stderr."""
+        self.app.stderr.write(f"replica: {text}\n")
+
+    def worsen(self, status: int) -> None:
+        """Exit with this status, unless a graver one stands: damage before unknown before intact."""
+        gravity = (INTACT, UNKNOWN, DAMAGED)
+        self.status = max(self.status, status, key=gravity.index)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        """What the command does; see its own."""
+        raise NotImplementedError
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Do it and return the exit status."""
+        super().run(parsed_args)
+        return self.status
+
+
+class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]
+    """A command whose result is a table, or in other formats the same rows for programs; `jsonl` streams."""
+
+    def _load_formatter_plugins(self) -> Any:
+        return report.formatters(super()._load_formatter_plugins())
+
+    def for_people(self, parsed_args: argparse.Namespace) -> bool:
+        """Whether stdout is a table: then a summary may stand below it, else it goes to stderr."""
+        return bool(parsed_args.formatter == "table")
+
+    def closing(self, parsed_args: argparse.Namespace, lines: list[str]) -> None:
+        """The lines that come after the rows."""
+        stream = self.app.stdout if self.for_people(parsed_args) else self.app.stderr
+        stream.writelines(f"{line}\n" for line in lines)
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Print the rows and return the exit status; a column that does not exist is the user's error."""
+        try:
+            return super().run(parsed_args)
+        except ValueError as error:
+            if "column" not in str(error):
+                raise
+            raise ConfigError(str(error)) from error

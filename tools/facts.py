@@ -1,0 +1,117 @@
+"""Gathers what `replica check` judges: options, paste file, disk, DNS, databases. Asks, changes nothing."""
+
+import importlib
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from oslo_config import cfg
+
+from glance_replicas import database, pipeline
+from glance_replicas.catalogue import Catalogue
+from glance_replicas.errors import CatalogueError, LedgerError
+from glance_replicas.ledger import Ledger
+from glance_replicas.ledger_tables import clock
+from glance_replicas.lint import Facts, Store
+from glance_replicas.settings import Settings
+from glance_replicas.sources import configured
+
+
+def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
+    """The facts of this host; what could not be asked is a fact of its own."""
+    filters, filters_problem = _filters(conf)
+    return Facts(
+        host_name=settings.host_name,
+        host_url=settings.host_url,
+        host_url_resolves=_resolves(settings.host_url),
+        stores=tuple(_stores(conf)),
+        pipeline=filters,
+        pipeline_problem=filters_problem,
+        delayed_delete=bool(conf.delayed_delete),
+        show_multiple_locations=bool(conf.show_multiple_locations),
+        image_location_quota=conf.image_location_quota,
+        charges_locations=conf.user_storage_quota not in ("0", 0, None) or bool(conf.use_keystone_limits),
+        secret_lengths=tuple(len(key.secret) for key in settings.signing_keys),
+        trusted_networks=bool(settings.trusted_networks),
+        max_bytes=settings.max_bytes,
+        min_free_bytes=settings.min_free_bytes,
+        dialect=sa.make_url(settings.database).get_backend_name(),
+        encrypts_locations=settings.encryption_key is not None,
+        **_disk(settings.cache_dir),
+        **_databases(settings),
+    )
+
+
+def _stores(conf: cfg.ConfigOpts) -> Sequence[Store]:
+    return [Store(one.id or one.kind, one.kind, _weight(conf, one.id)) for one in configured.stores(conf)]
+
+
+def _weight(conf: cfg.ConfigOpts, store_id: str | None) -> int:
+    """The weight of a store; there is none in a single-store cloud."""
+    driver = importlib.import_module("glance_store.driver")
+    return int(configured.group_options(conf, store_id, driver._MULTI_BACKEND_OPTS).weight or 0) if store_id else 0
+
+
+def _filters(conf: cfg.ConfigOpts) -> tuple[tuple[str, ...] | None, str | None]:
+    config = importlib.import_module("glance.common.config")
+    try:
+        path = config._get_deployment_config_file()
+        return pipeline.roles(Path(path).read_text(), conf.paste_deploy.flavor), None
+    except (OSError, RuntimeError, UnicodeDecodeError, ValueError) as error:
+        return None, str(error)
+
+
+def _resolves(url: str | None) -> bool | None:
+    name = urlsplit(url).hostname if url else None
+    if not name:
+        return None
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
+
+
+def _disk(folder: Path | None) -> dict[str, Any]:
+    if folder is None:
+        return {"cache_dir_problem": "the option is not set"}
+    found: dict[str, Any] = {"cache_dir": str(folder)}
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        return found | {"cache_dir_problem": (error.strerror or "unreadable").lower()}
+    found |= {"disk_bytes": usage.total, "free_bytes": usage.free}
+    if not folder.is_dir():
+        return found | {"cache_dir_problem": "not a folder"}
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return found | {"cache_dir_problem": "the user of this program may not write there"}
+    return found
+
+
+def _databases(settings: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    catalogue = Catalogue(settings.database, settings.encryption_key)
+    try:
+        catalogue.statuses(["00000000-0000-0000-0000-000000000000"])
+    except CatalogueError as error:
+        return {"catalogue_problem": str(error)}
+    ledger = Ledger(settings.ledger)
+    try:
+        found["ledger_is_current"] = ledger.is_current()
+        found["clock_skew_seconds"] = _skew(settings.ledger)
+        if found["ledger_is_current"]:
+            found["hosts"] = tuple(ledger.hosts())
+    except LedgerError as error:
+        found["ledger_problem"] = str(error)
+    return found
+
+
+def _skew(url: str) -> float:
+    """This host's clock minus the database's, in seconds."""
+    theirs = database.reading(database.engine(url), clock)
+    return (datetime.now(UTC) - theirs).total_seconds()

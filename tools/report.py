@@ -1,0 +1,142 @@
+"""How results look: columns that read well in a table and stay plain data for programs, JSON lines, progress."""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
+from typing import Any, TextIO
+
+from cliff.columns import FormattableColumn
+from cliff.formatters.base import ListFormatter
+from stevedore.extension import Extension, ExtensionManager
+
+NOTHING = "-"
+_DIGEST = re.compile(r"\b[0-9a-f]{32,}\b")
+
+
+def size(number: float | None) -> str:
+    """Bytes in the largest binary unit below them."""
+    if number is None:
+        return NOTHING
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def age(seconds: float) -> str:
+    """A duration in the one unit that says enough: `40 s`, `3 h`."""
+    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{max(0, int(seconds / divisor))} {unit}"
+    return f"{int(seconds / 86400)} d"
+
+
+def count(number: int, one: str, more: str | None = None) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+def short(text: str) -> str:
+    """The text with digests cut to what tells them apart."""
+    return _DIGEST.sub(lambda match: match[0][:12] + "...", text)
+
+
+class Bytes(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
+    """A number of bytes, or None."""
+
+    def human_readable(self) -> str:
+        """In units."""
+        return size(self._value)
+
+
+class Age(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
+    """Seconds, or None."""
+
+    def human_readable(self) -> str:
+        """In one unit."""
+        return NOTHING if self._value is None else age(self._value)
+
+
+class When(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
+    """A moment in UTC, or None: `3 h ago`; ISO 8601 for programs."""
+
+    def human_readable(self) -> str:
+        """As an age."""
+        return NOTHING if self._value is None else f"{age((datetime.now(UTC) - self._value).total_seconds())} ago"
+
+    def machine_readable(self) -> Any:
+        """As ISO 8601."""
+        return None if self._value is None else self._value.isoformat()
+
+
+class Text(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
+    """A text, or None."""
+
+    def human_readable(self) -> str:
+        """`-` for none; control characters, which users may write into names, as escapes."""
+        if self._value is None:
+            return NOTHING
+        return short("".join(one if one.isprintable() else repr(one)[1:-1] for one in str(self._value)))
+
+
+class JsonLines(ListFormatter):  # type: ignore[misc, unused-ignore]
+    """One JSON object per line, written as soon as it is known: for any number of rows."""
+
+    def add_argument_group(self, parser: argparse.ArgumentParser) -> None:
+        """No options."""
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Write the rows."""
+        for row in data:
+            stdout.write(json.dumps(dict(zip(column_names, map(plain, row), strict=True))) + "\n")
+            stdout.flush()
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold."""
+    return value.machine_readable() if isinstance(value, FormattableColumn) else value
+
+
+def formatters(found: ExtensionManager[Any]) -> ExtensionManager[Any]:
+    """Cliff's formatters and `jsonl`."""
+    entry = EntryPoint("jsonl", f"{__name__}:JsonLines", "cliff.formatter.list")
+    found.extensions.append(Extension("jsonl", entry, JsonLines, JsonLines()))
+    return found
+
+
+class Progress:
+    """One line on a terminal that is rewritten as work goes on; nothing elsewhere."""
+
+    def __init__(self, stream: TextIO, total: int, quiet: bool = False) -> None:
+        self._stream, self._total = stream, total
+        self._shown = stream.isatty() and not quiet
+        self._start, self._last, self._done, self._bytes = time.monotonic(), 0.0, 0, 0
+
+    def step(self, length: int | None, text: str = "") -> None:
+        """One more is done; `length` in bytes."""
+        self._done += 1
+        self._bytes += length or 0
+        now = time.monotonic()
+        if self._shown and (now - self._last > 0.2 or self._done == self._total):
+            self._last = now
+            rate = self._bytes / max(now - self._start, 0.001)
+            line = f"{self._done} of {self._total}  {size(self._bytes)}  {size(rate)}/s  {text}"
+            self._stream.write(f"\r\033[K{line[:100]}")
+            self._stream.flush()
+
+    def end(self) -> None:
+        """The line is gone."""
+        if self._shown:
+            self._stream.write("\r\033[K")
+            self._stream.flush()

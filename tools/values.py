@@ -1,0 +1,42 @@
+"""The values of options as people write them: image ids, durations, sizes. Wrong ones end with usage and status 2."""
+
+import argparse
+import re
+
+from glance_replicas.model import is_image_id
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def image_id(text: str) -> str:
+    """An image id, in lower case."""
+    if not is_image_id(text.lower()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no image id (a UUID such as 0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11); to find an image by its "
+            "name: --name NAME"
+        )
+    return text.lower()
+
+
+def seconds(text: str) -> float:
+    """A duration: a number and one of s, m, h, d, w."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write a number and s, m, h, d or w, such as 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def size(text: str) -> int:
+    """Bytes: a whole number above 0 and, if you like, K, M, G or T (powers of 1024)."""
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text.upper())
+    if not match or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write bytes, or a number and K, M, G or T, such as 20M")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)

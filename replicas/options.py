@@ -97,7 +97,9 @@ JANITOR = [
 
 LEDGER = [
     cfg.StrOpt(
-        "connection", secret=True, help="SQLAlchemy URL of the database for our own tables. Default: Glance's own."
+        "connection",
+        secret=True,
+        help="SQLAlchemy URL of the database for our own tables. Default: Glance's own; for SQLite a file beside it.",
     ),
 ]
 

@@ -121,7 +121,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         host_zone=ours.host_zone,
         cache_dir=Path(conf.image_cache_dir) if conf.image_cache_dir else None,
         database=database,
-        ledger=ours.connection or database,
+        ledger=ours.connection or default_ledger(database),
         http_store=http_store,
         multi_store=bool(conf.enabled_backends),
         can_register=has_http and host_url is not None,
@@ -131,6 +131,20 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         max_bytes=conf.image_cache_max_size if ours.max_bytes is None else ours.max_bytes,
         **{name: getattr(ours, name) for name in _COPIED},
     )
+
+
+def default_ledger(database: str) -> str:
+    """Where our own tables are unless told otherwise: in Glance's database, except that of SQLite, beside it.
+
+    Glance reads and then writes in one transaction, and SQLite refuses that at once, without waiting, while any other
+    process writes: our heartbeats in the same file would make Glance answer 500.
+    """
+    scheme, _, path = database.partition(":///")
+    if not scheme.startswith("sqlite") or not path or path.startswith((":memory:", "?")):
+        return database
+    file, mark, query = path.partition("?")
+    plain = Path(file)
+    return f"{scheme}:///{plain.with_name(f'{plain.stem}-replicas{plain.suffix}')}{mark}{query}"
 
 
 def _import_glance(conf: cfg.ConfigOpts) -> None:

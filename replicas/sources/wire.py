@@ -22,6 +22,7 @@ from urllib3.exceptions import (
 
 from ..checksum import BLOCK
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from . import deadline
 from .body import Body, Limits
 from .pace import Pace
 
@@ -51,6 +52,7 @@ class Wire:
             cert_reqs="CERT_NONE" if insecure else "CERT_REQUIRED",
             ca_certs=ca_file,
         )
+        deadline.watch(self._pool)
 
     def open(self, target: Target, offset: int = 0) -> Body:
         """The bytes from `offset` on: by Range, or by dropping what comes before where Range is ignored."""

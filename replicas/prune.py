@@ -17,12 +17,6 @@ from .model import Digest, Evidence, Image, Location, Result, Verdict
 MAX_AGE_SECONDS = 300.0  # between the last look at a copy and the removal that relies on it
 CLOCK_SLACK_SECONDS = 2.0  # a look further in the future than this was not timed by our clock
 DAMAGED = tuple(verdict for verdict in Verdict if verdict.is_damage)
-CONCLUSIVE = {
-    Verdict.MISSING: frozenset(Evidence),
-    Verdict.WRONG_SIZE: frozenset(Evidence),
-    Verdict.CORRUPT: frozenset({Evidence.STORED, Evidence.FULL}),
-}
-
 Identity = Callable[[Location], Hashable]
 
 
@@ -136,8 +130,11 @@ def _by_state(looks: list[Result], states: frozenset[Verdict]) -> str | Refusal:
         return Refusal("", "", f"its state is not known ({verdict}): {looks[0].detail}".rstrip(": "), unknown=True)
     if verdict not in states or not verdict.is_damage:
         return Refusal("", "", f"it is {verdict}")
-    if not any(one.evidence in CONCLUSIVE[verdict] for one in looks):
-        return Refusal("", "", f"it is {verdict} by evidence {looks[0].evidence} only", unknown=True)
+    if verdict is Verdict.CORRUPT and looks[0].evidence not in (Evidence.STORED, Evidence.FULL):
+        return Refusal("", "", f"it is corrupt by evidence {looks[0].evidence} only", unknown=True)
+    if verdict is Verdict.WRONG_SIZE and location.scheme(looks[0].location.url) in ("http", "https"):
+        # A login page or an error page with status 200 looks just like it.
+        return Refusal("", "", "a wrong size from a web server may be another page, not a bad copy", unknown=True)
     return f"{verdict}, evidence {looks[0].evidence}" + (f": {looks[0].detail}" if looks[0].detail else "")
 
 

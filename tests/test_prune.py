@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from glance_replicas import location
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 from glance_replicas.prune import DAMAGED, MAX_AGE_SECONDS, Proof, Refusal, removable
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
@@ -231,6 +232,15 @@ def test_exactly_max_age_is_fresh() -> None:
     for age, kind in ((MAX_AGE_SECONDS, Proof), (MAX_AGE_SECONDS + 0.001, Refusal)):
         answer = decide(world(GOOD, BAD), BAD, look(GOOD, age=age), look(BAD, Verdict.MISSING))
         assert isinstance(answer, kind)
+
+
+def test_a_wrong_size_from_a_web_server_does_not_condemn() -> None:
+    """A login page with status 200 has a wrong size too; in a store the size is the copy's."""
+    page = place("https://mirror.example.org/a.img", 4)
+    answer = decide(world(GOOD, page), page, look(GOOD), look(page, Verdict.WRONG_SIZE, Evidence.SIZE))
+    assert refusal(answer).unknown
+    wrong = look(BAD, Verdict.WRONG_SIZE, Evidence.SIZE)
+    assert isinstance(decide(world(GOOD, BAD), BAD, look(GOOD), wrong), Proof)
 
 
 @dataclass

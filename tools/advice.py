@@ -56,6 +56,10 @@ def next_step(image: Image, result: Result, good: Good) -> str:
 
 
 def _damaged(image: Image, result: Result, good: Good) -> str:
+    if result.verdict is Verdict.WRONG_SIZE and location.scheme(result.location.url) in ("http", "https"):
+        host = result.location.host
+        order = f"; to have it made anew: replica prune {image.id} --host {host}" if host else ""
+        return f"see what the web server sends, a login or error page has another size as well{order}"
     if image.id in good.durable:
         return f"replica prune {image.id} --state {result.verdict}"
     if [one for one in image.durable if one.row != result.location.row]:

@@ -86,7 +86,7 @@ class Verify(OnHostLister):
         """What to look at, in the order of the catalogue."""
         evidence = Evidence(parsed.evidence)
         for image, states in self.with_states(wanted, full=evidence is Evidence.FULL):
-            if not image.locations:
+            if not image.locations and wanted.host is None and wanted.kind is None:
                 self.note(f"image {image.id} has no location at all: nobody can download it")
                 self.worsen(DAMAGED)
             for one in filter(wanted.has, image.locations):

@@ -1,0 +1,180 @@
+"""The programs of this package as processes of their own, without paying for their imports each time.
+
+One process imports what every command needs and then forks for each call: what runs is the real `main`, with its own
+standard output and error, exit status and signals.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import stevedore
+from services import environment
+
+if TYPE_CHECKING:
+    from services.glance import GlanceHost, GlanceSite
+
+    from glance_replicas.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+class Programs:
+    """Runs `replica` with given arguments; close it at the end."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, __file__]
+        folder = str(Path(__file__).parent)
+        self._server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder)
+        )
+
+    def run(self, *words: object) -> Done:
+        """The exit status and the output of `replica` with these words."""
+        assert self._server.stdin
+        assert self._server.stdout
+        with tempfile.TemporaryDirectory() as folder:
+            self._server.stdin.write(json.dumps({"words": [str(word) for word in words], "folder": folder}) + "\n")
+            self._server.stdin.flush()
+            status = int(self._server.stdout.readline())
+            return Done(status, Path(folder, "out").read_text(), Path(folder, "err").read_text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate(timeout=20)
+
+
+@dataclass
+class Desk:
+    """A site with a Glance that makes images, and the programs run with its glance-api.conf."""
+
+    site: "GlanceSite"
+    host: "GlanceHost"
+    programs: Programs
+
+    @property
+    def ledger_url(self) -> str:
+        """A database of its own beside Glance's."""
+        return f"sqlite:///{self.site.folder}/ledger.sqlite"
+
+    def run(self, *words: object) -> Done:
+        """`replica --config-file ... WORDS`."""
+        return self.programs.run("--config-file", self.host.config_file, *words)
+
+    def image(self, data: bytes = b"image", name: str = "image", **rest: Any) -> str:
+        """A new active image with one intact location in the file store; returns its id."""
+        return str(self.host.client().create(name, data, **rest)["id"])
+
+    def add_file(self, image_id: str, data: bytes | None, name: str = "second") -> Path:
+        """One more durable location, of these bytes; None: without a file."""
+        path = self.site.store_dir / f"{name}-{image_id}"
+        if data is not None:
+            path.write_bytes(data)
+        self.site.add_location(image_id, f"file://{path}", {"store": "fast"})
+        return path
+
+    def add_replica(self, image_id: str, base: str, host: str = "api9") -> str:
+        """A cached copy registered for a host under this base URL; returns its URL."""
+        url = f"{base}/replicas/{image_id}"
+        self.site.add_location(image_id, url, {"store": "web", "replica_host": host, "replica_zone": "z9"})
+        return url
+
+    @property
+    def ledger(self) -> "Ledger":
+        """The ledger that the programs use."""
+        from glance_replicas.ledger import Ledger
+
+        return Ledger(self.ledger_url)
+
+    def urls(self, image_id: str) -> list[str]:
+        """The URLs in the catalogue."""
+        return [one["url"] for one in self.site.locations(image_id)]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """The programs, for the whole run."""
+    with Programs() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[Desk]:
+    """One site with a running Glance and the ledger's tables, for all tests of the tools."""
+    from services.glance import GlanceSite
+
+    with GlanceSite(tmp_path_factory.mktemp("tools")) as site:
+        host = site.add_host(pipeline="stock", processes=1)
+        made = Desk(site, host, programs)
+        options = {"replicas": {"connection": made.ledger_url}}
+        host.configure(options, pipeline="replicas")  # for the programs; the server keeps what it started with
+        assert made.run("db", "upgrade").status == 0
+        made.image(b"never touched", "keeper")  # an empty store would look unmounted
+        yield made
+
+
+def _preload() -> None:
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(None):
+        import glance_store
+        from oslo_config import cfg
+
+        glance_store.register_opts(cfg.ConfigOpts())
+    for name in (
+        *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
+        *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify"),
+        *("tools.list", "tools.host", "tools.check"),
+    ):
+        importlib.import_module(f"glance_replicas.{name}")
+    stevedore.ExtensionManager("cliff.formatter.list")
+
+
+def _child(words: list[str], folder: str) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT), number)
+    from glance_replicas.tools.main import main
+
+    sys.argv = ["replica", *words]
+    try:
+        status = main()
+    except SystemExit as end:
+        status = int(end.code or 0)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _serve() -> None:
+    _preload()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if not child:
+            _child(asked["words"], asked["folder"])
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from .errors import ConfigError, ReplicaError
 
 CONNECT_TIMEOUT = 5  # seconds
-READ_TIMEOUT = 60  # seconds a statement may be silent before the server counts as gone
+READ_TIMEOUT = 60  # seconds a statement may take before the server counts as gone
 LOCK_WAIT = 10.0  # seconds for a lock another transaction holds
 BUSY_WAIT = 30.0  # seconds for the one writer SQLite allows
 ATTEMPTS = 6
@@ -46,18 +46,19 @@ _MYSQL = {  # 1020 is innodb_snapshot_isolation, 1205 not among them: that wait 
 }
 
 
-def engine(url: str) -> sa.Engine:
+def engine(url: str, *, patient: bool = False) -> sa.Engine:
     """An engine for SQLite, PostgreSQL or MariaDB (MySQL); nothing is connected yet. Raises ConfigError.
 
-    Statements' values (location URLs may hold passwords) appear in no error and no log.
+    What the URL says of timeouts wins over ours; `patient` waits for a statement without end (a migration).
+    Statements' values (location URLs may hold passwords) appear in no log of SQLAlchemy's.
     """
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         raise ConfigError("the database URL cannot be parsed; write dialect+driver://user:password@host/name") from None
     options: dict[str, Any] = {"poolclass": NullPool} if parsed.get_backend_name() == "sqlite" else _pool()
-    wanted = {name: value for name, value in _arguments(parsed).items() if name not in parsed.query}
     try:
+        wanted = {name: value for name, value in _arguments(parsed, patient).items() if name not in parsed.query}
         made = sa.create_engine(parsed, hide_parameters=True, connect_args=wanted, **options)
     except (sa.exc.SQLAlchemyError, ImportError, TypeError) as error:
         raise ConfigError(f"{shown(parsed)}: {error}; install the driver or correct the URL") from error
@@ -122,11 +123,11 @@ def fault(error: BaseException) -> Fault:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
     if isinstance(cause, sqlite3.Error):
         return _sqlite_fault(cause)
+    number = next(iter(getattr(cause, "args", ())), None)
+    if isinstance(number, int):  # the drivers of MariaDB and MySQL
+        return _MYSQL.get(number, Fault.OTHER)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg, psycopg2
-    if isinstance(state, str):
-        return _POSTGRES.get(state, Fault.OTHER)
-    arguments = getattr(cause, "args", ())
-    return _MYSQL.get(arguments[0], Fault.OTHER) if arguments and isinstance(arguments[0], int) else Fault.OTHER
+    return _POSTGRES.get(str(state), Fault.OTHER)
 
 
 def _sqlite_fault(cause: sqlite3.Error) -> Fault:
@@ -166,14 +167,17 @@ def _pool() -> dict[str, Any]:
     }
 
 
-def _arguments(url: sa.URL) -> dict[str, object]:
+def _arguments(url: sa.URL, patient: bool) -> dict[str, object]:
     """What bounds the waiting of each driver for a server that does not answer."""
-    backend = url.get_backend_name()
-    if backend == "sqlite":
+    driver = url.get_driver_name()
+    if driver == "pysqlite":
         return {"timeout": BUSY_WAIT}
-    if backend == "postgresql":
+    if driver in ("psycopg", "psycopg2"):  # libpq: acknowledged but slow is no fault there
         return {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": READ_TIMEOUT * 1000, "keepalives_idle": 30}
-    return {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT, "write_timeout": READ_TIMEOUT}
+    if driver not in ("pymysql", "mysqldb"):
+        return {}
+    silent = {} if patient else {"read_timeout": READ_TIMEOUT, "write_timeout": READ_TIMEOUT}
+    return {"connect_timeout": CONNECT_TIMEOUT, **silent}
 
 
 def _listen(made: sa.Engine) -> None:

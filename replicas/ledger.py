@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from alembic.util import CommandError
 
 from . import __version__, database, ledger_rows, migrations
 from .errors import LedgerError
@@ -33,7 +34,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = database.engine(url)
+        self._url, self._engine = url, database.engine(url)
 
     def close(self) -> None:
         """No connection is open; the next call opens one again."""
@@ -41,8 +42,16 @@ class Ledger:
 
     def upgrade(self) -> list[str]:
         """The tables are those this version needs; returns the revisions applied, none if they were."""
-        with self._errors(), database.transaction(self._engine) as connection:
-            return migrations.upgrade(connection)
+        bind = database.engine(self._url, patient=True)
+        try:
+            with self._errors(), database.transaction(bind) as connection:
+                return migrations.upgrade(connection)
+        except CommandError as error:
+            raise LedgerError(
+                f"{error}; the tables are newer than this version of glance-replicas: upgrade it"
+            ) from error
+        finally:
+            bind.dispose()
 
     def version(self) -> str | None:
         """The revision of the tables; None when there are none."""

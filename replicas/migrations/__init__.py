@@ -36,6 +36,8 @@ def upgrade(connection: sa.Connection, to: str = LATEST) -> list[str]:
         return [one.revision for one in reversed(list(todo))]
     finally:
         if connection.dialect.name in ("mysql", "mariadb"):
+            # DDL has committed itself all along; the version must be there before the next in turn reads it.
+            connection.exec_driver_sql("COMMIT")
             connection.execute(sa.select(sa.func.release_lock(_LOCK)))
 
 

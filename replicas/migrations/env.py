@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
+
 from glance_replicas.ledger_tables import PREFIX, VERSION_TABLE, metadata
 
 log = logging.getLogger("glance_replicas.migrations")

@@ -15,13 +15,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import webob
 import webob.exc
 from oslo_config import cfg
 
 from glance_replicas import choose, document, settings, signing
+from glance_replicas.download import arrange
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import Ledger, place_key
 from glance_replicas.location import replica_url
@@ -34,6 +35,7 @@ from .facts import image_of
 log = logging.getLogger(__name__)
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+T = TypeVar("T")
 
 MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
 HOSTS_SECONDS = 5.0  # for which the list of hosts is kept
@@ -55,6 +57,7 @@ class ReplicasApi:
         self._settings = ours
         self._access = Access()
         self._ledger = Ledger(ours.ledger)
+        self._ledger_rests = 0.0
         self._known: tuple[float, dict[str, tuple[str, float | None]]] = (0.0, {})
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -85,7 +88,7 @@ class ReplicasApi:
         found = self._access.image(request.context, image_id)
         image = image_of(found)
         made = self._document(image, self._sees_stores(request.context, found), request.GET)
-        answer = webob.Response(content_type="application/json", charset="UTF-8", text=document.dump(made))
+        answer = webob.Response(content_type="application/json", text=document.dump(made))
         answer.headers["Cache-Control"] = "no-store"  # it holds signatures
         return answer
 
@@ -97,19 +100,17 @@ class ReplicasApi:
 
     def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
         hosts, states, now = self._hosts(), self._states(image.id), datetime.now(UTC)
-        rows, health = [], {}
+        rows = []
         for one in image.locations:
             ours = one.host in hosts and one.url == replica_url(hosts[one.host][0], image.id)
             if not (ours or sees_stores):
                 continue
             url = self._sign(one.url) if ours else one.url
             age = hosts[one.host][1] if ours and one.host else None
-            row = document.replica(one, url, states.get((image.id, place_key(one))), age, now)
-            rows.append(row)
-            health[row.url] = _health(row)
+            rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
         seed = hints.get("seed", "")[:MAX_HINT] or secrets.token_hex(8)
-        return document.build(image, [choice.location for choice in choose.order(rows, here, health, seed)])
+        return document.build(image, [choice.location for choice in arrange(rows, here, seed)])
 
     def _sign(self, url: str) -> str:
         return signing.sign(url, self._settings.signing_keys, self._settings.signature_lifetime_seconds)
@@ -119,20 +120,26 @@ class ReplicasApi:
         until, known = self._known
         if time.monotonic() < until:
             return known
-        known = {self._settings.host_name: (self._settings.host_url, None)} if self._settings.host_url else {}
-        try:
-            known |= {host.name: (host.url, host.age_seconds) for host in self._ledger.hosts()}
-        except LedgerError as error:
-            log.warning("host %s: no other hosts known: %s", self._settings.host_name, error)
+        own = self._settings.host_name
+        known = {own: (self._settings.host_url, None)} if self._settings.host_url else {}
+        found = self._asked(self._ledger.hosts) or []
+        known |= {host.name: (host.url, host.age_seconds) for host in found}
         self._known = (time.monotonic() + HOSTS_SECONDS, known)
         return known
 
     def _states(self, image_id: str) -> dict[tuple[str, str], Result]:
+        return self._asked(lambda: self._ledger.states([image_id])) or {}
+
+    def _asked(self, question: Callable[[], T]) -> T | None:
+        """What the ledger says. One that cannot be asked is left alone for some seconds: waiting for it costs time."""
+        if time.monotonic() < self._ledger_rests:
+            return None
         try:
-            return dict(self._ledger.states([image_id]))
+            return question()
         except LedgerError as error:
-            log.warning("image %s: no verification results: %s", image_id, error)
-            return {}
+            self._ledger_rests = time.monotonic() + HOSTS_SECONDS
+            log.warning("host %s: other hosts and verdicts are not known: %s", self._settings.host_name, error)
+            return None
 
     def _signed(self, request: webob.Request, image_id: str) -> Any:
         """Glance's answer with our URLs signed; without any, or for callers who may not download, as it is."""
@@ -153,15 +160,6 @@ class ReplicasApi:
             return self._access.may_download(request.context, self._access.find(request.context, image_id))
         except webob.exc.HTTPException:
             return False
-
-
-def _health(row: document.Replica) -> choose.Health:
-    state = row.state
-    return choose.Health(
-        verdict=state.verdict if state else None,
-        verdict_age_seconds=state.age_seconds if state else None,
-        heartbeat_age_seconds=row.heartbeat_age_seconds,
-    )
 
 
 def _is_small_json(answer: webob.Response) -> bool:
@@ -201,7 +199,7 @@ def _unsign(request: webob.Request, image_id: str) -> None:
         return
     try:
         operations = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     changed = False
     for operation in operations if isinstance(operations, list) else ():

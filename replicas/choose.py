@@ -155,7 +155,7 @@ def _cost(one: Candidate) -> float | None:
 
 
 def _typical(locations: Sequence[Candidate], facts: Sequence[Health], here: Here) -> _Typical:
-    ways = [_way(one, here) for one in locations if one.is_cached]
+    ways = [way for one in locations if one.is_cached and (way := _way(one, here))]  # 0, this host, is no typical one
     return _Typical(
         way=_median(ways, 1.0),
         cost=_median([_cost(one) for one in locations if not one.is_cached], 0.0),

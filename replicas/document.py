@@ -70,6 +70,7 @@ class Document:
     os_hash_algo: str | None = None
     os_hash_value: str | None = None
     replicas: tuple[Replica, ...] = ()
+    is_ordered: bool = field(default=True, compare=False)  # by whoever made it; Glance's own answers are not
 
     @property
     def digest(self) -> Digest | None:
@@ -151,7 +152,7 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
 
     A list is the answer of `GET /v2/images/{id}/locations`, which does not name its image: `image_id` does.
     """
-    value = _json(source) if isinstance(source, str | bytes) else source
+    value = load(source) if isinstance(source, str | bytes) else source
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         value = {"id": image_id, "locations": list(value)}
     if not isinstance(value, Mapping):
@@ -161,11 +162,12 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
         raise _wrong("image_id is no image id")
     if image_id is not None and found != image_id:
         raise _wrong(f"it is about image {found}, not {image_id}")
-    size = _size(value, "")
-    return Document(found, **{name: _text(value, name, "") for name in _TEXTS}, size=size, replicas=_replicas(value))
+    texts = {name: _text(value, name, "") for name in _TEXTS}
+    return Document(found, **texts, size=_size(value, ""), replicas=_replicas(value), is_ordered="replicas" in value)
 
 
-def _json(text: str | bytes) -> Any:
+def load(text: str | bytes) -> Any:
+    """The value of JSON text of bounded size. Raises ConfigError."""
     if len(text) > MAX_BYTES:
         raise _wrong(f"it is larger than {MAX_BYTES} bytes")
     try:
@@ -225,7 +227,7 @@ def _state(value: Any, where: str) -> State | None:
         moment = datetime.fromisoformat(at) if at else None
         if moment is not None:
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        verdict, evidence = Verdict(value.get("verdict")), Evidence(value.get("evidence"))
+        verdict, evidence = Verdict(str(value.get("verdict"))), Evidence(str(value.get("evidence")))
     except (ValueError, OverflowError) as error:
         raise _wrong(f"{where}: {str(error)[:100]}") from error
     return State(verdict, evidence, moment, _seconds(value, "age_seconds", where))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from .choose import Choice, Health, Here, order
 from .document import Document, Replica
 from .errors import Denied, Refused, ReplicaError, SourceError, Unreachable, WrongAnswer
 from .location import redact
@@ -81,6 +82,19 @@ class OutOfReach(DownloadError):
 
 class NoneIntact(DownloadError):
     """Bytes came, and they are not the image's."""
+
+
+def arrange(replicas: Sequence[Replica], here: Here, seed: int | str) -> list[Choice[Replica]]:
+    """The replicas of a document, best first for a caller who is `here`, with the reasons."""
+    health = {
+        one.url: Health(
+            verdict=one.state.verdict if one.state else None,
+            verdict_age_seconds=one.state.age_seconds if one.state else None,
+            heartbeat_age_seconds=one.heartbeat_age_seconds,
+        )
+        for one in replicas
+    }
+    return order(replicas, here, health, seed)
 
 
 @dataclass(eq=False)

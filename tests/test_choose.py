@@ -150,6 +150,12 @@ def test_unknown_takes_the_median() -> None:
     assert spots == {1, 2, 3}, "with the other zone, which is the median"
 
 
+def test_an_unknown_way_is_never_as_short_as_none() -> None:
+    """The caller's own host comes first also when that is all it says about where it is."""
+    locations = [cached("me", "z1"), cached("other", "z1"), cached("third")]
+    assert {hosts(order(locations, Here("me"), {}, seed))[0] for seed in range(50)} == {"me"}
+
+
 def test_numbers_that_are_none() -> None:
     """NaN and infinity count as not known, an age below zero (clock skew) as none."""
     one, two = cached("one", "z1"), cached("two", "z1")

@@ -1,0 +1,63 @@
+"""`replica choose`: which copy of an image a download here would take, and why."""
+
+import argparse
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.lister import Lister
+
+from glance_replicas.choose import Choice, Here
+from glance_replicas.document import Document, Replica
+from glance_replicas.download import arrange
+from glance_replicas.location import redact
+
+from . import cloud, report
+
+COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "Why", "URL")
+
+
+class Choose(Lister):  # type: ignore[misc, unused-ignore]
+    """Show the copies of an image, best first for this machine, and why
+
+    Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host.
+    """
+
+    def _load_formatter_plugins(self) -> Any:
+        return report.formatters(super()._load_formatter_plugins())
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Image, cloud and place."""
+        parser = super().get_parser(prog_name)
+        cloud.add_options(parser)
+        parser.add_argument(
+            "--show-urls", action="store_true", help="Whole URLs; their signatures let whoever reads them download."
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """One row for each copy."""
+        document, _ = cloud.ask(parsed_args)
+        choices = ordered(document, parsed_args)
+        if not any(choice.location.is_readable for choice in choices):
+            self.app.stderr.write(f"replica: image {document.image_id}: no copy to choose; Glance itself serves it\n")
+        return COLUMNS, [_row(place, one, parsed_args.show_urls) for place, one in enumerate(choices, 1)]
+
+
+def ordered(document: Document, arguments: argparse.Namespace) -> list[Choice[Replica]]:
+    """The replicas with reasons: in the order of whoever made the document, unless that was not for this place."""
+    here = Here(arguments.host, arguments.zone)
+    choices = arrange(document.replicas, here, arguments.seed or secrets.token_hex(8))
+    elsewhere = arguments.document is not None and (here != Here() or arguments.seed)
+    if document.is_ordered and not elsewhere:
+        choices.sort(key=lambda choice: choice.location.priority)
+    return choices
+
+
+def _row(place: int, choice: Choice[Replica], show_urls: bool) -> tuple[Any, ...]:
+    one, state = choice.location, choice.location.state
+    return (
+        *(place, one.kind, report.Text(one.host), report.Text(one.zone), report.Text(one.store)),
+        *(report.Text(state and str(state.verdict)), report.When(state and state.checked_at)),
+        *("; ".join(choice.reasons), one.url if show_urls else redact(one.url)),
+    )

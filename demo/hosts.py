@@ -134,7 +134,7 @@ def stop(run: Path) -> int:
             if _runs(int(pid), began):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(int(pid), number)  # of a session of its own: master and workers
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 3  # uWSGI with threads takes long to end; kill -9 at any instant loses nothing
         while any(_runs(int(pid), began) for pid, began in found) and time.monotonic() < deadline:
             time.sleep(0.05)
     record.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Glance
             host.start(wait=False)
         for host in hosts:
             host.wait_ready()
+        made.wait_known()
         yield hosts[0], hosts[1]
 
 

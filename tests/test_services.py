@@ -29,7 +29,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
     """One host with stock Glance."""
-    with GlanceSite(tmp_path_factory.mktemp("stock")) as site:
+    with GlanceSite(tmp_path_factory.mktemp("stock"), ledger=False) as site:
         yield site.add_host(pipeline="stock")
 
 
@@ -131,6 +131,16 @@ def test_nginx_serves_and_counts(nginx: Nginx) -> None:
     assert requests.get(url, timeout=5).content == DATA
     assert requests.get(url, headers={"Range": "bytes=5-9"}, timeout=5).content == DATA[5:10]
     assert eventually(lambda: nginx.count("blob") == 2)
+
+
+def test_two_hosts_have_our_pipeline(two_hosts: tuple[GlanceHost, GlanceHost]) -> None:
+    """Each host keeps and registers a copy of its own."""
+    site, (first, second) = two_hosts[0].site, two_hosts
+    image = first.client().create("a", DATA)
+    assert [host.client().download(image["id"]).content == DATA for host in two_hosts] == [True, True]
+    assert eventually(lambda: len(site.locations(image["id"])) == 3)
+    assert [at["metadata"].get("replica_host") for at in site.locations(image["id"])] == [None, "api1", "api2"]
+    assert (second.cache_dir / image["id"]).read_bytes() == DATA
 
 
 # The faulty server: each fault as a client sees it.

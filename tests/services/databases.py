@@ -80,7 +80,9 @@ class DatabaseServer:
         if self._process:
             self._process.stop()
 
-    close = stop
+    def close(self) -> None:
+        """End the server for good."""
+        self.stop()
 
     def kill(self) -> None:
         """SIGKILL, as when the machine goes."""
@@ -112,7 +114,7 @@ class DatabaseServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        self.close()
 
 
 class Postgres(DatabaseServer):
@@ -154,6 +156,10 @@ class MariaDB(DatabaseServer):
     """MariaDB with one user, and none of the machine's own settings."""
 
     user, stop_signal, admin_database = "mysql", signal.SIGTERM, "mysql"
+
+    def close(self) -> None:
+        """End the server for good; an orderly end takes seconds."""
+        self.kill()
 
     def initialise(self) -> None:
         """mariadb-install-db, with a user `glance` that may do everything."""

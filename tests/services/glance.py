@@ -9,14 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-import sqlalchemy as sa
 
-from . import environment, free_port, need
+from . import environment, eventually, free_port, need
 from .client import GlanceClient
 from .configuration import Options, conf_text, host_options, merge, paste_text, replicas_options, store_options
 from .faulty import FaultyServer
 from .process import Process
-from .schema import db_sync, has_schema, sqlite_database
+from .schema import add_ledger, db_sync, has_schema, ledger_url, query, sqlite_database
 from .swift import Swift
 
 __all__ = ["GlanceClient", "GlanceHost", "GlanceSite"]
@@ -79,7 +78,7 @@ class GlanceHost:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout: float = 40.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when every process of the server answers."""
         self.process.wait(self._ready, timeout)
 
@@ -164,7 +163,10 @@ def _gunicorn(host: GlanceHost) -> list[str | Path]:
 
 
 class GlanceSite:
-    """One catalogue, one durable back end (store id `fast`), one http store (`web`), and any number of hosts."""
+    """One catalogue, one durable back end (store id `fast`), one http store (`web`), and any number of hosts.
+
+    `ledger=False` leaves our own tables out of the database.
+    """
 
     def __init__(
         self,
@@ -175,6 +177,7 @@ class GlanceSite:
         multi_store: bool = True,
         options: Options | None = None,
         swift: Swift | None = None,
+        ledger: bool = True,
     ) -> None:
         self.folder, self.store, self.multi_store, self.swift = folder, store, multi_store, swift
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +187,10 @@ class GlanceSite:
         self.store_dir = folder / "store"
         self.store_dir.mkdir(exist_ok=True)
         self.options = merge(store_options(store, self._driver_options(), multi_store), options or {})
+        own = self.options.get("replicas", {}).get("connection")
+        self.ledger_url = str(own or ledger_url(self.database_url))
+        if ledger:
+            add_ledger(self.ledger_url)
         self.hosts: list[GlanceHost] = []
         self._moved: dict[str, tuple[FaultyServer, str]] = {}
 
@@ -225,15 +232,20 @@ class GlanceSite:
         self.hosts.append(host)
         return host.start() if start else host
 
-    def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+    def wait_known(self, timeout: float = 20.0) -> None:
+        """Every running host with our pipeline is in the ledger; a host learns of the others some seconds later."""
+        names = {host.name for host in self.hosts if host.running() and "replica" in host.pipeline}
+        hosts = "SELECT name FROM replica_hosts"
+        if not eventually(lambda: names <= {row["name"] for row in self.ledger_rows(hosts)}, timeout):
+            raise RuntimeError(f"not all of {sorted(names)} have reported to the ledger")
+
+    def rows(self, statement: str, /, **values: Any) -> list[dict[str, Any]]:
         """What a SQL statement with `:name` values finds in the catalogue; a change is committed."""
-        engine = sa.create_engine(self.database_url, poolclass=sa.NullPool)
-        try:
-            with engine.begin() as connection:
-                result = connection.execute(sa.text(statement), values)
-                return [dict(row) for row in result.mappings()] if result.returns_rows else []
-        finally:
-            engine.dispose()
+        return query(self.database_url, statement, **values)
+
+    def ledger_rows(self, statement: str, /, **values: Any) -> list[dict[str, Any]]:
+        """The same in our own tables."""
+        return query(self.ledger_url, statement, **values)
 
     def locations(self, image_id: str) -> list[dict[str, Any]]:
         """The active location rows as `id`, `url`, `metadata`, in order."""
@@ -288,9 +300,10 @@ class GlanceSite:
         raise ValueError("a file store cannot count; call move_to first")
 
     def close(self) -> None:
-        """Stop all hosts; the folder stays."""
+        """End all hosts, the quick way; the folder stays."""
         for host in self.hosts:
-            host.stop()
+            if host.running():
+                host.kill()
 
     def __enter__(self) -> Self:
         return self

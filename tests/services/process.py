@@ -82,7 +82,7 @@ class Process:
             return [int(word) for word in text.split()]
         return []
 
-    def wait(self, ready: Callable[[], bool], timeout: float = 30.0) -> None:
+    def wait(self, ready: Callable[[], bool], timeout: float = 60.0) -> None:
         """Return when `ready()`; RuntimeError with the end of the log when the server ends or takes too long."""
         deadline = time.monotonic() + timeout
         while not ready():

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,6 +21,35 @@ def db_sync(url: str) -> None:
         conf = Path(folder, "glance-manage.conf")
         conf.write_text(conf_text({"database": {"connection": url.replace("%", "%%")}}))
         run([need("glance-manage"), "--config-file", conf, "db_sync"])
+
+
+def ledger_url(database_url: str) -> str:
+    """Where our own tables are when no option says otherwise."""
+    from glance_replicas.settings import default_ledger
+
+    return default_ledger(database_url)
+
+
+def add_ledger(url: str) -> None:
+    """The database has our own tables."""
+    from glance_replicas.ledger import Ledger
+
+    ledger = Ledger(url)
+    try:
+        ledger.upgrade()
+    finally:
+        ledger.close()
+
+
+def query(url: str, statement: str, /, **values: Any) -> list[dict[str, Any]]:
+    """What a SQL statement with `:name` values finds; a change is committed."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    try:
+        with engine.begin() as connection:
+            result = connection.execute(sa.text(statement), values)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
+    finally:
+        engine.dispose()
 
 
 def has_schema(url: str) -> bool:

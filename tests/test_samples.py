@@ -125,7 +125,7 @@ def commands() -> dict[str, Any]:
 
 def problems(line: str) -> list[str]:
     """What is wrong with a `replica ...` or `replica-...` line of a document: no such command, no such option."""
-    words = shlex.split(line, comments=True)
+    words = shlex.split(re.split("  +", line)[0], comments=True)
     words = words[0].split("-", 1) + words[1:] if words[0] != "replica" else words
     name = next((name for name in commands() if words[1 : 1 + len(name.split())] == name.split()), None)
     if name is None:

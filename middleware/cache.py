@@ -14,9 +14,7 @@ import webob
 from glance import notifier
 from glance.api import policy
 from glance.api.common import image_send_notification
-from oslo_config import cfg
 
-from glance_replicas import settings
 from glance_replicas.cache import Copy
 from glance_replicas.errors import Corrupt, ReplicaError
 from glance_replicas.fill import Follower, read, start_or_join
@@ -25,7 +23,7 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import guarded
 
-from . import serve
+from . import host, serve
 from .access import Access
 from .facts import image_of, image_path
 from .guard import Guard
@@ -37,7 +35,7 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#cache`. Raises ConfigError, which stops the start."""
-    keeper = Keeper(settings.read(cfg.CONF))
+    keeper = host.keeper()
     keeper.cache.prepare()
     if keeper.own_url("") is None:
         log.warning("cached copies will not be registered: %s", keeper.why_unregistered())

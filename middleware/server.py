@@ -11,16 +11,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import webob
-from oslo_config import cfg
 
-from glance_replicas import settings, signing
+from glance_replicas import signing
 from glance_replicas.errors import ReplicaError
 from glance_replicas.fill import Follower
 from glance_replicas.keeper import Keeper
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, Image
 
-from . import serve
+from . import host, serve
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +28,13 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#server`. Raises ConfigError, which stops the start."""
-    keeper = Keeper(settings.read(cfg.CONF))
+    keeper = host.keeper()
     return lambda app: ReplicaServer(keeper, app)
 
 
 def app_factory(_global_conf: dict[str, str], **_local_conf: str) -> App:
     """The same as an application of its own, for another port."""
-    return ReplicaServer(Keeper(settings.read(cfg.CONF)), webob.exc.HTTPNotFound())
+    return ReplicaServer(host.keeper(), webob.exc.HTTPNotFound())
 
 
 class ReplicaServer:

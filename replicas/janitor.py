@@ -124,7 +124,7 @@ class Janitor:
                 problem = f"{step.__name__.strip('_')}: {error}"
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
-        log.info("janitor: %s", done)
+        log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
         return done
 
     def _heartbeat(self, done: Pass) -> None:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 _HOSTS_SECONDS = 5.0  # how long a list of hosts is good for
+_REST_SECONDS = 30.0  # how long a ledger that failed is not asked again
 
 
 class Keeper:
@@ -42,19 +43,24 @@ class Keeper:
         self.sources = sources.from_settings(settings, limits=_limits(settings), signer=self.sign)
         self._hosts: dict[str, Host] = {}
         self._hosts_until = 0.0
-        self._lock = threading.Lock()
+        self._asking = threading.Lock()
 
     def hosts(self) -> dict[str, Host]:
-        """The hosts the ledger knows, by name, at most a few seconds old; none when it cannot be asked."""
-        with self._lock:
-            if time.monotonic() >= self._hosts_until:
-                try:
-                    self._hosts = {host.name: host for host in self.ledger.hosts()}
-                except LedgerError as error:
-                    log.warning("no peers, the ledger cannot be asked: %s", error)
-                    self._hosts = {}
+        """The hosts the ledger knows, by name, some seconds old; none when it cannot be asked.
+
+        One thread asks, the others go on with what was known; a ledger that failed is left alone for a while.
+        """
+        if time.monotonic() >= self._hosts_until and self._asking.acquire(blocking=not self._hosts_until):
+            try:
+                self._hosts = {host.name: host for host in self.ledger.hosts()}
                 self._hosts_until = time.monotonic() + _HOSTS_SECONDS
-            return self._hosts
+            except LedgerError as error:
+                log.warning("no peers, the ledger cannot be asked: %s", error)
+                self._hosts = {}
+                self._hosts_until = time.monotonic() + _REST_SECONDS
+            finally:
+                self._asking.release()
+        return self._hosts
 
     def is_known(self, url: str, image_id: str) -> bool:
         """Whether a URL is the per-host URL of this image on a host of ours."""
@@ -154,7 +160,7 @@ class Keeper:
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
         hosts = self.hosts()
-        if not self._renew(image):
+        if not hosts or not self._renew(image):  # without hosts the ledger is away, or we are alone
             return []
         try:
             fills = self.ledger.fills(image.id, LEASE_SECONDS)

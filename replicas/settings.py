@@ -89,6 +89,7 @@ def load(config_files: Sequence[str] = ()) -> Settings:
     if not files:
         raise ConfigError("no glance-api.conf found in /etc/glance; name one with --config-file")
     _import_glance(cfg.CONF)
+    importlib.import_module("glance_store").register_opts(cfg.CONF)  # in a glance-api Glance has done it
     try:
         cfg.CONF([], project="glance", prog="glance-api", default_config_files=files)
     except cfg.Error as error:
@@ -151,8 +152,7 @@ def _import_glance(conf: cfg.ConfigOpts) -> None:
     """Register Glance's options; before the files are parsed, because some of them are command line options."""
     try:
         with warnings.catch_warnings(action="ignore"):  # eventlet's word of its end, not the operator's business
-            import glance_store  # absent on a laptop, as the others
-            from oslo_db import options as db_options
+            from oslo_db import options as db_options  # absent on a laptop, as the others
 
             importlib.import_module("glance.common.config")
             importlib.import_module("glance.image_cache")
@@ -161,7 +161,6 @@ def _import_glance(conf: cfg.ConfigOpts) -> None:
             "this needs Glance's own code to read glance-api.conf: pip install 'glance-replicas[glance]'"
         ) from error
     conf.register_opts(db_options.database_opts, "database")
-    glance_store.register_opts(conf)
 
 
 def _register(conf: cfg.ConfigOpts) -> None:

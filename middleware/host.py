@@ -1,0 +1,14 @@
+"""One Keeper for all filters of a process: one pool of connections to each database, one list of hosts."""
+
+import functools
+
+from oslo_config import cfg
+
+from glance_replicas import settings
+from glance_replicas.keeper import Keeper
+
+
+@functools.cache
+def keeper() -> Keeper:
+    """This host, by the configuration Glance has read. Raises ConfigError, which stops the start."""
+    return Keeper(settings.read(cfg.CONF))

@@ -1,0 +1,303 @@
+"""The per-host URL in a real Glance: who is let in, and exactly which bytes come out, under uWSGI and gunicorn."""
+
+import http.client
+import random
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qs
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from services.configuration import SIGNING_KEYS
+from services.faulty import FaultyServer
+from services.glance import GlanceHost, GlanceSite
+
+from glance_replicas.ledger import Ledger
+from glance_replicas.settings import default_ledger
+from glance_replicas.signing import parse_keys, sign
+
+MIB = 1 << 20
+DATA = random.Random(3).randbytes(3 * MIB + 5)
+SIZE = len(DATA)
+KEYS = parse_keys(SIGNING_KEYS)
+OTHER = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceSite]:
+    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+        Ledger(default_ledger(made.database_url)).upgrade()
+        yield made
+
+
+@pytest.fixture(scope="module", params=["uwsgi", "gunicorn"])
+def host(site: GlanceSite, request: pytest.FixtureRequest) -> Iterator[GlanceHost]:
+    """One host under each WSGI server in turn; 127.0.0.1, where the tests call from, is not trusted."""
+    address = {"uwsgi": "127.0.0.2", "gunicorn": "127.0.0.3"}[request.param]
+    with site.add_host(address, server=request.param, threads=16) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def image(host: GlanceHost) -> str:
+    """An image this host has cached."""
+    image_id = str(host.client().create(data=DATA)["id"])
+    assert host.client().download(image_id).content == DATA
+    end = time.monotonic() + 10
+    while not (host.cache_dir / image_id).exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return image_id
+
+
+def signed(host: GlanceHost, image_id: str, **changes: int) -> str:
+    return sign(f"{host.url}/replicas/{image_id}", KEYS, changes.get("lifetime", 600))
+
+
+def get(url: str, method: str = "GET", **headers: str) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return session.request(method, url, headers=names, timeout=30, allow_redirects=False)
+
+
+def raw(host: GlanceHost, request: bytes) -> bytes:
+    """What the server sends until it closes, byte for byte."""
+    with socket.create_connection((host.address, host.port), 10) as connection:
+        connection.sendall(request)
+        got = bytearray()
+        while chunk := connection.recv(1 << 16):
+            got += chunk
+    return bytes(got)
+
+
+def test_signed_get_and_head(host: GlanceHost, image: str) -> None:
+    """A signature for GET opens GET and HEAD, with digest headers (RFC 9530) and the whole length."""
+    whole = get(signed(host, image))
+    assert (whole.status_code, whole.content) == (200, DATA)
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    assert whole.headers["Repr-Digest"].startswith("sha-512=:")
+    assert whole.headers["Cache-Status"] == f'"{host.name}"; hit'
+    head = get(signed(host, image), "HEAD")
+    assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(SIZE), b"")
+
+
+def test_signatures_that_do_not_open(host: GlanceHost, image: str) -> None:
+    """Missing, cut, changed, expired, too far off, for another image or method, doubled: 403 for all of them."""
+    good = signed(host, image)
+    base, _, query = good.partition("?")
+    fields = {name: values[0] for name, values in parse_qs(query).items()}
+    bad = [
+        base,
+        f"{base}?",
+        good[:-1],
+        good[:-1] + ("0" if good[-1] != "0" else "1"),
+        good.replace("kid=new", "kid=none"),
+        good.replace(fields["expires"], str(int(fields["expires"]) + 1)),
+        good.replace(f"expires={fields['expires']}", "expires=9" + "9" * 400),
+        good.replace(f"expires={fields['expires']}", "expires=-1"),
+        f"{good}&sig={fields['sig']}",
+        f"{base}?sig={fields['sig']}&kid=new",
+        signed(host, image, lifetime=-5),
+        signed(host, image, lifetime=365 * 86400),
+        signed(host, OTHER).replace(OTHER, image),
+        sign(base, KEYS, 600, method="DELETE"),
+        good.replace("sig=", "sig=%C3%BF"),
+    ]
+    for url in bad:
+        assert get(url).status_code == 403, url
+    for method in ("PUT", "POST", "DELETE", "OPTIONS"):
+        assert get(good, method).status_code in (405, 200 if method == "OPTIONS" else 405)
+
+
+def test_query_order_does_not_matter_and_old_key_opens(host: GlanceHost, image: str) -> None:
+    """During a rotation URLs signed with either key open, in any order of parameters."""
+    base, _, query = sign(f"{host.url}/replicas/{image}", KEYS[1:], 600).partition("?")
+    assert get(f"{base}?{'&'.join(reversed(query.split('&')))}").status_code == 200
+
+
+def test_refusal_tells_nothing(host: GlanceHost, image: str) -> None:
+    """Without a signature a cached, an uncached and a missing image look the same."""
+    answers = [get(f"{host.url}/replicas/{one}") for one in (image, OTHER)]
+    assert len({(answer.status_code, answer.text) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/replicas",
+        "/replicas/",
+        "/replicas/../v2/images",
+        "/replicas/..%2f..%2fetc%2fpasswd",
+        "/replicas/%2e%2e/%2e%2e/etc/passwd",
+        "/replicas//{image}",
+        "/replicas/{image}/",
+        "/replicas/{image}%00",
+        "/replicas/{upper}",
+        "/replicas/incomplete/{image}",
+        "/replicas/" + "a" * 5000,
+        "/replicas/\xff\xfe",
+    ],
+)
+def test_odd_paths(host: GlanceHost, image: str, path: str) -> None:
+    """No spelling of a path reaches another file, and none is an error of the server."""
+    path = path.format(image=image, upper=image.upper())
+    query = signed(host, image).partition("?")[2]
+    answer = raw(host, f"GET {path}?{query} HTTP/1.0\r\nHost: x\r\n\r\n".encode("latin-1"))
+    status = int(answer.split(b" ", 2)[1]) if answer else 400
+    # Paste's urlmap makes one slash of two; uWSGI resolves "..", and then it is Glance that wants to know who asks.
+    if status == 200 and "//" in path:
+        assert answer.endswith(DATA)
+    else:
+        assert status in (400, 401, 403, 404, 414), answer[:200]
+
+
+RANGES = {
+    "bytes=0-0": DATA[:1],
+    f"bytes={SIZE - 1}-": DATA[-1:],
+    "bytes=-1": DATA[-1:],
+    f"bytes=-{SIZE * 2}": DATA,
+    f"bytes=100-{SIZE * 9}": DATA[100:],
+    f"bytes=0-{SIZE - 1}": DATA,
+}
+IGNORED = [
+    "bytes=-0",
+    "bytes=0-1,5-6",
+    "items=0-1",
+    "bytes=x-y",
+    "bytes=-",
+    "bytes=5-1",
+    "bytes=--5",
+    f"bytes={10**30}-",
+]
+
+
+def test_ranges(host: GlanceHost, image: str) -> None:
+    """Good ranges give exactly those bytes; those that cannot be met 416; the rest are ignored (RFC 9110 14.2)."""
+    url = signed(host, image)
+    for header, expected in RANGES.items():
+        answer = get(url, Range=header)
+        assert (answer.status_code, answer.content == expected) == (206, True), header
+        assert int(answer.headers["Content-Length"]) == len(expected)
+        start = (
+            DATA.index(expected)
+            if len(expected) > 100
+            else int(answer.headers["Content-Range"].split()[1].split("-")[0])
+        )
+        assert answer.headers["Content-Range"] == f"bytes {start}-{start + len(expected) - 1}/{SIZE}"
+    for header in (f"bytes={SIZE}-", f"bytes={10**17}-"):
+        answer = get(url, Range=header)
+        assert (answer.status_code, answer.headers["Content-Range"]) == (416, f"bytes */{SIZE}"), header
+    for header in [*IGNORED, "bytes=" + ",".join(f"{n}-{n}" for n in range(1000))]:
+        answer = get(url, Range=header)
+        assert (answer.status_code, answer.content == DATA) in ((200, True), (416, False)), header
+    head = get(url, "HEAD", Range="bytes=0-9")
+    assert head.content == b""
+
+
+def test_conditions(host: GlanceHost, image: str) -> None:
+    """If-None-Match and If-Range work with the one strong ETag, which is the same on all hosts: the digest."""
+    url = signed(host, image)
+    etag = get(url, "HEAD").headers["ETag"]
+    assert get(url, If_None_Match=etag).status_code == 304
+    assert get(url, If_None_Match="*").status_code == 304
+    assert get(url, If_None_Match='"other"').content == DATA
+    assert get(url, Range="bytes=1-2", If_Range=etag).content == DATA[1:3]
+    assert get(url, Range="bytes=1-2", If_Range='"other"').content == DATA
+    assert get(url, Range="bytes=1-2", If_Range="Wed, 21 Oct 2015 07:28:00 GMT").status_code == 200
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, SIZE - 1), length=st.integers(1, SIZE), through_api=st.booleans())
+def test_random_ranges(host: GlanceHost, image: str, start: int, length: int, through_api: bool) -> None:
+    """Any range, on the image's own URL and on the per-host one: the right bytes, as many as Content-Length says."""
+    stop = min(SIZE, start + length)
+    target = f"/v2/images/{image}/file" if through_api else signed(host, image).removeprefix(host.url)
+    connection = http.client.HTTPConnection(host.address, host.port, timeout=30)
+    try:
+        headers = {**host.client().identity, "Range": f"bytes={start}-{stop - 1}", "Connection": "close"}
+        connection.request("GET", target, headers=headers)
+        answer = connection.getresponse()
+        declared = int(answer.headers["Content-Length"])
+        body = answer.fp.read() if answer.fp else b""  # past the declared length too, should there be more
+    finally:
+        connection.close()
+    assert (answer.status, declared, len(body)) == (206, stop - start, stop - start)
+    assert body == DATA[start:stop]
+
+
+def a_range(host: GlanceHost, image_id: str, number: int, start: int, length: int) -> requests.Response:
+    """A range of an image, from its own URL and from the per-host one in turn."""
+    header = f"bytes={start}-{min(SIZE, start + length) - 1}"
+    if number % 2:
+        return get(signed(host, image_id), Range=header)
+    return host.client().download(image_id, headers={"Range": header})
+
+
+def test_ranges_while_filling(host: GlanceHost, faulty: FaultyServer) -> None:
+    """Ranges asked of both URLs during a fill are exactly right, also ahead of what is there."""
+    image_id = host.client().create(data=DATA)["id"]
+    host.site.move_to(faulty, image_id, rate=2 * MIB)
+    with ThreadPoolExecutor(8) as pool:
+        whole = pool.submit(lambda: host.client().download(image_id).content)
+        time.sleep(0.4)
+        chosen = [(random.Random(n).randrange(SIZE), 1 + random.Random(-n).randrange(MIB)) for n in range(1, 8)]
+        answers = [pool.submit(a_range, host, image_id, number, *one) for number, one in enumerate(chosen)]
+        for (start, length), answer in zip(chosen, answers, strict=True):
+            expected = DATA[start : min(SIZE, start + length)]
+            assert (answer.result().status_code, answer.result().content == expected) == (206, True)
+            assert int(answer.result().headers["Content-Length"]) == len(expected)
+        assert whole.result() == DATA
+    assert host.site.backend_reads(image_id) == 1
+
+
+def test_deactivated_and_deleted_are_refused(host: GlanceHost) -> None:
+    """A signature does not outlive the image, nor its activation (promise 6)."""
+    image_id = host.client().create(data=DATA)["id"]
+    host.client().download(image_id)
+    url = signed(host, image_id)
+    assert get(url).content == DATA
+    host.client().deactivate(image_id)
+    assert get(url).status_code == 403
+    host.client().reactivate(image_id)
+    assert get(url).status_code == 200
+    host.client().delete(image_id)
+    assert get(url).status_code == 404
+
+
+def test_not_cached_here(host: GlanceHost) -> None:
+    """An image this host does not hold is 404 at once, so that the client goes elsewhere."""
+    image_id = host.client().create(data=DATA)["id"]
+    assert get(signed(host, image_id)).status_code == 404
+
+
+def test_unverified_file_is_not_given_away(host: GlanceHost) -> None:
+    """What the stock cache left is nobody's replica before it has been verified."""
+    image_id = host.client().create(data=DATA)["id"]
+    (host.cache_dir / image_id).write_bytes(DATA)
+    assert get(signed(host, image_id)).status_code == 404
+
+
+def test_trusted_network_by_the_sockets_peer(site: GlanceSite) -> None:
+    """A client in a trusted network needs no signature; a header that claims such an address opens nothing."""
+    options = {"replicas": {"trusted_networks": "127.0.0.7/32"}}
+    with site.add_host("127.0.0.6", options=options) as made:
+        image_id = made.client().create(data=DATA)["id"]
+        made.client().download(image_id)
+
+        def status(source: str, forwarded: str = "") -> int:
+            connection = http.client.HTTPConnection(made.address, made.port, source_address=(source, 0), timeout=10)
+            headers = {"X-Forwarded-For": forwarded, "Forwarded": f"for={forwarded}"} if forwarded else {}
+            connection.request("GET", f"/replicas/{image_id}", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            return answer.status
+
+        assert status("127.0.0.7") == 200
+        assert status("127.0.0.1") == 403
+        assert status("127.0.0.1", forwarded="127.0.0.7") == 403

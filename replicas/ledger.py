@@ -130,8 +130,9 @@ class Ledger:
 
         def work(connection: sa.Connection) -> int:
             done = connection.execute(withdrawals.insert().values(row | {"requested_at": clock(connection)}))
-            [number] = done.inserted_primary_key or ()
-            return int(number)
+            key = done.inserted_primary_key
+            assert key is not None  # one row was inserted
+            return int(key[0])
 
         return self._write(work)
 

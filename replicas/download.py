@@ -257,7 +257,7 @@ class _Flow:
     def _condemn(self, source: _Source) -> None:
         if source not in self.guilty:
             self.guilty.append(source)
-            log.warning("image %s: %s gave bytes that are not the image's", self.image_id, source.name)
+            log.info("image %s: %s gave bytes that are not the image's", self.image_id, source.name)
 
     def _report(self, part: Part, wanted: Digest | None) -> Report:
         return Report(

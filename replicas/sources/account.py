@@ -1,15 +1,15 @@
-"""A Swift account: where it is and a token for it, from Swift's own authorisation (version 1) or Keystone (3)."""
+"""A Swift account: where it is, and a token for it from Keystone.
+
+Version 3 only: glance_store 5.7 takes no other `swift_store_auth_version`.
+"""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import requests
-import swiftclient
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1 import identity, session
 
-from ..errors import Denied, SourceError, Unreachable, Unsupported
+from ..errors import Denied, SourceError, Unreachable
 from .body import Limits
 
 
@@ -18,7 +18,6 @@ class Credentials:
     """Who asks whom, as a Swift location and its store's options say."""
 
     auth_url: str
-    version: str
     user: str | None = None  # PROJECT:USER
     key: str | None = field(default=None, repr=False)
     application_id: str | None = None
@@ -47,15 +46,20 @@ class Account:
     """One account. The token is shared by all threads and asked for once; `renew` after Swift has refused it."""
 
     def __init__(self, credentials: Credentials, limits: Limits) -> None:
-        self._ask = _asker(credentials, limits)
+        self._credentials = credentials
+        verify = False if credentials.insecure else credentials.ca_file or True
+        self._session = session.Session(auth=_plugin(credentials), verify=verify, timeout=limits.stall)
         self._lock = threading.Lock()
         self._entry: Entry | None = None
 
     def entry(self) -> Entry:
-        """Where and with what. Raises Denied, or Unreachable for every other trouble with the authorisation."""
+        """Where and with what. Raises Denied, or Unreachable for every other trouble with Keystone."""
         with self._lock:
             if self._entry is None:
-                self._entry = _told(self._ask)
+                try:
+                    self._entry = self._ask()
+                except keystone.ClientException as error:
+                    raise _failure(getattr(error, "http_status", None)) from error
             return self._entry
 
     def renew(self, refused: Entry) -> Entry:
@@ -65,44 +69,16 @@ class Account:
                 self._entry = None
         return self.entry()
 
-
-def _asker(credentials: Credentials, limits: Limits) -> Callable[[], tuple[str | None, str | None]]:
-    if credentials.version in ("1", "1.0", "v1"):
-        return _version_1(credentials, limits)
-    if credentials.version.removeprefix("v").startswith("3"):
-        return _version_3(credentials, limits)
-    raise Unsupported(f"{credentials.auth_url}: authorisation version {credentials.version} is gone; 1 and 3 are known")
-
-
-def _version_1(credentials: Credentials, limits: Limits) -> Callable[[], tuple[str | None, str | None]]:
-    def ask() -> tuple[str | None, str | None]:
-        url, token = swiftclient.client.get_auth(
-            credentials.auth_url,
-            credentials.user,
-            credentials.key,
-            auth_version="1",
-            cacert=credentials.ca_file,
-            insecure=credentials.insecure,
-            timeout=(limits.connect, limits.stall),
+    def _ask(self) -> Entry:
+        self._session.invalidate()
+        wanted = self._credentials
+        token = self._session.get_token()
+        url = wanted.endpoint or self._session.get_endpoint(
+            service_type=wanted.service_type, interface=wanted.interface, region_name=wanted.region
         )
-        return credentials.endpoint or url, token
-
-    return ask
-
-
-def _version_3(credentials: Credentials, limits: Limits) -> Callable[[], tuple[str | None, str | None]]:
-    verify = False if credentials.insecure else credentials.ca_file or True
-    known = session.Session(auth=_plugin(credentials), verify=verify, timeout=limits.stall)
-
-    def ask() -> tuple[str | None, str | None]:
-        known.invalidate()
-        token = known.get_token()
-        url = credentials.endpoint or known.get_endpoint(
-            service_type=credentials.service_type, interface=credentials.interface, region_name=credentials.region
-        )
-        return url, token
-
-    return ask
+        if not url or not token:
+            raise Unreachable("Keystone names no object store (region, service type, endpoint type?)")
+        return Entry(url.rstrip("/"), token)
 
 
 def _plugin(credentials: Credentials) -> identity.BaseIdentityPlugin:
@@ -128,23 +104,8 @@ def _plugin(credentials: Credentials) -> identity.BaseIdentityPlugin:
     )
 
 
-def _told(ask: Callable[[], tuple[str | None, str | None]]) -> Entry:
-    try:
-        url, token = ask()
-    except keystone.ClientException as error:
-        raise _failure(getattr(error, "http_status", None)) from error
-    except swiftclient.ClientException as error:
-        raise _failure(error.http_status) from error
-    except (requests.RequestException, OSError) as error:
-        raise _failure(None) from error
-    if not url or not token:
-        raise Unreachable("the authorisation service names no object store (region, service type, endpoint type?)")
-    return Entry(url.rstrip("/"), token)
-
-
 def _failure(status: int | None) -> SourceError:
-    """Only a refusal is Denied: a 404 of the authorisation says nothing of any object."""
+    """Only a refusal is Denied: a 404 of Keystone says nothing of any object."""
     if status in (401, 403):
-        return Denied("the authorisation service refused user and key")
-    answered = f"answered {status}" if status else "could not be reached"
-    return Unreachable(f"the authorisation service {answered}")
+        return Denied("Keystone refused user and key")
+    return Unreachable(f"Keystone answered {status}" if status else "Keystone could not be asked")

@@ -52,15 +52,15 @@ class Reader:
         path = _path(url)
         root, steps = self._below(path)
         try:
-            file = open(_descend(root, steps), "rb", buffering=0)  # noqa: SIM115  closed by the body
+            descriptor = _descend(root, steps)
         except OSError as error:
             _refuse(url, root, error)
         except ValueError as error:  # a NUL in the path
             raise Denied(f"{redact(url)!r}: no path of a file store") from error
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise WrongAnswer(f"{redact(url)}: not a regular file")
-        return file
+        return open(descriptor, "rb", buffering=0)
 
     def _below(self, path: Path) -> tuple[Path, tuple[str, ...]]:
         """The root a path is in, and the way down from there; links above the root may be spelled either way."""

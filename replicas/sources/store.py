@@ -21,6 +21,7 @@ from .body import Body
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Load = Callable[[cfg.ConfigOpts, str | None, str], Any]
 
 
 class Reader:
@@ -30,8 +31,11 @@ class Reader:
     would create every store at once, and with it the folders of file systems that are not mounted.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, stores: Sequence[tuple[str | None, str]]) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, stores: Sequence[tuple[str | None, str]], load: Load | None = None
+    ) -> None:
         self._conf, self._stores = conf, tuple(stores)
+        self._new_driver = load or installed
         self._drivers: dict[tuple[str | None, str], _Driver | None] = {}
         self._lock = threading.Lock()
 
@@ -87,7 +91,7 @@ class Reader:
         with self._lock:
             if (store, kind) in self._drivers:
                 return self._drivers[store, kind]
-            driver = _new_driver(self._conf, store, kind)
+            driver = self._new_driver(self._conf, store, kind)
             made = _Driver(store, driver) if driver else None
             if made is None or driver.is_capable(capabilities.BitMasks.DRIVER_REUSABLE):
                 self._drivers[store, kind] = made
@@ -108,7 +112,8 @@ class _Driver:
                 self._configured = True
 
 
-def _new_driver(conf: cfg.ConfigOpts, store: str | None, kind: str) -> Any:
+def installed(conf: cfg.ConfigOpts, store: str | None, kind: str) -> Any:
+    """A new driver as glance_store's entry points name it, or None."""
     from stevedore import driver
 
     try:

@@ -122,7 +122,6 @@ class Reader:
         options = self._options
         return Credentials(
             auth_url=location.swift_url,
-            version=reference.get("auth_version") or options.swift_store_auth_version or "3",
             user=location.user,
             key=location.key,
             application_id=getattr(location, "application_credential_id", None),

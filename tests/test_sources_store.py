@@ -1,0 +1,221 @@
+"""The fallback through glance_store: offsets, odd chunks, and whatever a driver may raise."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import glance_store
+import pytest
+from glance_store import capabilities
+from glance_store._drivers import filesystem
+from oslo_config import cfg
+from test_sources import LIMITS, load, read
+
+from glance_replicas import settings as our_settings
+from glance_replicas.checksum import BLOCK
+from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from glance_replicas.model import Location
+from glance_replicas.sources import configured, from_settings, store
+
+DATA = bytes(range(256)) * 8192  # 2 MiB
+URL = "odd://pool/image"
+
+
+class _Place(filesystem.StoreLocation):
+    def parse_uri(self, uri: str) -> None:
+        self.path = uri
+
+
+class _Driver:
+    """A driver such as an operator may have: `give` makes what `get` returns."""
+
+    def __init__(self, give: Callable[[], tuple[Any, Any]], random: bool = False) -> None:
+        self.give, self.random, self.asked = give, random, []  # type: ignore[var-annotated]
+
+    def configure(self) -> None:
+        """Nothing to do."""
+
+    def get_schemes(self) -> tuple[str, ...]:
+        return ("odd",)
+
+    def get_store_location_class(self) -> type:
+        return _Place
+
+    def is_capable(self, capability: int) -> bool:
+        return self.random or capability != capabilities.BitMasks.READ_OFFSET
+
+    def get(self, location: Any, offset: int = 0) -> tuple[Any, Any]:
+        self.asked.append(offset)
+        data, size = self.give()
+        return (data[offset:] if offset else data), size
+
+    def get_size(self, location: Any) -> Any:
+        return self.give()[1]
+
+
+def reader_of(driver: _Driver) -> store.Reader:
+    """A reader that finds this driver installed."""
+    return store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver)
+
+
+@pytest.mark.parametrize("random", [False, True])
+@pytest.mark.parametrize("offset", [0, 1, BLOCK, len(DATA)])
+def test_offset(random: bool, offset: int) -> None:
+    """A driver that can start at an offset is told to; of one that cannot the beginning is dropped."""
+    driver = _Driver(lambda: ([DATA] if not random else _Sliced(), len(DATA)), random)
+    body = reader_of(driver).open(Location("x", URL), offset)
+    assert read(body) == DATA[offset:]
+    assert body.size == len(DATA)
+    assert driver.asked == [offset if random else 0]
+
+
+class _Sliced:
+    """All of DATA as one chunk, or what is left of it."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def __getitem__(self, at: slice) -> "_Sliced":
+        return _Sliced(at.start)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield DATA[self.start :]
+
+
+@pytest.mark.parametrize("size", [len(DATA), 0, None])
+def test_chunks(size: int | None) -> None:
+    """Chunks of any length come in ours, empty ones not at all; a size of 0 is no size."""
+    pieces = [b"", DATA[:1], b"", DATA[1:], b""]
+    body = reader_of(_Driver(lambda: (iter(pieces), size))).open(Location("x", URL))
+    chunks = list(body)
+    assert b"".join(chunks) == DATA
+    assert all(0 < len(chunk) <= BLOCK for chunk in chunks)
+    assert body.size == (size or None)
+
+
+def test_broken_off() -> None:
+    """A driver that ends early without a word is Unreachable; one that is too short for the offset a wrong answer."""
+    with pytest.raises(Unreachable, match="broke off at 5 of 9"):
+        list(reader_of(_Driver(lambda: ([b"short"], 9))).open(Location("x", URL)))
+    with pytest.raises(WrongAnswer):
+        list(reader_of(_Driver(lambda: ([b"short"], None))).open(Location("x", URL), 9))
+    with pytest.raises(WrongAnswer):
+        reader_of(_Driver(lambda: ([b"short"], 5))).open(Location("x", URL), 9)
+
+
+RAISED = [
+    (glance_store.NotFound(), Absent),
+    (glance_store.Forbidden(), Denied),
+    (PermissionError(13, "no"), Denied),
+    (glance_store.RemoteServiceUnavailable(), Unreachable),
+    (glance_store.StoreGetNotSupported(), Unsupported),
+    (glance_store.BadStoreUri(message="s3://key:hush@bucket"), Unsupported),
+    (glance_store.TimeoutError(timeout=3), Stalled),
+    (glance_store.BackendException("hush"), Unreachable),
+    (FileNotFoundError(2, "hush"), Unreachable),
+    (RuntimeError("librados says hush"), Unreachable),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), RAISED, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_errors(error: Exception, kind: type[SourceError]) -> None:
+    """Only glance_store's own "not found" is Absent; no foreign exception and no word of it gets out, ever."""
+
+    def fail() -> tuple[Any, Any]:
+        raise error
+
+    def fail_later() -> Iterator[bytes]:
+        yield b"x"
+        raise error
+
+    reader = reader_of(_Driver(fail))
+    later = reader_of(_Driver(lambda: (fail_later(), 9)))
+    location = Location("x", "odd://user:hush@pool/image")
+    for call in (reader.open, reader.size, lambda at: list(later.open(at))):
+        with pytest.raises(SourceError) as caught:
+            call(location)
+        assert type(caught.value) is kind
+        assert "hush" not in str(caught.value)
+
+
+def test_unknown_scheme(tmp_path: Path) -> None:
+    """A scheme of no enabled store is Unsupported, also when the store's id is one of another kind."""
+    sources = load(tmp_path, "[DEFAULT]\nenabled_backends = disk:file, web:http")
+    for location in (Location("x", "rbd://a/b/c/d"), Location("x", "rbd://a/b/c/d", {"store": "disk"})):
+        with pytest.raises(Unsupported, match="rbd"):
+            sources.open(location)
+
+
+PROGRAM = """
+import sys
+from glance_replicas import errors, model, settings, sources
+found = settings.load([sys.argv[1]])
+print("loaded", file=sys.stderr, flush=True)
+try:
+    sources.from_settings(found).open(model.Location("x", sys.argv[2]))
+except errors.Unsupported as error:
+    print(error)
+"""
+
+
+def run(tmp_path: Path, text: str, url: str) -> str:
+    """What a program without any logging writes when it reads this URL: one line, and not a word on stderr."""
+    conf = tmp_path / "glance-api.conf"
+    conf.write_text(f"{text}\n[database]\nconnection = sqlite://\n")
+    done = subprocess.run([sys.executable, "-c", PROGRAM, conf, url], capture_output=True, text=True, check=True)
+    assert done.stderr.partition("loaded\n")[2] == ""
+    return done.stdout
+
+
+def test_driver_not_installed(tmp_path: Path) -> None:
+    """A driver whose libraries are not here is Unsupported, quietly."""
+    if importlib.util.find_spec("os_brick"):
+        pytest.skip("what cinder needs is installed here")
+    said = run(tmp_path, "[DEFAULT]\nenabled_backends = volumes:cinder", "cinder://volume")
+    assert said == "cinder://volume: cinder URL: no enabled store reads it\n"
+
+
+def test_quiet(tmp_path: Path) -> None:
+    """What glance_store logs as an error does not reach the terminal of a program that has set up no logging."""
+    options = "[DEFAULT]\nenabled_backends = fast:swift\n[fast]\nswift_store_config_file = nowhere.conf"
+    assert "swift+config://ref/c/o: neither" in run(tmp_path, options, "swift+config://ref/c/o")
+
+
+def test_nothing_is_created(tmp_path: Path) -> None:
+    """Making and using sources creates no folder: on an unmounted file system it would hide the loss."""
+    root = tmp_path / "not" / "mounted"
+    text = f"[DEFAULT]\nenabled_backends = disk:file\n[disk]\nfilesystem_store_datadir = {root}"
+    with pytest.raises(Unreachable):
+        load(tmp_path, text).open(Location("x", f"file://{root}/x", {"store": "disk"}))
+    assert not root.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "roots"),
+    [
+        ("[glance_store]\nstores = file,http\nfilesystem_store_datadir = /a", ["/a"]),
+        ("[glance_store]\nstores = file\nfilesystem_store_datadirs = /a:9\n"
+         "filesystem_store_datadirs = /b", ["/a", "/b"]),
+        ("[DEFAULT]\nenabled_backends = m1:file, m2:file\n[m1]\nfilesystem_store_datadir = /a\n"
+         "[m2]\nfilesystem_store_datadirs = /b:1\nfilesystem_store_datadirs = /c", ["/a", "/b", "/c"]),
+        ("[DEFAULT]\nenabled_backends = m3:file\n[backend_defaults]\nfilesystem_store_datadir = /d", ["/d"]),
+        ("[DEFAULT]\nenabled_backends = m4:http, os_glance_staging_store:file", []),
+    ],
+)  # fmt: skip
+def test_roots(tmp_path: Path, text: str, roots: list[str]) -> None:
+    """The folders of file stores are found in every way the options may be written, without Glance's own stores."""
+    load(tmp_path, text)
+    stores = [one for one in configured.stores(cfg.CONF) if one.kind == "file"]
+    assert [str(root) for one in stores for root in configured.file_roots(cfg.CONF, one.id)] == roots
+
+
+def test_limits_of_settings(tmp_path: Path) -> None:
+    """Without limits of its own, a program keeps those of the options."""
+    conf = tmp_path / "glance-api.conf"
+    conf.write_text("[database]\nconnection = sqlite://\n[replicas]\nstall_timeout_seconds = 0.5")
+    sources = from_settings(our_settings.load([str(conf)]))
+    assert sources._readers[0]._wire._limits.stall == 0.5  # type: ignore[attr-defined]
+    assert LIMITS.stall != 0.5

@@ -1,0 +1,188 @@
+"""The Swift reader: credentials in every form, refusals, and a 404 that means something else than "missing"."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from oslo_config import cfg
+from services import free_port
+from services.faulty import FaultyServer
+from services.swift import Swift
+from test_sources import Place, dlo, load, plain, read, slo, swift_place, swift_url
+
+from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from glance_replicas.sources import Limits
+from glance_replicas.sources import swift as swift_module
+
+DATA = random.Random(9).randbytes(100_000)
+KEY = ":testing@"  # as it stands in a URL
+
+
+@pytest.fixture(scope="module")
+def url(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A plain object."""
+    return swift_place(swift, tmp_path_factory.mktemp("swift"), plain).put(DATA)
+
+
+def single(swift: Swift, folder: Path, **changes: str) -> Place:
+    """A single-store cloud with Swift, with some options changed."""
+    options = "\n".join(f"{name} = {value}" for name, value in (swift.store_options() | changes).items())
+    sources = load(folder, f"[glance_store]\nstores = swift\ndefault_store = swift\n{options}")
+    return Place(sources, lambda _: "", swift_url(swift, "absent"))
+
+
+def error(place: Place, url: str) -> type[SourceError]:
+    """What `open` raises, and `size` as well; the key is in neither text."""
+    kinds = set()
+    for call in (place.open, place.size):
+        with pytest.raises(SourceError) as caught:
+            call(url)
+        assert KEY not in str(caught.value)
+        kinds.add(type(caught.value))
+    assert len(kinds) == 1
+    return kinds.pop()
+
+
+def test_single_store(swift: Swift, tmp_path: Path, url: str) -> None:
+    """The URL that Glance writes, with user and key in it, in a cloud without store ids."""
+    assert read(single(swift, tmp_path).open(url)) == DATA
+
+
+def test_configuration_file(swift: Swift, tmp_path: Path, url: str) -> None:
+    """`swift+config` URLs take user, key and address from the file named in the options; an unknown name does not."""
+    options = swift.store_options()
+    names = ("user", "key", "auth_address")
+    lines = "\n".join(f"{name} = {options[f'swift_store_{name}']}" for name in names)
+    (tmp_path / "swift.conf").write_text(f"[known]\n{lines}\nproject_domain_id = default\nuser_domain_id = default\n")
+    place = single(swift, tmp_path, swift_store_config_file=str(tmp_path / "swift.conf"))
+    name = url.rpartition("/")[2]
+    assert read(place.open(f"swift+config://known/{swift.container}/{name}", 5)) == DATA[5:]
+    assert error(place, f"swift+config://unknown/{swift.container}/{name}") is Unsupported
+
+
+def test_no_configuration_file(swift: Swift, tmp_path: Path) -> None:
+    """A file that is not there is an error of ours for every URL, not of the library."""
+    place = single(swift, tmp_path, swift_store_config_file=str(tmp_path / "nowhere"))
+    assert error(place, "swift+config://known/glance/x") is Unsupported
+
+
+@pytest.mark.parametrize(
+    "bad", ["swift://a:b:c@", "swift://", "swift+http://host/c/o", "swift+http://a:b:c@http://h/c/o"]
+)
+def test_no_url(swift: Swift, tmp_path: Path, bad: str) -> None:
+    """A URL without credentials, or that is none, is Unsupported."""
+    assert error(single(swift, tmp_path), bad) is Unsupported
+
+
+def test_wrong_key(swift: Swift, tmp_path: Path, url: str) -> None:
+    """A key that Keystone refuses is Denied."""
+    assert error(single(swift, tmp_path), url.replace(KEY, ":other@")) is Denied
+
+
+def test_authorisation_not_there(swift: Swift, tmp_path: Path, url: str) -> None:
+    """An authorisation service that is gone, or answers 404, says nothing about any object."""
+    place = single(swift, tmp_path)
+    port = str(swift.keystone.port)
+    assert error(place, url.replace(f":{port}/", f":{free_port()}/")) is Unreachable
+    assert error(place, url.replace(f":{port}/v3", f":{swift.ports['proxy']}/nothing/v3")) is Unreachable
+
+
+def test_no_such_endpoint(swift: Swift, tmp_path: Path, url: str) -> None:
+    """A region without an object store is Unreachable."""
+    assert error(single(swift, tmp_path, swift_store_region="elsewhere"), url) is Unreachable
+
+
+def test_container_missing(swift: Swift, tmp_path: Path) -> None:
+    """Without its container an object is not missing: this may be another account than the one it is in."""
+    place = single(swift, tmp_path)
+    assert error(place, swift_url(swift, "absent")) is Absent
+    assert error(place, swift_url(swift, "absent", "no-such-container")) is Unreachable
+
+
+def test_token_revoked(swift: Swift, tmp_path: Path, url: str) -> None:
+    """A token that is refused is replaced once, unseen by the caller."""
+    place = single(swift, tmp_path)
+    assert place.size(url) == len(DATA)
+    [account] = place.sources._readers[1]._accounts.values()  # type: ignore[attr-defined]
+    token = account.entry().token
+    headers = {"X-Auth-Token": token, "X-Subject-Token": token}
+    requests.delete(f"{swift.keystone.auth_url}/auth/tokens", headers=headers, timeout=10).raise_for_status()
+    account._entry = type(account._entry)(
+        account.entry().url, "no token at all"
+    )  # Swift's middleware keeps the old one
+    assert read(place.open(url)) == DATA
+    assert account.entry().token not in (token, "no token at all")
+
+
+def test_segment_missing(swift: Swift, tmp_path: Path) -> None:
+    """A DLO that lost a segment is shorter than it was; an SLO does not deliver. Neither ends as if it were whole."""
+    connection = swift.connection()
+    for upload in (dlo, slo):
+        place = swift_place(swift, tmp_path, upload)
+        url = place.put(DATA)
+        name = url.rpartition("/")[2]
+        connection.delete_object("segments", f"{name}-00002")
+        if upload is dlo:
+            assert place.size(url) == len(DATA) - (len(DATA) // 5 + 1)
+        else:
+            with pytest.raises((Unreachable, WrongAnswer)):
+                read(place.open(url))
+
+
+@pytest.fixture
+def faulty_swift(swift: Swift, faulty: FaultyServer, tmp_path: Path) -> swift_module.Reader:
+    """A reader with short limits of a cloud whose storage, though not its Keystone, is the server with faults."""
+    single(swift, tmp_path, swift_store_endpoint=f"{faulty.url}/v1/AUTH_test")
+    return swift_module.Reader(cfg.CONF, None, Limits(connect=0.5, stall=0.5))
+
+
+@pytest.fixture
+def base(swift: Swift) -> str:
+    """What the URL of an object in container `c` begins with."""
+    return swift_url(swift, "", "c")
+
+
+def test_request(faulty_swift: swift_module.Reader, faulty: FaultyServer, base: str) -> None:
+    """What goes out: a token, the range, no key, and names quoted as Glance quotes them."""
+    faulty.put("/v1/AUTH_test/c/o%25", DATA)
+    with faulty_swift.open(f"{base}o%", 7) as body:
+        assert b"".join(body) == DATA[7:]
+    [request] = faulty.requests("/v1/AUTH_test/c/o%25")
+    assert request.range == "bytes=7-"
+    assert request.headers["X-Auth-Token"]
+    assert "testing" not in str(request)
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind"),
+    [
+        ({"stall_before_headers": True}, Stalled),
+        ({"stall_at": 50_000}, Stalled),
+        ({"truncate_at": 50_000}, Unreachable),
+        ({"status": 503}, Unreachable),
+        ({"status": 401}, Denied),
+        ({"status": 403}, Denied),
+        ({"redirect_to": "http://127.0.0.1/"}, WrongAnswer),
+    ],
+    ids=str,
+)
+def test_faults(
+    faulty_swift: swift_module.Reader, faulty: FaultyServer, base: str, faults: dict[str, Any], kind: type[SourceError]
+) -> None:
+    """Faults of the storage are the same errors as with any web server, within the same limits."""
+    faulty.put("/v1/AUTH_test/c/o", DATA, **faults)
+    with pytest.raises(SourceError) as caught, faulty_swift.open(f"{base}o") as body:
+        b"".join(body)
+    assert type(caught.value) is kind
+    assert "testing" not in str(caught.value)
+
+
+def test_not_swift(faulty_swift: swift_module.Reader, faulty: FaultyServer, base: str) -> None:
+    """A 404 of something that is not Swift is never "missing", even if it answers for the container."""
+    with pytest.raises(Unreachable):
+        faulty_swift.open(f"{base}o")
+    faulty.put("/v1/AUTH_test/c", b"")
+    with pytest.raises(Unreachable, match="not Swift"):
+        faulty_swift.open(f"{base}o")

@@ -1,0 +1,238 @@
+"""Verdicts: the rule by table and by property, and one look at copies that are damaged in every way."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from services.faulty import FaultyServer
+
+from glance_replicas.look import look
+from glance_replicas.model import Digest, Evidence, Image, Location, Seen, Verdict
+from glance_replicas.sources import Limits, Sources, file, web
+from glance_replicas.verify import judge
+
+ID = "11111111-1111-4111-8111-111111111111"
+GOOD, OTHER = Digest("sha256", "aa" * 32), Digest("sha256", "bb" * 32)
+PLACE = Location(ID, "http://127.0.0.1/x")
+
+
+def image(size: int | None = 10, digest: Digest | None = GOOD) -> Image:
+    return Image(ID, "active", size, digest)
+
+
+FULL, SIZE = Evidence.FULL, Evidence.SIZE
+TABLE = [
+    (image(), Seen(SIZE, 10), Verdict.INTACT, "10 bytes as expected; the content was not read"),
+    (image(), Seen(SIZE, 9), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
+    (image(), Seen(SIZE, 0), Verdict.WRONG_SIZE, "expected 10 bytes, found 0"),
+    (image(0), Seen(SIZE, 0), Verdict.INTACT, "0 bytes as expected; the content was not read"),
+    (image(), Seen(SIZE), Verdict.UNVERIFIABLE, "expected 10 bytes, the place does not say how many it has"),
+    (image(None), Seen(SIZE, 9), Verdict.UNVERIFIABLE, "the image has no size to compare with"),
+    (image(), Seen(FULL, 10, GOOD), Verdict.INTACT, "sha256 and 10 bytes as expected"),
+    (image(None), Seen(FULL, 9, GOOD), Verdict.INTACT, "sha256 and 9 bytes; none to compare"),
+    (image(), Seen(FULL, 10, Digest("sha256", "AA" * 32)), Verdict.INTACT, "sha256 and 10 bytes as expected"),
+    (
+        image(),
+        Seen(FULL, 10, OTHER),
+        Verdict.CORRUPT,
+        f"expected sha256 {GOOD.value}, found {OTHER.value}; 10 bytes as expected",
+    ),
+    (image(None), Seen(FULL, 9, OTHER), Verdict.CORRUPT, f"expected sha256 {GOOD.value}, found {OTHER.value}; 9 bytes"),
+    (image(), Seen(FULL, 9, OTHER), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
+    (image(), Seen(FULL, 9, GOOD), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
+    (image(), Seen(FULL, 11, error="or more"), Verdict.WRONG_SIZE, "expected 10 bytes, found 11; or more"),
+    (
+        image(digest=None),
+        Seen(FULL, 10),
+        Verdict.UNVERIFIABLE,
+        "the image has no digest to compare with; 10 bytes as expected",
+    ),
+    (image(digest=None), Seen(FULL, 9), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
+    (
+        image(),
+        Seen(FULL, 10),
+        Verdict.UNVERIFIABLE,
+        f"expected sha256 {GOOD.value}, nothing was hashed; 10 bytes as expected",
+    ),
+    (
+        image(),
+        Seen(FULL, 10, Digest("md5", "aa" * 16)),
+        Verdict.UNVERIFIABLE,
+        "expected a digest by sha256, found one by md5; 10 bytes as expected",
+    ),
+    (image(), Seen(FULL, None, GOOD), Verdict.UNVERIFIABLE, "sha256 as expected, but of no stated number of bytes"),
+    (image(), Seen(SIZE, 10, failure=Verdict.DENIED, error="no entry"), Verdict.DENIED, "no entry"),
+    (image(), Seen(FULL, failure=Verdict.STALLED), Verdict.STALLED, "the look ended as stalled"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "seen", "verdict", "detail"), TABLE, ids=lambda value: str(value)[:60])
+def test_table(wanted: Image, seen: Seen, verdict: Verdict, detail: str) -> None:
+    """Every verdict, with the words that say what was expected and what was found."""
+    assert judge(wanted, PLACE, seen) == (verdict, detail)
+
+
+@pytest.mark.parametrize("failure", list(Verdict))
+def test_failure_passes_through(failure: Verdict) -> None:
+    """A failed look is its own verdict, whatever else was seen."""
+    assert judge(image(), PLACE, Seen(FULL, 10, GOOD, failure=failure, error="why")) == (failure, "why")
+
+
+def test_other_image() -> None:
+    """The bytes of another image's location say nothing about this image."""
+    assert judge(image(), Location("other", "http://x/"), Seen(FULL, 10, GOOD))[0] is Verdict.UNVERIFIABLE
+
+
+DIGESTS = st.none() | st.sampled_from([GOOD, OTHER, Digest("md5", "aa" * 16)])
+SIZES = st.none() | st.integers(0, 3)
+
+
+@given(
+    wanted=st.builds(image, SIZES, DIGESTS),
+    seen=st.builds(
+        Seen,
+        st.sampled_from(Evidence),
+        SIZES,
+        DIGESTS,
+        st.none() | st.text(),
+        st.none() | st.sampled_from([one for one in Verdict if one is not Verdict.INTACT]),
+    ),
+)
+def test_intact_means_equal(wanted: Image, seen: Seen) -> None:
+    """Never intact unless nothing differs and, for more than `size`, the digest agrees; never damage from a failure."""
+    verdict, detail = judge(wanted, PLACE, seen)
+    assert judge(wanted, PLACE, seen) == (verdict, detail)
+    if verdict is Verdict.INTACT:
+        assert seen.failure is None
+        assert seen.size is not None
+        assert wanted.size in (None, seen.size)
+        assert wanted.digest == seen.digest is not None if seen.evidence is not SIZE else wanted.size == seen.size
+    if verdict is Verdict.CORRUPT and seen.failure is None:
+        assert wanted.digest is not None
+        assert seen.digest is not None
+        assert wanted.digest.value != seen.digest.value
+    if verdict is Verdict.WRONG_SIZE and seen.failure is None:
+        assert None not in (wanted.size, seen.size)
+        assert wanted.size != seen.size
+
+
+DATA = bytes(range(251)) * 12_000  # 3 MB
+HALF = len(DATA) // 2
+IMAGE = Image(ID, "active", len(DATA), Digest("sha512", hashlib.sha512(DATA).hexdigest()))
+SOURCES = Sources([web.Reader(Limits(connect=0.5, stall=0.5))])
+
+DAMAGE = [
+    ({}, FULL, Verdict.INTACT, FULL),
+    ({}, SIZE, Verdict.INTACT, SIZE),
+    ({}, Evidence.STORED, Verdict.INTACT, FULL),  # nothing here looks less deep and yet at the content
+    ({}, Evidence.SAMPLE, Verdict.INTACT, FULL),
+    ({"chunked": True}, FULL, Verdict.INTACT, FULL),
+    ({"chunked": True}, SIZE, Verdict.UNVERIFIABLE, SIZE),
+    ({"flip_at": 0}, FULL, Verdict.CORRUPT, FULL),
+    ({"flip_at": HALF}, FULL, Verdict.CORRUPT, FULL),
+    ({"flip_at": len(DATA) - 1}, FULL, Verdict.CORRUPT, FULL),
+    ({"flip_at": 0}, SIZE, Verdict.INTACT, SIZE),  # and says that the content was not read
+    ({"zeros": True}, FULL, Verdict.CORRUPT, FULL),
+    ({"longer": 1}, FULL, Verdict.WRONG_SIZE, SIZE),
+    ({"longer": 1, "chunked": True}, FULL, Verdict.WRONG_SIZE, SIZE),
+    ({"longer": 1, "no_length": True}, FULL, Verdict.WRONG_SIZE, SIZE),
+    ({"no_length": True, "truncate_at": HALF}, FULL, Verdict.WRONG_SIZE, FULL),
+    ({"wrong_length": HALF}, FULL, Verdict.WRONG_SIZE, SIZE),
+    ({"html": True}, FULL, Verdict.WRONG_SIZE, SIZE),
+    ({"html": True}, SIZE, Verdict.WRONG_SIZE, SIZE),
+    ({"head_length": 7}, SIZE, Verdict.WRONG_SIZE, SIZE),
+    ({"head_length": len(DATA), "status": 500}, FULL, Verdict.UNREACHABLE, FULL),
+    ({"truncate_at": HALF}, FULL, Verdict.UNREACHABLE, FULL),
+    ({"stall_at": HALF}, FULL, Verdict.STALLED, FULL),
+    ({"drip": 0.05}, FULL, Verdict.STALLED, FULL),
+    ({"status": 404}, FULL, Verdict.MISSING, FULL),
+    ({"status": 404}, SIZE, Verdict.MISSING, SIZE),
+    ({"status": 403}, FULL, Verdict.DENIED, FULL),
+    ({"status": 429}, SIZE, Verdict.UNREACHABLE, SIZE),
+    ({"redirect_to": "http://127.0.0.1/login"}, FULL, Verdict.UNREACHABLE, FULL),
+    ({"gzip": True}, FULL, Verdict.UNREACHABLE, FULL),
+]
+
+
+@pytest.mark.parametrize(("faults", "asked", "verdict", "evidence"), DAMAGE, ids=str)
+def test_look(
+    faulty: FaultyServer, faults: dict[str, Any], asked: Evidence, verdict: Verdict, evidence: Evidence
+) -> None:
+    """The verdict on a copy with this fault, and that the evidence is never called deeper than it was."""
+    result = look(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), asked)
+    assert (result.verdict, result.evidence) == (verdict, evidence)
+    assert result.detail
+    assert result.checked_at
+    assert 0 < result.seconds < 5
+
+
+def test_look_stops(faulty: FaultyServer) -> None:
+    """A copy that is longer than it states is not read on after the image's size; the detail says so."""
+    url = faulty.put("/x", DATA, longer=200 << 20, chunked=True)
+    result = look(SOURCES, IMAGE, Location(ID, url), FULL)
+    assert result.detail == f"expected {len(DATA)} bytes, found {len(DATA) + 1}; or more, it was not read any further"
+    assert faulty.sent("/x") < len(DATA) + (32 << 20)  # what the sockets hold
+
+
+def test_look_reads_nothing_of_a_wrong_length(faulty: FaultyServer) -> None:
+    """A copy that states another length is judged without its bytes."""
+    told: list[int] = []
+    url = faulty.put("/x", DATA, longer=1)
+    assert look(SOURCES, IMAGE, Location(ID, url), FULL, progress=told.append).size == len(DATA) + 1
+    assert told == []
+
+
+def test_look_without_digest(faulty: FaultyServer) -> None:
+    """An image with no digest, or with one that this Python cannot compute, is unverifiable though every byte came."""
+    for digest in (None, Digest("no-such-hash", "aa")):
+        result = look(SOURCES, Image(ID, "active", len(DATA), digest), Location(ID, faulty.put("/x", DATA)), FULL)
+        assert result.verdict is Verdict.UNVERIFIABLE
+        assert f"{len(DATA)} bytes as expected" in result.detail
+
+
+def test_look_md5_only(tmp_path: Path) -> None:
+    """A legacy image is held to its md5."""
+    (tmp_path / "x").write_bytes(DATA)
+    legacy = Image(ID, "active", len(DATA), Digest("md5", hashlib.md5(DATA).hexdigest()))
+    sources, location = Sources([file.Reader([tmp_path])]), Location(ID, f"file://{tmp_path}/x")
+    assert look(sources, legacy, location, FULL).verdict is Verdict.INTACT
+    (tmp_path / "x").write_bytes(DATA[::-1])
+    assert look(sources, legacy, location, FULL).verdict is Verdict.CORRUPT
+
+
+def test_look_unsupported_and_unmounted(tmp_path: Path) -> None:
+    """A kind that nothing reads is unsupported; a file of an empty root is unreachable, not missing."""
+    sources = Sources([file.Reader([tmp_path])])
+    assert look(sources, IMAGE, Location(ID, "rbd://a/b/c/d"), FULL).verdict is Verdict.UNSUPPORTED
+    assert look(sources, IMAGE, Location(ID, f"file://{tmp_path}/x"), FULL).verdict is Verdict.UNREACHABLE
+
+
+def test_look_tells(faulty: FaultyServer) -> None:
+    """Progress and throttle both hear of every byte, chunk by chunk, and a throttle that sleeps slows the look."""
+    told: list[int] = []
+    slept: list[int] = []
+
+    def throttle(length: int) -> None:
+        slept.append(length)
+        time.sleep(0.05)
+
+    result = look(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA)), FULL, progress=told.append, throttle=throttle)
+    assert told == slept
+    assert sum(told) == len(DATA)
+    assert result.verdict is Verdict.INTACT
+    assert result.seconds >= 0.05 * len(slept)
+
+
+def test_look_leaves_nothing_open(faulty: FaultyServer) -> None:
+    """Looks that end early close their connections."""
+    sources = Sources([web.Reader(Limits(connect=0.5, stall=0.3))])
+    for faults in ({"longer": 1}, {"longer": 1, "chunked": True}, {"stall_at": HALF}, {"truncate_at": HALF}):
+        look(sources, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), FULL)
+    deadline = time.monotonic() + 5
+    while faulty.connections() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert faulty.connections() == 0

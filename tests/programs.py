@@ -12,12 +12,10 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pytest
 import stevedore
 from services import environment
 
@@ -113,28 +111,6 @@ class Desk:
     def urls(self, image_id: str) -> list[str]:
         """The URLs in the catalogue."""
         return [one["url"] for one in self.site.locations(image_id)]
-
-
-@pytest.fixture(scope="session")
-def programs() -> Iterator[Programs]:
-    """The programs, for the whole run."""
-    with Programs() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[Desk]:
-    """One site with a running Glance and the ledger's tables, for all tests of the tools."""
-    from services.glance import GlanceSite
-
-    with GlanceSite(tmp_path_factory.mktemp("tools")) as site:
-        host = site.add_host(pipeline="stock", processes=1)
-        made = Desk(site, host, programs)
-        options = {"replicas": {"connection": made.ledger_url}}
-        host.configure(options, pipeline="replicas")  # for the programs; the server keeps what it started with
-        assert made.run("db", "upgrade").status == 0
-        made.image(b"never touched", "keeper")  # an empty store would look unmounted
-        yield made
 
 
 def _preload() -> None:

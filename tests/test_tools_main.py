@@ -15,7 +15,7 @@ from services.faulty import FaultyServer
 
 from glance_replicas.model import Host
 
-pytest_plugins = ["programs"]
+pytest_plugins = ["desk"]
 
 BIN = Path(sys.executable).parent
 
@@ -156,11 +156,13 @@ def test_interrupted_is_130(desk: Desk) -> None:
         web.put(f"/replicas/{image}", bytes(1 << 20), stall_at=1000)
         desk.add_replica(image, web.url)
         words = ["--config-file", str(desk.host.config_file), "verify", image]
-        program = subprocess.Popen([str(BIN / "replica"), *words], stderr=subprocess.PIPE, text=True, env=environment())
-        assert eventually(lambda: web.reads(f"/replicas/{image}"), timeout=60)
-        began = time.monotonic()
-        program.send_signal(signal.SIGINT)
-        _, err = program.communicate(timeout=30)
+        with subprocess.Popen(
+            [str(BIN / "replica"), *words], stderr=subprocess.PIPE, text=True, env=environment()
+        ) as program:
+            assert eventually(lambda: web.reads(f"/replicas/{image}"), timeout=60)
+            began = time.monotonic()
+            program.send_signal(signal.SIGINT)
+            _, err = program.communicate(timeout=30)
     assert program.returncode == 130
     assert time.monotonic() - began < 10
     assert err == "replica: error: interrupted\n"

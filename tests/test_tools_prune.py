@@ -10,7 +10,7 @@ from services.faulty import FaultyServer
 
 from glance_replicas.ledger import Withdrawal
 
-pytest_plugins = ["programs"]
+pytest_plugins = ["desk"]
 
 DATA = b"the bytes of an image" * 1000
 

@@ -9,7 +9,7 @@ import pytest
 from programs import Desk
 from services.faulty import FaultyServer
 
-pytest_plugins = ["programs"]
+pytest_plugins = ["desk"]
 
 DATA = b"the bytes of an image" * 1000
 

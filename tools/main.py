@@ -84,6 +84,8 @@ class Replica(App):  # type: ignore[misc, unused-ignore]
             console.addFilter(logging.Filter("glance_replicas"))
         root = logging.getLogger()
         root.handlers[:] = [console]
+        if self.options.log_file:
+            root.addHandler(_log_file(self.options.log_file))
         root.setLevel(level)
 
     def run(self, argv: Sequence[str]) -> int:
@@ -110,6 +112,15 @@ class Replica(App):  # type: ignore[misc, unused-ignore]
             return 0
 
 
+def _log_file(path: str) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise ConfigError(f"--log-file {path}: {(error.strerror or 'cannot be written').lower()}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    return handler
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `replica` and return its exit status; every error is one line on stderr."""
     if not sys.warnoptions:
@@ -119,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = Replica().run(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED)
+        _failed("interrupted", INTERRUPTED)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # threads that wait for a slow place would hold the process for as long as they may
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return BROKEN_PIPE

@@ -19,6 +19,9 @@ from typing import Any
 import hosts
 from shell import Shell, Unexpected, eventually, expect, show
 
+from glance_replicas.ledger import Ledger
+from glance_replicas.settings import default_ledger
+
 RUN = Path(os.environ.get("DEMO_RUN") or Path(__file__).resolve().parent / "run")
 ISO = Path("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
 LARGE = 256 << 20  # bytes
@@ -62,10 +65,8 @@ class Demo:
     def check(self) -> None:
         """What is wrong with this set-up is said, and nothing else."""
         sh = self.sh
-        for host in self.hosts:
-            eventually(
-                lambda host=host: "janitor: Pass(" in host.log.read_text(), f"a pass of the janitor of {host.name}"
-            )
+        ledger = Ledger(default_ledger(f"sqlite:///{RUN}/glance.sqlite"))
+        eventually(lambda: len(ledger.hosts()) == 2, "a heartbeat of both hosts")
         sh.say("What would bite on a real site? Here: everything is on one machine, and the database is SQLite.")
         found = sh("replica --config-file api1/glance-api.conf check", status=1, lines=20)
         errors = [line for line in found.splitlines() if line.startswith(("error:", "warning:"))]
@@ -170,8 +171,8 @@ class Demo:
         sh.say("Do it. The row goes now, the file with the next pass of its host's janitor.")
         sh(f"replica-prune --config-file api1/glance-api.conf $LARGE --state corrupt --yes {columns}")
         expect(self._cached("large") == {"api1"}, "only the copy on api1 left in the catalogue")
-        file = RUN / "api2" / "cache" / self.images["large"]["id"]
-        eventually(lambda: not file.exists(), "the file of api2 removed by its janitor")
+        line = f"image {self.images['large']['id']}: removed as asked"
+        eventually(lambda: line in self.hosts[1].log.read_text(), "the file of api2 removed by its janitor")
         sh("grep \"$LARGE: removed as asked\" api2.log | sed 's/.*image/image/'")
         sh("ls api2/cache/$LARGE", status=2)
 

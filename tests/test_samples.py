@@ -2,6 +2,7 @@
 
 import configparser
 import importlib.metadata
+import os
 import re
 import shlex
 import shutil
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import environment, need
+import requests
+from services import environment, eventually, free_port, need
+from services.client import GlanceClient
+from services.glance import GlanceSite
+from services.process import Process
 
 from glance_replicas import options, pipeline
 
@@ -93,15 +98,51 @@ def test_sample_configuration(tmp_path: Path) -> None:
     assert settings_of(path).stdout == "api1\n"
 
 
-def test_sample_nginx(tmp_path: Path) -> None:
-    """nginx takes the sample."""
-    path = tmp_path / "nginx.conf"
-    sample = (ETC / "nginx.conf").read_text().replace("/var/log/nginx", str(tmp_path))
-    path.write_text(f"pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}} http {{ {sample} }}")
-    done = subprocess.run(
-        [need("nginx"), "-t", "-c", path, "-p", tmp_path], capture_output=True, text=True, check=False
+def nginx_conf(folder: Path, changes: dict[str, str]) -> Path:
+    """The sample as a whole configuration, in a folder of its own."""
+    sample = (ETC / "nginx.conf").read_text()
+    for old, new in {"/var/log/nginx": str(folder), **changes}.items():
+        assert old in sample
+        sample = sample.replace(old, new)
+    temporary = " ".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    path = folder / "nginx.conf"
+    path.write_text(
+        f"{user} daemon off; pid {folder}/pid; error_log {folder}/error; events {{}} http {{ {temporary} {sample} }}"
     )
-    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_sample_nginx_serves(tmp_path: Path) -> None:
+    """The sample nginx sends a host's files: to signatures only, in ranges too, and not by their own path."""
+    data = os.urandom(3 << 20)
+    listen = f"127.0.0.2:{free_port('127.0.0.2')}"
+    ours = {"host_url": f"http://{listen}", "sendfile": "x-accel-redirect"}
+    with GlanceSite(tmp_path / "site") as site:
+        host = site.add_host("127.0.0.3", processes=1, options={"replicas": ours})
+        changes = {"listen 9292": f"listen {listen}", "127.0.0.1:9393": f"{host.address}:{host.port}"}
+        changes["/var/lib/glance/image-cache/"] = f"{host.cache_dir}/"
+        (tmp_path / "nginx").mkdir()
+        command = [need("nginx"), "-c", nginx_conf(tmp_path / "nginx", changes), "-p", tmp_path / "nginx"]
+        server = Process(command, tmp_path / "nginx.log")
+        try:
+            server.wait((tmp_path / "nginx" / "pid").exists)
+            client = GlanceClient(f"http://{listen}", "p1", ["admin", "member"], "u1")
+            image = client.create("a", data)["id"]
+            assert client.download(image).content == data
+            assert eventually(lambda: len(client.replicas(image)["replicas"]) == 2)
+            url = next(one["url"] for one in client.replicas(image)["replicas"] if one["host"] == host.name)
+            whole = requests.get(url, timeout=10)
+            assert (whole.status_code, whole.content) == (200, data)
+            assert whole.headers["Repr-Digest"].startswith("sha-512=:")
+            part = requests.get(url, headers={"Range": "bytes=1000000-1000009"}, timeout=10)
+            assert (part.status_code, part.content) == (206, data[1000000:1000010])
+            refused = [requests.get(one, timeout=10).status_code for one in (url.partition("?")[0], f"{url}0")]
+            assert refused == [403, 403]
+            assert requests.get(f"http://{listen}/replica-files/{image}", timeout=10).status_code == 404
+            assert "sig=" not in (tmp_path / "nginx" / "glance-api.log").read_text()
+        finally:
+            server.stop()
 
 
 def test_sample_units() -> None:

@@ -68,18 +68,19 @@ def start_or_join(cache: Cache, plan: Plan) -> "Follower":
     raise CacheError(f"image {plan.image.id}: its growing file comes and goes; passing through")
 
 
-def start(cache: Cache, plan: Plan) -> bool:
-    """Whether a filler was started here; False: another has the lock, or the file is complete."""
+def start(cache: Cache, plan: Plan) -> threading.Thread | None:
+    """The filler started here; None: another has the lock, or the file is complete."""
     growing = cache.begin(plan.image.id, plan.size)
     if growing is None:
-        return False
+        return None
     try:
         plan.reserve(growing, plan.size)
-        threading.Thread(target=Fill(cache, plan, growing).run, name="replica-fill", daemon=True).start()
+        filler = threading.Thread(target=Fill(cache, plan, growing).run, name="replica-fill", daemon=True)
+        filler.start()
     except BaseException:
         growing.discard()
         raise
-    return True
+    return filler
 
 
 class Fill:

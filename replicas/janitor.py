@@ -66,6 +66,7 @@ class Janitor:
         self._stop = threading.Event()
         self._scrubber = Scrubber(keeper, self._breathe)
         self._beaten = 0.0
+        self._fillers: list[threading.Thread] = []
 
     def start(self) -> None:
         """A daemon thread here and in every process forked from here; one of a host at a time does the work."""
@@ -77,13 +78,16 @@ class Janitor:
         self._stop.set()
 
     def run_once(self) -> Pass:
-        """One pass. Raises CacheError when the directory cannot be used or another janitor is at work."""
+        """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
         self._cache.prepare()
         fd = self._lock()
         if fd is None:
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
         try:
-            return self._pass()
+            done = self._pass()
+            for filler in self._fillers:
+                filler.join()
+            return done
         finally:
             os.close(fd)
 
@@ -114,6 +118,7 @@ class Janitor:
 
     def _pass(self) -> Pass:
         done = Pass()
+        self._fillers = []
         self._cache.prepare()
         steps = (self._heartbeat, self._removals, self._growing, self._adopt, self._reconcile, self._trim, self._queue,
                  self._scrub, self._bury)  # fmt: skip
@@ -250,12 +255,16 @@ class Janitor:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)
 
     def _queue(self, done: Pass) -> None:
+        """A name stays until its file is there, so that a pass cut short asks again; wrong bytes end it, too."""
+        condemned = {image_id for image_id, _ in self._cache.listed("invalid")}
         for image_id, _ in self._cache.listed("queue"):
-            if not self._cache.exists(image_id):
-                image = self._keeper.active(image_id)
-                if image is not None and image.digest is not None and image.size:
-                    done.filled += start(self._cache, self._keeper.plan(image))
-            self._cache.drop("queue", image_id)
+            image = self._keeper.active(image_id)
+            wanted = image is not None and image.digest is not None and image.size and image_id not in condemned
+            if image is None or not wanted or self._cache.exists(image_id):
+                self._cache.drop("queue", image_id)
+            elif filler := start(self._cache, self._keeper.plan(image)):
+                done.filled += 1
+                self._fillers.append(filler)
 
     def _scrub(self, done: Pass) -> None:
         done.scrubbed += self._scrubber.oldest() is not None

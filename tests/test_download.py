@@ -186,6 +186,33 @@ def test_one_source_that_keeps_breaking(faulty: FaultyServer, target: Path) -> N
     assert faulty.reads("/a") == 2, "the second try made no progress"
 
 
+def test_more_than_the_image(faulty: FaultyServer, target: Path) -> None:
+    """A body of unstated length that goes on after the image's end is cut off there, and is no success by itself."""
+    urls = [put(faulty, "a", longer=9, no_length=True), put(faulty, "b")]
+    report = fetch(document(*urls), target)
+    assert good(target)
+    assert "more than the image" in (report.attempts[0].error or "")
+    assert report.sources[1:] == (f"h2 ({urls[1]})",)
+
+
+def test_little_by_little_is_not_for_ever(target: Path) -> None:
+    """A source that gives a little and breaks, again and again, is given up after a few tries."""
+    asked: list[int] = []
+
+    def little(offset: int) -> Body:
+        asked.append(offset)
+
+        def chunks() -> Iterator[bytes]:
+            yield DATA[offset : offset + 1000]
+            raise Unreachable("broke off")
+
+        return Body(chunks(), len(DATA), lambda: None)
+
+    with pytest.raises(OutOfReach):
+        fetch(document(), target, fallback=little)
+    assert asked == [0, 1000, 2000]
+
+
 def test_all_bytes_and_then_an_error(target: Path) -> None:
     """A connection reset after the last byte is no failure: what counts is the digest."""
 

@@ -178,12 +178,6 @@ def test_driver_not_installed(tmp_path: Path) -> None:
     assert said == "cinder://volume: cinder URL: no enabled store reads it\n"
 
 
-def test_quiet(tmp_path: Path) -> None:
-    """What glance_store logs as an error does not reach the terminal of a program that has set up no logging."""
-    options = "[DEFAULT]\nenabled_backends = fast:swift\n[fast]\nswift_store_config_file = nowhere.conf"
-    assert "swift+config://ref/c/o: neither" in run(tmp_path, options, "swift+config://ref/c/o")
-
-
 def test_nothing_is_created(tmp_path: Path) -> None:
     """Making and using sources creates no folder: on an unmounted file system it would hide the loss."""
     root = tmp_path / "not" / "mounted"

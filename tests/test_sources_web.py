@@ -4,7 +4,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -143,6 +143,7 @@ def test_range(server: FaultyServer, path: str, faults: dict[str, Any]) -> None:
         {"wrong_content_range": f"bytes {HALF}-{SIZE}/{SIZE + 1}"},
         {"wrong_content_range": "bytes " + "9" * 5000},
         {"short_range": 1000},
+        {"short_range": 1000, "chunked": True},
         {"status": 416},
     ],
     ids=lambda faults: str(faults)[:50],
@@ -245,7 +246,7 @@ def test_no_url(url: str) -> None:
 def test_nonsense(answer: bytes) -> None:
     """An answer that is no HTTP, or contradicts itself, is an error of ours and not one of a library."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        served = threading.Thread(target=serve, args=(listening, answer), daemon=True)
+        served = threading.Thread(target=serve, args=(listening, [answer]), daemon=True)
         served.start()
         with pytest.raises((Unreachable, WrongAnswer)):
             read(f"http://127.0.0.1:{listening.getsockname()[1]}/x")
@@ -253,12 +254,22 @@ def test_nonsense(answer: bytes) -> None:
         served.join(5)
 
 
+def test_more_than_stated() -> None:
+    """Bytes after the stated length belong to nobody: the body ends where it was said to end."""
+    pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", b"cde and more"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = threading.Thread(target=serve, args=(listening, pieces, 0.1), daemon=True)
+        served.start()
+        assert read(f"http://127.0.0.1:{listening.getsockname()[1]}/x") == b"abcde"
+        listening.shutdown(socket.SHUT_RDWR)
+        served.join(5)
+
+
 def test_dripping_headers() -> None:
     """A server that sends its headers a byte at a time is cut off as well."""
+    pieces = [b"HTTP/1.1 200 OK\r\nX: ", *[b"y"] * 200]
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        served = threading.Thread(
-            target=serve, args=(listening, b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200, 0.05), daemon=True
-        )
+        served = threading.Thread(target=serve, args=(listening, pieces, 0.05), daemon=True)
         served.start()
         began = time.monotonic()
         with pytest.raises(Stalled):
@@ -268,7 +279,7 @@ def test_dripping_headers() -> None:
         served.join(20)
 
 
-def serve(listening: socket.socket, answer: bytes, pause: float = 0) -> None:
+def serve(listening: socket.socket, pieces: Sequence[bytes], pause: float = 0) -> None:
     """Send these bytes to everybody who asks, until the socket is shut down."""
     while True:
         try:
@@ -278,7 +289,7 @@ def serve(listening: socket.socket, answer: bytes, pause: float = 0) -> None:
         with connection:
             connection.recv(65536)
             try:
-                for piece in [answer[at : at + 1] for at in range(len(answer))] if pause else [answer]:
+                for piece in pieces:
                     connection.sendall(piece)
                     time.sleep(pause)
             except OSError:
@@ -324,27 +335,27 @@ def test_identity_is_asked_for(server: FaultyServer, path: str) -> None:
     assert server.requests(path)[-1].headers["Accept-Encoding"] == "identity"
 
 
-def test_connections(server: FaultyServer, path: str) -> None:
+def test_connections(faulty: FaultyServer) -> None:
     """A body read to its end leaves its connection for the next; one closed early does not."""
-    url, reader, before = server.put(path, DATA), web.Reader(LIMITS), server.connections()
+    url, reader = faulty.put("/x", DATA), web.Reader(LIMITS)
     for _ in range(5):
         assert read(url, reader=reader) == DATA
-    assert server.connections() == before + 1
-    server.change(path, rate=1_000_000)
+    assert faulty.connections() == 1
+    faulty.change("/x", rate=1_000_000)
     for _ in range(5):
         with reader.open(url) as body:
             next(iter(body))
     deadline = time.monotonic() + 5
-    while server.connections() > before + 1 and time.monotonic() < deadline:
+    while faulty.connections() > 1 and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert server.connections() <= before + 1
+    assert faulty.connections() <= 1
 
 
 def test_kept_connection_closed_by_the_server() -> None:
     """A kept connection that the server has dropped is replaced, not reported as a broken source."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde"  # and then closes, without having said so
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        served = threading.Thread(target=serve, args=(listening, answer), daemon=True)
+        served = threading.Thread(target=serve, args=(listening, [answer]), daemon=True)
         served.start()
         reader, url = web.Reader(LIMITS), f"http://127.0.0.1:{listening.getsockname()[1]}/x"
         assert [read(url, reader=reader) for _ in range(20)] == [b"abcde"] * 20

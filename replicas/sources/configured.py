@@ -1,6 +1,5 @@
 """The stores of glance-api.conf: which there are, and the options of each."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,6 @@ from typing import Any
 from oslo_config import cfg
 
 RESERVED = "os_glance_"  # Glance's own staging and tasks stores: never locations of an image
-
-# Libraries that would otherwise write on the terminal of a program that has set up no logging.
-for _name in ("glance_store", "keystoneauth", "stevedore", "swiftclient", "urllib3"):
-    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""Who may import whom: edges -> flows -> rules and I/O -> plain functions -> facts (ARCHITECTURE.md)."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [
+    "errors model",
+    "body checksum crypt database document glance_tables growing ledger_rows ledger_tables location migrations options "
+    "part pipeline settings signing",
+    "cache catalogue choose ledger lint prune sources verify",
+    "download fill janitor keeper look relay scrub space",
+    "middleware tools",
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of ours by the name of its unit: a module, or one of the packages sources, middleware, tools."""
+    for path in sorted(ROOT.glob("replicas/*.py")):
+        if path.name != "__init__.py":
+            yield path.stem, path
+    for unit in ("replicas/sources", "middleware", "tools"):
+        for path in sorted((ROOT / unit).glob("*.py")):
+            yield ("body" if path.stem == "body" else Path(unit).name), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The units of ours that a file imports, wherever in it."""
+    inside = path.parent.name if path.parent.name in ("sources", "middleware", "tools") else ""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = node.module or ""
+        if node.level == 1 and inside:
+            yield from ("body" if one == "body" else inside for one in [module or inside])
+        elif node.level or module.split(".")[0] == "glance_replicas":
+            parts = module.removeprefix("glance_replicas").strip(".").split(".")
+            if parts[-1] == "body":
+                yield "body"
+            elif parts[0]:
+                yield parts[0]
+            else:
+                yield from (alias.name for alias in node.names if not alias.name.startswith("__"))
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new module is put into a layer before it is used."""
+    assert {unit for unit, _ in modules()} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize(("unit", "path"), list(modules()), ids=lambda value: str(getattr(value, "name", value)))
+def test_direction(unit: str, path: Path) -> None:
+    """A module imports only what is below it, or beside it where that is allowed."""
+    for other in imported(path):
+        assert other in LEVEL, f"{path} imports {other}, which has no layer"
+        beside = LEVEL[other] == LEVEL[unit] and (LEVEL[unit] in SIDEWAYS or other == unit)
+        assert LEVEL[other] < LEVEL[unit] or beside, f"{path}: {unit} may not import {other}"
+
+
+def test_clients_need_no_glance() -> None:
+    """`replica choose` and `replica get` work on a laptop that has neither Glance nor its stores."""
+    block = (
+        "import sys; sys.modules.update(dict.fromkeys(['glance', 'glance_store', 'swiftclient', 'webob', 'oslo_db']))"
+    )
+    use = "from glance_replicas import choose, document, download; from glance_replicas.tools import choose, get, main"
+    subprocess.run([sys.executable, "-c", f"{block}; {use}"], check=True, cwd="/")
+
+
+def test_wrong_name_is_refused() -> None:
+    """Importing the folder instead of the package says what to do."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import replicas"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "pip install -e ." in done.stderr

@@ -254,13 +254,26 @@ def test_nonsense(answer: bytes) -> None:
         served.join(5)
 
 
-def test_more_than_stated() -> None:
-    """Bytes after the stated length belong to nobody: the body ends where it was said to end."""
-    pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", b"cde and more"]
+@pytest.mark.parametrize(
+    ("offset", "headers", "rest"),
+    [
+        (0, b"200 OK\r\nContent-Length: 5\r\n\r\nab", b"cde and more"),
+        (1, b"206 Partial Content\r\nContent-Range: bytes 1-4/5\r\nContent-Length: 4\r\n\r\nb", b"cde and more"),
+        (
+            1,
+            b"206 Partial Content\r\nContent-Range: bytes 1-4/5\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n",
+            b"c\r\ncde and more\r\n0\r\n\r\n",
+        ),
+    ],
+    ids=["length", "range", "chunked"],
+)
+def test_more_than_stated(offset: int, headers: bytes, rest: bytes) -> None:
+    """Bytes after the stated end belong to nobody: the body ends where it was said to end."""
+    pieces = [b"HTTP/1.1 " + headers, rest]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         served = threading.Thread(target=serve, args=(listening, pieces, 0.1), daemon=True)
         served.start()
-        assert read(f"http://127.0.0.1:{listening.getsockname()[1]}/x") == b"abcde"
+        assert read(f"http://127.0.0.1:{listening.getsockname()[1]}/x", offset) == b"abcde"[offset:]
         listening.shutdown(socket.SHUT_RDWR)
         served.join(5)
 

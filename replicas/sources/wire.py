@@ -145,8 +145,8 @@ class _Chunks:
             raise WrongAnswer(f"{self.target.shown}: ends before the offset asked for")
 
     def _read(self) -> bytes:
-        # One read of the socket at most, so that `Pace` sees a drip; and never past the length, which http.client's
-        # read1 of Python 3.11 does not count.
+        # One read of the socket at most, so that `Pace` sees a drip; never past what Content-Range promised, which a
+        # body in chunks could.
         try:
             return self.response.read1(BLOCK if self.left is None else min(BLOCK, self.left)) or b""
         except HTTPError as error:

@@ -20,7 +20,7 @@ sources: .venv/installed
 	@find replicas middleware tools -type f ! -name '*.pyc' | sort >.venv/sources.now
 	@cmp -s .venv/sources.now .venv/sources || { \
 	    $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . && \
-	    mv .venv/sources.now .venv/sources; }
+	    rm -rf .mypy_cache && mv .venv/sources.now .venv/sources; }
 
 lint: sources
 	$(BIN)/ruff check .

@@ -169,11 +169,14 @@ def free_port() -> int:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes a server: ask the kernel for SIGTERM when its parent ends."""
+    """What a child does before it becomes a server: ask the kernel for SIGKILL when its parent ends.
+
+    Not SIGTERM, which uWSGI ignores while it sets itself up. `no-orphans` ends its workers with it.
+    """
     prctl = ctypes.CDLL(None).prctl
 
     def ask() -> None:
-        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
 

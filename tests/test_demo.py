@@ -40,10 +40,13 @@ def test_demo(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_killed_demo_leaves_nothing(run_folder: Path, tmp_path: Path) -> None:
-    """SIGKILL to the demo ends its servers."""
+    """SIGKILL to the demo ends its servers and their workers."""
     with started(run_folder, tmp_path / "log") as demo:
+        logs = [run_folder / "api1.log", run_folder / "api2.log"]
+        assert eventually(
+            lambda: all(log.exists() and "spawned uWSGI worker 2" in log.read_text() for log in logs), timeout=90
+        )
         pids = run_folder / "pids"
-        assert eventually(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2, timeout=90)
         groups = [int(line.split()[0]) for line in pids.read_text().splitlines()]
         os.kill(demo.pid, signal.SIGKILL)
     assert eventually(lambda: not any(members(group) for group in groups), timeout=60, pause=0.5)

@@ -105,6 +105,12 @@ _SINGLE_RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-0*[1-9]\d{0,17})", re.ASC
 _REPR_DIGESTS = {"sha512": "sha-512", "sha256": "sha-256", "md5": "md5"}
 
 
+def quoted(text: str) -> str:
+    """An sf-string (RFC 8941 section 3.3.3)."""
+    plain = "".join(one for one in text if " " <= one <= "~").replace("\\", "").replace('"', "'")
+    return f'"{plain[:200]}"'
+
+
 def _etag(image: Image) -> str:
     """The same on all hosts, since it is the digest."""
     return f"{image.digest.algorithm}-{image.digest.value}" if image.digest else image.id

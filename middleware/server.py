@@ -88,13 +88,13 @@ class ReplicaServer:
         if not follower.wait():
             follower.close()
             return webob.exc.HTTPNotFound()
-        status = f'"{self._keeper.settings.host_name}"; {how}'
+        status = f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
         return serve.response(request, image, follower.read, lambda sent, expected: follower.close(), status)
 
     def _sent_by_nginx(self, image: Image) -> Any:
         """Headers only; nginx sends the file, with ranges and conditions of its own."""
         answer = webob.Response(content_type="application/octet-stream", charset=None)
-        serve.describe(answer, image, f'"{self._keeper.settings.host_name}"; hit')
+        serve.describe(answer, image, f"{serve.quoted(self._keeper.settings.host_name)}; hit")
         answer.headers["X-Accel-Redirect"] = self._keeper.settings.sendfile_prefix + image.id
         return answer
 

@@ -34,6 +34,8 @@ class Plan:
     """What it takes to fetch one image; made for each request, so a follower can go on alone."""
 
     image: Image
+    size: int  # bytes of the image, more than none
+    digest: Digest
     sources: Callable[[], Sequence[Location]]  # asked when a fill starts, best first
     opener: Opener
     reserve: Callable[[Growing, int], None]  # room for so many bytes; raises NoRoom, CacheError
@@ -42,13 +44,6 @@ class Plan:
     renew: Callable[[], object] = lambda: None  # the fill goes on; called every few seconds
     ended: Callable[[], None] = lambda: None  # the fill is over, well or not
     stall_seconds: float = 30.0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the image; a plan is made only for images that have some."""
-        if not self.image.size:
-            raise ValueError("an image without size cannot be filled")
-        return self.image.size
 
 
 def start_or_join(cache: Cache, plan: Plan) -> "Follower":
@@ -122,7 +117,7 @@ class Fill:
         relay = Relay(plan.image.id, plan.size, plan.sources() if kept < plan.size else (), plan.opener, kept)
         prefix = read(self._growing.fd, 0, kept)
         try:
-            self._append(guarded(iter(relay), _digest(plan.image), plan.size, prefix), kept)
+            self._append(guarded(iter(relay), plan.digest, plan.size, prefix), kept)
         except Corrupt:
             self._cache.condemn(self._growing, plan.image.id)
             self._report(lambda: plan.condemned(plan.image, () if kept else relay.used))
@@ -245,7 +240,7 @@ class Follower:
         """All bytes from `offset` on; those before are read here and hashed."""
         plan = self._plan
         relay = Relay(plan.image.id, plan.size, plan.sources(), plan.opener, offset)
-        return guarded(iter(relay), _digest(plan.image), plan.size, read(self._fd, 0, offset))
+        return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
 
 
 def read(fd: int, start: int, stop: int) -> Iterator[bytes]:
@@ -270,9 +265,3 @@ def window(chunks: Iterator[bytes], offset: int, start: int, stop: int) -> Itera
             yield part
         if offset >= stop:
             return
-
-
-def _digest(image: Image) -> Digest:
-    if image.digest is None:
-        raise ValueError("an image without digest cannot be filled")
-    return image.digest

@@ -259,8 +259,7 @@ class Janitor:
         condemned = {image_id for image_id, _ in self._cache.listed("invalid")}
         for image_id, _ in self._cache.listed("queue"):
             image = self._keeper.active(image_id)
-            wanted = image is not None and image.digest is not None and image.size and image_id not in condemned
-            if image is None or not wanted or self._cache.exists(image_id):
+            if image is None or image_id in condemned or self._cache.exists(image_id):
                 self._cache.drop("queue", image_id)
             elif filler := start(self._cache, self._keeper.plan(image)):
                 done.filled += 1

@@ -75,9 +75,13 @@ class Keeper:
         return signing.sign(url, self.settings.signing_keys, self.settings.signature_lifetime_seconds)
 
     def plan(self, image: Image) -> Plan:
-        """How this host fetches an image."""
+        """How this host fetches an image. Raises Refused when there is nothing to hold a copy against."""
+        if image.digest is None or not image.size:
+            raise Refused(f"image {image.id} has no digest or no size: a copy of it could not be verified")
         return Plan(
             image=image,
+            size=image.size,
+            digest=image.digest,
             sources=partial(self._order, image),
             opener=self.sources.open,
             reserve=lambda growing, size: self.space.reserve(growing, size, self.withdraw),

@@ -64,14 +64,16 @@ class World:
         self.cache.prepare()
         self.source = source or Source()
         image_id = f"20000000-0000-4000-8000-{next(_ids):012d}"
-        digest = checksum.of([DATA], "sha512")[0]
-        self.image = Image(image_id, "active", SIZE, digest, (Location(image_id, "file:///x"),))
+        self.digest = checksum.of([DATA], "sha512")[0]
+        self.image = Image(image_id, "active", SIZE, self.digest, (Location(image_id, "file:///x"),))
         self.committed: list[str] = []
         self.condemned: list[Sequence[Location]] = []
 
     def plan(self) -> Plan:
         return Plan(
             image=self.image,
+            size=self.image.size or 0,
+            digest=self.digest,
             sources=lambda: self.image.locations,
             opener=self.source.open,
             reserve=lambda growing, size: None,
@@ -331,7 +333,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
         "block = test_fill.DATA[:1 << 20]; size = 192 << 20\n"
         "def chunks():\n    for _ in range(192): yield block\n"
         "digest = test_fill.checksum.of(chunks(), 'sha512')[0]\n"
-        "world.image = test_fill.replace(world.image, size=size, digest=digest)\n"
+        "world.image = test_fill.replace(world.image, size=size, digest=digest); world.digest = digest\n"
         "world.source.open = lambda location, offset: test_fill.Body(chunks(), size, lambda: None)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "follower = world.join(); body = follower.read(0, size); next(body)\n"

@@ -1,0 +1,129 @@
+"""One download of an image: a hit, a follower of a fill, a file of the stock cache, or Glance itself under guard."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import webob
+from glance import notifier
+from glance.api import policy
+from glance.api.common import image_send_notification
+
+from glance_replicas.cache import Copy
+from glance_replicas.errors import Corrupt
+from glance_replicas.fill import Follower, Plan, read, start_or_join
+from glance_replicas.keeper import Keeper
+from glance_replicas.model import Image
+from glance_replicas.relay import guarded
+
+from . import serve
+
+log = logging.getLogger(__name__)
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Download:
+    """What one request gets. `found` is Glance's own image, `image` the same as our fact."""
+
+    def __init__(self, request: webob.Request, image: Image, found: Any, keeper: Keeper, app: App) -> None:
+        self._request = request
+        self._image = image
+        self._found = found
+        self._keeper = keeper
+        self._app = app
+
+    def answer(self) -> webob.Response | None:
+        """From the cache; None: Glance answers alone. Raises ReplicaError before anything is sent."""
+        plan = self._keeper.plan(self._image)
+        copy = self._copy(plan)
+        if copy is None:
+            follower = start_or_join(self._keeper.cache, plan)
+            if not follower.wait():
+                follower.close()
+                return self.passed("the fill gave nothing")
+            return self._followed(follower, f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}")
+        if copy.entry.verified:
+            return self._followed(Follower(self._keeper.cache, plan, copy.detach()), "hit")
+        if "Range" in self._request.headers:
+            copy.close()
+            return None
+        return self._adopted(plan, copy)
+
+    def passed(self, why: str) -> webob.Response:
+        """Glance's own answer, except that a whole body with the wrong digest is broken off before its end."""
+        image, answer = self._image, self._request.get_response(self._app)
+        if answer.status_int != 200 or image.digest is None or not image.size or answer.content_length != image.size:
+            return answer
+        chunks, close = iter(answer.app_iter), getattr(answer.app_iter, "close", _nothing)
+        answer.app_iter = _Closing(guarded(chunks, image.digest, image.size), close)
+        answer.content_length = image.size
+        if image.checksum:
+            answer.headers["Content-MD5"] = image.checksum  # setting app_iter drops it (WebOb bug 86)
+        answer.headers["Cache-Status"] = self._status(f"fwd=bypass; detail={serve.quoted(why)}")
+        return answer
+
+    def _copy(self, plan: Plan) -> Copy | None:
+        """The complete file, one of the wrong length out of the way."""
+        copy = self._keeper.cache.open(plan.image.id)
+        if copy is None or copy.entry.size == plan.size:
+            return copy
+        copy.close()
+        log.error("image %s: cached file has %d bytes, not %d; set aside", plan.image.id, copy.entry.size, plan.size)
+        self._keeper.cache.set_aside(plan.image.id)
+        return None
+
+    def _followed(self, follower: Follower, how: str) -> webob.Response:
+        return self._response(follower.read, follower.close, how)
+
+    def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
+        """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""
+
+        def whole(_start: int, _stop: int) -> Iterator[bytes]:
+            try:
+                yield from guarded(read(copy.fd, 0, plan.size), plan.digest, plan.size)
+            except Corrupt:
+                self._keeper.cache.set_aside(plan.image.id)
+                raise
+            self._keeper.cache.mark_verified(plan.image.id, copy)
+            self._keeper.register(plan.image)
+
+        return self._response(whole, copy.close, "hit; detail=adopted")
+
+    def _response(self, reader: serve.Read, close: Callable[[], None], how: str) -> webob.Response:
+        def closed(sent: int, expected: int) -> None:
+            close()
+            # `image.send`, as Glance's own cache filter sends it on a hit.
+            target = policy.ImageTarget(self._found)
+            image_send_notification(sent, expected, target, self._request, _notifier())
+
+        return serve.response(self._request, self._image, reader, closed, self._status(how))
+
+    def _status(self, how: str) -> str:
+        return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
+
+
+class _Closing:
+    """An iterator that closes what it was made from."""
+
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        if hasattr(self._chunks, "close"):
+            self._chunks.close()
+        self._close()
+
+
+@functools.cache
+def _notifier() -> Any:
+    return notifier.Notifier()
+
+
+def _nothing() -> None:
+    pass

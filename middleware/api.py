@@ -12,53 +12,48 @@ import json
 import logging
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import webob
 import webob.exc
 from oslo_config import cfg
 
-from glance_replicas import choose, document, settings, signing
+from glance_replicas import choose, document, signing
 from glance_replicas.download import arrange
-from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.hosts import Hosts
+from glance_replicas.ledger import place_key
 from glance_replicas.location import replica_url
-from glance_replicas.model import Image, Result, is_image_id
-from glance_replicas.settings import Settings
+from glance_replicas.model import Image, is_image_id
 
+from . import host
 from .access import Access
 from .facts import image_of
 
 log = logging.getLogger(__name__)
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-T = TypeVar("T")
 
 MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
-HOSTS_SECONDS = 5.0  # for which the list of hosts is kept
 MAX_HINT = 255  # characters of a caller's zone, host or seed
 _PATH = re.compile(r"/v2/images/([^/]+)(/replicas|/locations)?")
 
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#api`. Raises ConfigError, which stops the start."""
-    ours = settings.read(cfg.CONF)
-    return lambda app: ReplicasApi(app, ours)
+    keeper = host.keeper()
+    return lambda app: ReplicasApi(app, keeper.hosts, bool(keeper.settings.signing_keys))
 
 
 class ReplicasApi:
     """One WSGI filter; see the module."""
 
-    def __init__(self, app: App, ours: Settings) -> None:
+    def __init__(self, app: App, hosts: Hosts, signs: bool) -> None:
         self._app = app
-        self._settings = ours
+        self._hosts = hosts
+        self._signs = signs
         self._access = Access()
-        self._ledger = Ledger(ours.ledger)
-        self._ledger_rests = 0.0
-        self._known: tuple[float, dict[str, tuple[str, float | None]]] = (0.0, {})
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer, sign, unsign or pass on."""
@@ -74,7 +69,7 @@ class ReplicasApi:
                 return self._replicas(request, image_id)
             except webob.exc.HTTPException as refusal:
                 return refusal
-        if request.method == "GET" and self._settings.signing_keys:
+        if request.method == "GET" and self._signs:
             return self._signed(request, image_id)
         if request.method == "PATCH" and what is None:
             _unsign(request, image_id)
@@ -99,47 +94,18 @@ class ReplicasApi:
         return bool(shown or rules.check("get_locations"))
 
     def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
-        hosts, states, now = self._hosts(), self._states(image.id), datetime.now(UTC)
+        hosts, states, now = self._hosts.all(), self._hosts.states(image.id), datetime.now(UTC)
         rows = []
         for one in image.locations:
-            ours = one.host in hosts and one.url == replica_url(hosts[one.host][0], image.id)
-            if not (ours or sees_stores):
-                continue
-            url = self._sign(one.url) if ours else one.url
-            age = hosts[one.host][1] if ours and one.host else None
-            rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
+            known = hosts.get(one.host or "")
+            ours = known is not None and one.url == replica_url(known.url, image.id)
+            if ours or sees_stores:
+                url = self._hosts.sign(one.url) if ours else one.url
+                age = known.age_seconds if ours and known and known.heartbeat else None
+                rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
         seed = hints.get("seed", "")[:MAX_HINT] or secrets.token_hex(8)
         return document.build(image, [choice.location for choice in arrange(rows, here, seed)])
-
-    def _sign(self, url: str) -> str:
-        return signing.sign(url, self._settings.signing_keys, self._settings.signature_lifetime_seconds)
-
-    def _hosts(self) -> dict[str, tuple[str, float | None]]:
-        """URL and age of the last heartbeat by name; without a ledger this host only."""
-        until, known = self._known
-        if time.monotonic() < until:
-            return known
-        own = self._settings.host_name
-        known = {own: (self._settings.host_url, None)} if self._settings.host_url else {}
-        found = self._asked(self._ledger.hosts) or []
-        known |= {host.name: (host.url, host.age_seconds) for host in found}
-        self._known = (time.monotonic() + HOSTS_SECONDS, known)
-        return known
-
-    def _states(self, image_id: str) -> dict[tuple[str, str], Result]:
-        return self._asked(lambda: self._ledger.states([image_id])) or {}
-
-    def _asked(self, question: Callable[[], T]) -> T | None:
-        """What the ledger says. One that cannot be asked is left alone for some seconds: waiting for it costs time."""
-        if time.monotonic() < self._ledger_rests:
-            return None
-        try:
-            return question()
-        except LedgerError as error:
-            self._ledger_rests = time.monotonic() + HOSTS_SECONDS
-            log.warning("host %s: other hosts and verdicts are not known: %s", self._settings.host_name, error)
-            return None
 
     def _signed(self, request: webob.Request, image_id: str) -> Any:
         """Glance's answer with our URLs signed; without any, or for callers who may not download, as it is."""
@@ -147,10 +113,10 @@ class ReplicasApi:
         if not is_image_id(image_id) or not _is_small_json(answer):
             return answer
         urls = {
-            url for base, _ in self._hosts().values() if (url := replica_url(base, image_id)).encode() in answer.body
+            url for one in self._hosts.all().values() if (url := replica_url(one.url, image_id)).encode() in answer.body
         }
         if urls and self._may_download(request, image_id):
-            text = _replaced(answer.body, {url: self._sign(url) for url in urls})
+            text = _replaced(answer.body, {url: self._hosts.sign(url) for url in urls})
             if text is not None:
                 answer.body = text
         return answer

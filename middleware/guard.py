@@ -129,7 +129,7 @@ def _changes(request: webob.Request) -> list[tuple[str, str, Any]]:
         return []
     try:
         operations = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found = []
     for one in operations if isinstance(operations, list) else ():

@@ -168,11 +168,13 @@ class Cache:
             os.utime(copy.fd, ns=(os.fstat(copy.fd).st_atime_ns, time.time_ns()))
 
     def remove(self, image_id: str) -> int:
-        """Nothing is kept of an image any more; bytes freed. Its registration must be gone already (promise 1)."""
-        freed = 0
+        """Nothing complete is kept of an image; bytes freed. Its registration must be gone already (promise 1).
+
+        A fill in progress goes on: it has followers, and its registration will be refused if the image is gone.
+        """
         with self.errors(image_id):
-            for place in (self.path(image_id), *(self.folder / name / image_id for name in _FOLDERS)):
-                freed += self._unlink(place)
+            places = (self.path(image_id), *(self.folder / name / image_id for name in ("invalid", "queue")))
+            freed = sum(self._unlink(place) for place in places)
             self._sync(self.folder)
         return freed
 

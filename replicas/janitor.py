@@ -13,7 +13,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     the dead       rows of hosts without a heartbeat are withdrawn
 
 Absent, present and unknown are three answers: when the catalogue, the directory or the ledger cannot be asked, the
-steps that need it do nothing. A directory that was empty a moment ago is unknown, too (see `_may_withdraw`).
+steps that need it do nothing.
 """
 
 import fcntl
@@ -21,39 +21,20 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, field
 
-from . import location
-from .cache import Entry
 from .errors import CacheError, ReplicaError
 from .fill import start
 from .growing import Growing, try_lock
 from .keeper import Keeper
-from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Location
+from .model import Host, Pass
+from .reconcile import Reconciler
 from .scrub import Scrubber
 
 log = logging.getLogger(__name__)
 
-_MARK = ".replicas"  # says since when this directory has been ours; its absence: a new or an unmounted one
 _LOCK = ".janitor"
 _INCOMPLETE_SECONDS = 3600.0  # a growing file nobody fills is kept so long for somebody to take over
 _INVALID_SECONDS = 86400.0
-_KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
-
-
-@dataclass
-class Pass:
-    """What one pass did."""
-
-    registered: int = 0
-    withdrawn: int = 0
-    adopted: int = 0
-    removed: int = 0
-    evicted_bytes: int = 0
-    filled: int = 0
-    scrubbed: int = 0
-    damaged: int = 0
-    problems: list[str] = field(default_factory=list)
 
 
 class Janitor:
@@ -65,8 +46,10 @@ class Janitor:
         self._settings = keeper.settings
         self._stop = threading.Event()
         self._scrubber = Scrubber(keeper, self._breathe)
+        self._reconciler = Reconciler(keeper)
         self._beaten = 0.0
         self._fillers: list[threading.Thread] = []
+        self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
         """A daemon thread here and in every process forked from here; one of a host at a time does the work."""
@@ -85,8 +68,9 @@ class Janitor:
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
         try:
             done = self._pass()
-            for filler in self._fillers:
-                filler.join()
+            for one in (*self._fillers, *filter(None, [self._scrubbing])):
+                one.join()
+            self._count(done)
             return done
         finally:
             os.close(fd)
@@ -120,8 +104,10 @@ class Janitor:
         done = Pass()
         self._fillers = []
         self._cache.prepare()
-        steps = (self._heartbeat, self._removals, self._growing, self._adopt, self._reconcile, self._trim, self._queue,
-                 self._scrub, self._bury)  # fmt: skip
+        steps = (
+            *(self._heartbeat, self._removals, self._growing, self._adopt, self._reconciler.reconcile),
+            *(self._trim, self._queue, self._scrub, self._reconciler.bury),
+        )
         for step in steps:
             try:
                 step(done)
@@ -129,6 +115,7 @@ class Janitor:
                 problem = f"{step.__name__.strip('_')}: {error}"
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
+        self._count(done)
         log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
         return done
 
@@ -140,7 +127,7 @@ class Janitor:
         before = next((one for one in self._keeper.ledger.hosts() if one.name == self._settings.host_name), None)
         if before is not None and before.url != self._settings.host_url:
             log.warning("host %s moved from %s to %s", before.name, before.url, self._settings.host_url)
-            done.withdrawn += self._withdraw_all(before)
+            done.withdrawn += self._reconciler.withdraw_all(before)
         self._beat()
 
     def _beat(self) -> None:
@@ -186,71 +173,6 @@ class Janitor:
     def _adopt(self, done: Pass) -> None:
         done.adopted += self._scrubber.adopt()
 
-    def _reconcile(self, done: Pass) -> None:
-        """Rows are listed before and after the files, so that one made or withdrawn meanwhile is nobody's fault."""
-        self._mark()
-        rows = {one.image_id: one for one in self._own_rows()}
-        entries = {one.image_id: one for one in self._cache.entries()}
-        statuses = self._keeper.catalogue.statuses(entries)
-        unknown = len(entries.keys() - statuses.keys())
-        if unknown > self._settings.max_withdrawals_per_pass:
-            raise CacheError(
-                f"{unknown} files belong to images Glance has never heard of: another database? Nothing is removed"
-            )
-        for image_id, entry in entries.items():
-            self._settle(entry, statuses.get(image_id), image_id in rows, done)
-        lost = [row for image_id, row in rows.items() if image_id not in entries and not self._cache.exists(image_id)]
-        if lost and self._may_withdraw(len(lost), len(entries), done):
-            for row in lost:
-                if self._keeper.catalogue.withdraw(row):
-                    log.info("image %s: row without a file withdrawn", row.image_id)
-                    done.withdrawn += 1
-
-    def _settle(self, entry: Entry, status: str | None, has_row: bool, done: Pass) -> None:
-        """One complete file against the catalogue. `status` None: the catalogue answered that it has no such image."""
-        if status not in _KEEPS:
-            log.info("image %s: its file goes, the image is %s", entry.image_id, status or "unknown to Glance")
-            self._keeper.withdraw(entry.image_id)
-            self._cache.remove(entry.image_id)
-            done.removed += 1
-        elif entry.verified and not has_row and status == IMAGE_ACTIVE and self._keeper.own_url(entry.image_id):
-            image = self._keeper.active(entry.image_id)
-            if image is not None:
-                self._keeper.register(image)
-                done.registered += 1
-
-    def _own_rows(self) -> list[Location]:
-        if self._settings.host_url is None:
-            return []
-        rows = self._keeper.catalogue.of_host(self._settings.host_name)
-        return [one for one in rows if location.is_replica_of(one, self._settings.host_name, self._settings.host_url)]
-
-    def _may_withdraw(self, lost: int, files: int, done: Pass) -> bool:
-        """Whether files that are gone may be believed gone, rather than their disk.
-
-        Not while the directory is empty and was so a short time ago (unmounted, or new), and not when more are gone
-        than one pass may withdraw.
-        """
-        left = self._settings.dead_after_seconds - (time.time() - self._mark())
-        if files == 0 and left > 0:
-            problem = f"the directory is empty: unmounted? Nothing is withdrawn for {left:.0f} s more"
-        elif lost > self._settings.max_withdrawals_per_pass:
-            problem = (
-                f"more than max_withdrawals_per_pass = {self._settings.max_withdrawals_per_pass}: none is withdrawn"
-            )
-        else:
-            return True
-        done.problems.append(f"reconcile: {lost} registered files are gone and {problem}")
-        log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
-        return False
-
-    def _mark(self) -> float:
-        """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
-        mark = self._cache.folder / _MARK
-        with self._cache.errors(_MARK):
-            mark.touch(exist_ok=True) if not mark.exists() else None
-            return mark.stat().st_mtime
-
     def _trim(self, done: Pass) -> None:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)
 
@@ -265,21 +187,21 @@ class Janitor:
                 done.filled += 1
                 self._fillers.append(filler)
 
-    def _scrub(self, done: Pass) -> None:
-        done.scrubbed += self._scrubber.oldest() is not None
-        done.damaged = self._scrubber.damaged
+    def _scrub(self, _done: Pass) -> None:
+        """Beside the passes, not in one: at a bounded rate a large file takes hours."""
+        if self._scrubbing is None or not self._scrubbing.is_alive():
+            self._scrubbing = threading.Thread(target=self._scrub_one, name="replica-scrub", daemon=True)
+            self._scrubbing.start()
 
-    def _bury(self, done: Pass) -> None:
-        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again."""
-        for host in self._keeper.ledger.hosts():
-            if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
-                done.withdrawn += self._withdraw_all(host)
+    def _count(self, done: Pass) -> None:
+        scrubbed, damaged = self._scrubber.counts()
+        done.scrubbed += scrubbed
+        done.damaged += damaged
 
-    def _withdraw_all(self, host: Host) -> int:
-        """Rows withdrawn that name this host and its URL, both."""
-        gone = 0
-        for row in self._keeper.catalogue.of_host(host.name):
-            if location.is_replica_of(row, host.name, host.url) and self._keeper.catalogue.withdraw(row):
-                log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
-                gone += 1
-        return gone
+    def _scrub_one(self) -> None:
+        try:
+            self._scrubber.oldest()
+        except ReplicaError as error:
+            log.warning("janitor: scrub: %s", error)
+        except Exception:  # outermost edge of a thread
+            log.exception("janitor: scrub")

@@ -6,27 +6,24 @@ Every fault of catalogue, ledger or a peer ends here as a log line and the next 
 import itertools
 import logging
 import random
-import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 
-from . import location, signing, sources
+from . import location, sources
 from .cache import Cache
 from .catalogue import Catalogue
-from .errors import CatalogueError, ConfigError, LedgerError, Refused
+from .errors import CatalogueError, ConfigError, Refused
 from .fill import Plan
+from .growing import Growing
+from .hosts import Hosts
 from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
 from .settings import Settings
-from .sources.body import Limits
-from .space import Space
+from .space import NoRoom, Space
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
-_HOSTS_SECONDS = 5.0  # how long a list of hosts is good for
-_REST_SECONDS = 30.0  # how long a ledger that failed is not asked again
 
 
 class Keeper:
@@ -40,39 +37,8 @@ class Keeper:
         self.space = Space(self.cache, settings.max_bytes, settings.min_free_bytes)
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
-        self.sources = sources.from_settings(settings, limits=_limits(settings), signer=self.sign)
-        self._hosts: dict[str, Host] = {}
-        self._hosts_until = 0.0
-        self._asking = threading.Lock()
-
-    def hosts(self) -> dict[str, Host]:
-        """The hosts the ledger knows, by name, some seconds old; none when it cannot be asked.
-
-        One thread asks, the others go on with what was known; a ledger that failed is left alone for a while.
-        """
-        if time.monotonic() >= self._hosts_until and self._asking.acquire(blocking=not self._hosts_until):
-            try:
-                self._hosts = {host.name: host for host in self.ledger.hosts()}
-                self._hosts_until = time.monotonic() + _HOSTS_SECONDS
-            except LedgerError as error:
-                log.warning("no peers, the ledger cannot be asked: %s", error)
-                self._hosts = {}
-                self._hosts_until = time.monotonic() + _REST_SECONDS
-            finally:
-                self._asking.release()
-        return self._hosts
-
-    def is_known(self, url: str, image_id: str) -> bool:
-        """Whether a URL is the per-host URL of this image on a host of ours."""
-        bare = signing.unsign(url)
-        return any(bare == location.replica_url(base, image_id) for base in self._bases())
-
-    def sign(self, url: str) -> str:
-        """The URL signed if it is one of a host of ours, else unchanged: a signature goes to nobody else."""
-        image_id = url.rpartition("/")[2]
-        if not self.is_known(url, image_id):
-            return url
-        return signing.sign(url, self.settings.signing_keys, self.settings.signature_lifetime_seconds)
+        self.hosts = Hosts(settings, self.ledger)
+        self.sources = sources.from_settings(settings, signer=self.hosts.sign)
 
     def plan(self, image: Image) -> Plan:
         """How this host fetches an image. Raises Refused when there is nothing to hold a copy against."""
@@ -84,7 +50,7 @@ class Keeper:
             digest=image.digest,
             sources=partial(self._order, image),
             opener=self.sources.open,
-            reserve=lambda growing, size: self.space.reserve(growing, size, self.withdraw),
+            reserve=self._reserve,
             committed=self.register,
             condemned=self._condemned,
             renew=partial(self._renew, image),
@@ -139,6 +105,12 @@ class Keeper:
         }
         return {key: value for key, value in found.items() if value is not None}
 
+    def _reserve(self, growing: Growing, size: int) -> None:
+        most = self.settings.max_image_bytes
+        if most and size > most:
+            raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
+        self.space.reserve(growing, size, self.withdraw)
+
     def _order(self, image: Image) -> Sequence[Location]:
         """Where to read an image: hosts that have it, a host that began to fill it before us, then its stores."""
         filling = self._claim(image)
@@ -146,7 +118,7 @@ class Keeper:
 
     def _peers(self, image: Image) -> list[Location]:
         """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
-        hosts = self.hosts()
+        hosts = self.hosts.all()
         found = [
             one
             for one in image.cached
@@ -163,38 +135,24 @@ class Keeper:
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
-        hosts = self.hosts()
-        if not hosts or not self._renew(image):  # without hosts the ledger is away, or we are alone
-            return []
-        try:
-            fills = self.ledger.fills(image.id, LEASE_SECONDS)
-        except LedgerError as error:
-            log.warning("image %s: no word of other fills: %s", image.id, error)
-            return []
+        self._renew(image)
+        fills = self.hosts.ask(lambda: self.ledger.fills(image.id, LEASE_SECONDS), ())
         earlier = itertools.takewhile(lambda one: one.host != self.settings.host_name, fills)
+        hosts = self.hosts.all()
         return [
             Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
             for one in earlier
             if one.host in hosts
         ]
 
-    def _renew(self, image: Image) -> bool:
-        """Whether the ledger took our claim."""
-        if self.settings.host_url is None:
-            return False
-        url = location.replica_url(self.settings.host_url, image.id)
-        try:
-            self.ledger.claim_fill(image.id, self.settings.host_name, url, LEASE_SECONDS)
-        except LedgerError as error:
-            log.warning("image %s: filled without a claim: %s", image.id, error)
-            return False
-        return True
+    def _renew(self, image: Image) -> None:
+        url, name = self.settings.host_url, self.settings.host_name
+        if url is not None:
+            own = location.replica_url(url, image.id)
+            self.hosts.ask(lambda: self.ledger.claim_fill(image.id, name, own, LEASE_SECONDS), None)
 
     def _release(self, image: Image) -> None:
-        try:
-            self.ledger.release_fill(image.id, self.settings.host_name)
-        except LedgerError as error:
-            log.debug("image %s: claim left to expire: %s", image.id, error)
+        self.hosts.ask(lambda: self.ledger.release_fill(image.id, self.settings.host_name), None)
 
     def _condemned(self, image: Image, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
@@ -203,15 +161,5 @@ class Keeper:
         known = [one for one in used if one in image.locations]
         if len(used) == 1 and known:
             detail = f"found while host {self.settings.host_name} filled its cache"
-            try:
-                self.ledger.record([Result(known[0], Verdict.CORRUPT, Evidence.FULL, detail, size=image.size)])
-            except LedgerError as error:
-                log.warning("image %s: not recorded: %s", image.id, error)
-
-    def _bases(self) -> set[str]:
-        known = {host.url for host in self.hosts().values()}
-        return known | {self.settings.host_url} if self.settings.host_url else known
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(connect=settings.connect_timeout_seconds, stall=settings.stall_timeout_seconds)
+            result = Result(known[0], Verdict.CORRUPT, Evidence.FULL, detail, size=image.size)
+            self.hosts.ask(lambda: self.ledger.record([result]), None)

@@ -157,3 +157,18 @@ class Result:
     checked_at: datetime | None = None  # UTC, aware
     seconds: float = 0.0
     size: int | None = None
+
+
+@dataclass
+class Pass:
+    """What one pass of a host's janitor did."""
+
+    registered: int = 0
+    withdrawn: int = 0
+    adopted: int = 0
+    removed: int = 0
+    evicted_bytes: int = 0
+    filled: int = 0
+    scrubbed: int = 0
+    damaged: int = 0
+    problems: list[str] = field(default_factory=list)

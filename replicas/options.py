@@ -90,8 +90,8 @@ JANITOR = [
         "max_withdrawals_per_pass",
         default=50,
         min=1,
-        help="Most registrations one pass withdraws because their file is gone; more than that looks like a lost "
-        "disk: the pass withdraws none and says so.",
+        help="Most registrations one pass withdraws because their file is gone; the rest wait for the next pass. "
+        "More files than this of images Glance has never heard of look like another database: none is removed.",
     ),
 ]
 

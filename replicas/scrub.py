@@ -18,9 +18,15 @@ class Scrubber:
     """`breathe` is called between blocks; what it raises ends the reading."""
 
     def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
-        self.damaged = 0  # files found wrong so far
+        self._damaged = self._scrubbed = 0
         self._keeper = keeper
         self._breathe = breathe
+
+    def counts(self) -> tuple[int, int]:
+        """Files read again because they were due, and files found wrong, since the last call."""
+        found = self._scrubbed, self._damaged
+        self._scrubbed = self._damaged = 0
+        return found
 
     def adopt(self) -> int:
         """Files that nobody of us verified yet are verified; how many of them were right."""
@@ -33,7 +39,9 @@ class Scrubber:
         due = [one for one in self._keeper.cache.entries() if one.verified and time.time() - one.verified_at > age]
         if not rate or not due:
             return None
-        return self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
+        verdict = self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
+        self._scrubbed += 1
+        return verdict
 
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
         """One complete file hashed: marked when right; row, then file gone when wrong. `rate` in bytes/s, 0: no limit.
@@ -55,7 +63,7 @@ class Scrubber:
         log.error("image %s: cached file is damaged; withdrawn and set aside", image.id)
         self._keeper.withdraw(image.id)
         self._keeper.cache.set_aside(image.id)
-        self.damaged += 1
+        self._damaged += 1
 
     def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0

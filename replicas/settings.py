@@ -114,13 +114,14 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
     database = conf.database.connection
     if not database:
         raise ConfigError("[database] connection is not set: Glance's catalogue is needed")
+    cache_dir, cache_max_size = _cache_options(conf)
     host_url = _base_url(ours.host_url or conf.worker_self_reference_url)
     http_store, has_http = _http_store(conf)
     return Settings(
         host_name=ours.host_name or socket.gethostname(),
         host_url=host_url,
         host_zone=ours.host_zone,
-        cache_dir=Path(conf.image_cache_dir) if conf.image_cache_dir else None,
+        cache_dir=Path(cache_dir) if cache_dir else None,
         database=database,
         ledger=ours.connection or default_ledger(database),
         http_store=http_store,
@@ -129,7 +130,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         encryption_key=conf.metadata_encryption_key,
         signing_keys=parse_keys(ours.signing_keys),
         trusted_networks=tuple(_network(text) for text in ours.trusted_networks),
-        max_bytes=conf.image_cache_max_size if ours.max_bytes is None else ours.max_bytes,
+        max_bytes=cache_max_size if ours.max_bytes is None else ours.max_bytes,
         **{name: getattr(ours, name) for name in _COPIED},
     )
 
@@ -155,7 +156,6 @@ def _import_glance(conf: cfg.ConfigOpts) -> None:
             from oslo_db import options as db_options  # absent on a laptop, as the others
 
             importlib.import_module("glance.common.config")
-            importlib.import_module("glance.image_cache")
     except ImportError as error:
         raise ConfigError(
             "this needs Glance's own code to read glance-api.conf: pip install 'glance-replicas[glance]'"
@@ -168,10 +168,27 @@ def _register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(options.ALL, options.GROUP)
 
 
+def _cache_options(conf: cfg.ConfigOpts) -> tuple[str | None, int]:
+    """`image_cache_dir` and `image_cache_max_size` (bytes) as `glance.image_cache` reads them from the same files.
+
+    Importing that module for two options would bring in all of Glance, seconds at the start of every program.
+    """
+    own = cfg.ConfigOpts()
+    own.register_opts([cfg.StrOpt("image_cache_dir"), cfg.IntOpt("image_cache_max_size", default=10 << 30, min=0)])
+    own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
+    return own.image_cache_dir, own.image_cache_max_size
+
+
+def _files(conf: cfg.ConfigOpts) -> list[str]:
+    """Every configuration file, those of `glance-api.conf.d` and its like too."""
+    inside = [str(path) for folder in conf.config_dir or () for path in sorted(Path(folder).glob("*.conf"))]
+    return [*(conf.config_file or ()), *inside]
+
+
 def _refuse_unknown(conf: cfg.ConfigOpts) -> None:
     """oslo.config passes over names it does not know; a typing error in ours must stop the start."""
     known = {option.dest for option in options.ALL}
-    for path in conf.config_file or ():
+    for path in _files(conf):
         sections: dict[str, dict[str, list[str]]] = {}
         cfg.ConfigParser(path, sections).parse()
         for name in sections.get(options.GROUP, {}):

@@ -7,11 +7,12 @@ signs, all verify. A key is written `id:secret`; the id travels in the URL, the 
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from .errors import ConfigError
+from .model import is_image_id
 
 MAX_LIFETIME = 7 * 86400  # seconds; a signature further in the future than this is refused
 _PARAMETERS = ("kid", "expires", "sig")
@@ -49,6 +50,15 @@ def sign(url: str, keys: Sequence[Key], lifetime: int, *, method: str = "GET", n
     expires = int((time.time() if now is None else now) + lifetime)
     query = urlencode({"kid": keys[0].id, "expires": expires, "sig": _mac(keys[0], method, parts.path, expires)})
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def sign_known(url: str, bases: Collection[str], keys: Sequence[Key], lifetime: int) -> str:
+    """The URL signed if it is a per-host URL below one of these base URLs, exactly; any other one unchanged.
+
+    A signature covers the path, not the host: sent to a stranger, it would open the image at ours.
+    """
+    base, _, image_id = url.rpartition("/replicas/")
+    return sign(url, keys, lifetime) if base in bases and is_image_id(image_id) else url
 
 
 def unsign(url: str) -> str:

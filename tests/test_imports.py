@@ -14,7 +14,7 @@ LAYERS = [
     "body checksum crypt database document glance_tables growing ledger_rows ledger_tables location migrations options "
     "part pipeline settings signing",
     "cache catalogue choose ledger lint prune sources verify",
-    "download fill janitor keeper look relay scrub space",
+    "download fill hosts janitor keeper look reconcile relay scrub space",
     "middleware tools",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

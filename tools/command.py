@@ -11,7 +11,7 @@ from cliff.lister import Lister
 
 from glance_replicas import signing
 from glance_replicas.errors import ConfigError, LedgerError
-from glance_replicas.model import Image, Location, Result, is_image_id
+from glance_replicas.model import Image, Location, Result
 
 from . import report
 from .selection import Selection
@@ -63,16 +63,12 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
     def _signer(self) -> Callable[[str], str]:
         keys, lifetime = self.settings.signing_keys, self.settings.signature_lifetime_seconds
         try:
-            known = {host.url.rstrip("/") for host in self.ledger.hosts()} if keys else set()
+            known = {host.url for host in self.ledger.hosts()} if keys else set()
         except LedgerError as error:
             self.note(f"{error}. Without the ledger no URL of a cached copy is signed: they will read denied")
             known = set()
 
-        def sign(url: str) -> str:
-            base, _, image_id = url.rpartition("/replicas/")
-            return signing.sign(url, keys, lifetime) if base in known and is_image_id(image_id) else url
-
-        return sign
+        return lambda url: signing.sign_known(url, known, keys, lifetime)
 
     def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
         """The last result of each location of these images; None for all when the ledger cannot be asked."""

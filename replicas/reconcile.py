@@ -1,0 +1,103 @@
+"""Disk and catalogue in agreement, both ways, and own rows only.
+
+Absent, present and unknown are three answers: what could not be asked changes nothing, a directory that is empty and
+was so a moment ago is unknown, and one pass withdraws only so many rows.
+"""
+
+import logging
+import time
+
+from . import location
+from .cache import Entry
+from .errors import CacheError
+from .keeper import Keeper
+from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Location, Pass
+
+log = logging.getLogger(__name__)
+
+_MARK = ".replicas"  # says since when this directory has been ours; its absence: a new or an unmounted one
+_KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+
+
+class Reconciler:
+    """One host's; each step may be killed anywhere and done again."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._cache = keeper.cache
+        self._settings = keeper.settings
+
+    def reconcile(self, done: Pass) -> None:
+        """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
+        self._mark()
+        rows = {one.image_id: one for one in self._own_rows()}
+        entries = {one.image_id: one for one in self._cache.entries()}
+        statuses = self._keeper.catalogue.statuses(entries)
+        unknown = len(entries.keys() - statuses.keys())
+        if unknown > self._settings.max_withdrawals_per_pass:
+            raise CacheError(
+                f"{unknown} files belong to images Glance has never heard of: another database? Nothing is removed"
+            )
+        for image_id, entry in entries.items():
+            self._settle(entry, statuses.get(image_id), image_id in rows, done)
+        lost = [row for image_id, row in rows.items() if image_id not in entries and not self._cache.exists(image_id)]
+        if lost and self._are_gone(len(lost), len(entries), done):
+            for row in lost[: self._settings.max_withdrawals_per_pass]:
+                if self._keeper.catalogue.withdraw(row):
+                    log.info("image %s: row without a file withdrawn", row.image_id)
+                    done.withdrawn += 1
+
+    def _settle(self, entry: Entry, status: str | None, has_row: bool, done: Pass) -> None:
+        """One complete file against the catalogue. `status` None: the catalogue answered that it has no such image."""
+        if status not in _KEEPS:
+            log.info("image %s: its file goes, the image is %s", entry.image_id, status or "unknown to Glance")
+            self._keeper.withdraw(entry.image_id)
+            self._cache.remove(entry.image_id)
+            done.removed += 1
+        elif entry.verified and not has_row and status == IMAGE_ACTIVE and self._keeper.own_url(entry.image_id):
+            image = self._keeper.active(entry.image_id)
+            if image is not None:
+                self._keeper.register(image)
+                done.registered += 1
+
+    def _own_rows(self) -> list[Location]:
+        if self._settings.host_url is None:
+            return []
+        rows = self._keeper.catalogue.of_host(self._settings.host_name)
+        return [one for one in rows if location.is_replica_of(one, self._settings.host_name, self._settings.host_url)]
+
+    def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
+        """Whether files may be believed gone: not while all are, in a directory that is new or was never empty."""
+        left = self._settings.dead_after_seconds - (time.time() - self._mark())
+        most = self._settings.max_withdrawals_per_pass
+        if files == 0 and left > 0:
+            problem = f"the directory is empty: unmounted? No row is withdrawn for {left:.0f} s more"
+        elif lost > most:
+            problem = f"more than max_withdrawals_per_pass: {most} rows are withdrawn now, the rest in later passes"
+        else:
+            return True
+        done.problems.append(f"reconcile: {lost} registered files are gone and {problem}")
+        log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
+        return files > 0 or left <= 0
+
+    def _mark(self) -> float:
+        """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
+        mark = self._cache.folder / _MARK
+        with self._cache.errors(_MARK):
+            mark.touch(exist_ok=True) if not mark.exists() else None
+            return mark.stat().st_mtime
+
+    def bury(self, done: Pass) -> None:
+        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again."""
+        for host in self._keeper.ledger.hosts():
+            if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
+                done.withdrawn += self.withdraw_all(host)
+
+    def withdraw_all(self, host: Host) -> int:
+        """Rows withdrawn that name this host and its URL, both."""
+        gone = 0
+        for row in self._keeper.catalogue.of_host(host.name):
+            if location.is_replica_of(row, host.name, host.url) and self._keeper.catalogue.withdraw(row):
+                log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
+                gone += 1
+        return gone

@@ -5,15 +5,19 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from services import absent
 from services.client import GlanceClient
+from services.databases import Postgres
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -296,6 +300,50 @@ def test_faults_of_our_side_never_fail_a_download(site: GlanceSite, faulty: Faul
     finally:
         host.close()
         site.hosts.remove(host)
+
+
+def test_database_stops_during_a_download(postgres: Postgres, tmp_path: Path, faulty: FaultyServer) -> None:
+    """The database goes away in the middle: the download ends well, the file stays, and is registered later.
+
+    (promises 3 and 8)
+    """
+    url = postgres.create_glance("stopped_during_a_download")
+    with GlanceSite(tmp_path / "on-postgres", database_url=url) as made:
+        options = {"replicas": {"janitor_interval_seconds": "1"}}
+        with made.add_host("127.0.0.7", options=options) as host:
+            image_id, data = slow(made, faulty, rate=2 * MIB)
+            with ThreadPoolExecutor(1) as pool:
+                body = pool.submit(lambda: host.client().download(image_id).content)
+                time.sleep(1.0)
+                postgres.stop()
+                try:
+                    assert body.result() == data
+                    settle(lambda: is_cached(host, image_id))
+                finally:
+                    postgres.start()
+            settle(lambda: is_registered(made, host, image_id), 30)
+
+
+def test_full_file_system(site: GlanceSite, faulty: FaultyServer, tmp_path: Path) -> None:
+    """A file system without room: downloads go on uncached, and are cached again once there is room (promise 3)."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", disk], check=False).returncode:
+        absent("mounting a small tmpfs is not permitted here")
+    host = site.add_host("127.0.0.8", name="full", options={"DEFAULT": {"image_cache_dir": str(disk)}})
+    try:
+        (disk / "others").write_bytes(bytes(9 * MIB))
+        image_id, data = slow(site, faulty)
+        answer = host.client().download(image_id)
+        assert (answer.content, "fwd=bypass" in answer.headers["Cache-Status"]) == (data, True)
+        assert not list((disk / "incomplete").glob("????????-*"))
+        (disk / "others").unlink()
+        assert host.client().download(image_id).content == data
+        settle(lambda: is_registered(site, host, image_id))
+    finally:
+        host.close()
+        site.hosts.remove(host)
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_damaged_cached_file_of_wrong_size_is_refilled(site: GlanceSite, one: GlanceHost) -> None:

@@ -48,12 +48,13 @@ class Janitor:
         self._scrubber = Scrubber(keeper, self._breathe)
         self._reconciler = Reconciler(keeper)
         self._beaten = 0.0
+        self._lock_fd: int | None = None
         self._fillers: list[threading.Thread] = []
         self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
         """A daemon thread here and in every process forked from here; one of a host at a time does the work."""
-        os.register_at_fork(after_in_child=self._start_thread)
+        os.register_at_fork(after_in_child=self._after_fork)
         self._start_thread()
 
     def stop(self) -> None:
@@ -75,15 +76,22 @@ class Janitor:
         finally:
             os.close(fd)
 
+    def _after_fork(self) -> None:
+        """Threads are not inherited, but the lock's descriptor is: kept, it would outlive the process that works."""
+        fd, self._lock_fd = self._lock_fd, None
+        if fd is not None:
+            os.close(fd)
+        self._start_thread()
+
     def _start_thread(self) -> None:
         threading.Thread(target=self._run, name="replica-janitor", daemon=True).start()
 
     def _run(self) -> None:
-        fd: int | None = None
         while not self._stop.is_set():
             try:
-                fd = self._lock() if fd is None else fd
-                if fd is not None:
+                if self._lock_fd is None:
+                    self._lock_fd = self._lock()
+                if self._lock_fd is not None:
                     self._pass()
             except ReplicaError as error:
                 log.warning("janitor: %s", error)

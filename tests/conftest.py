@@ -1,6 +1,7 @@
 """The fixtures of real services; services/ has what they are made of."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from services.schema import sqlite_database, sqlite_url
 from services.swift import Swift
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Programs under test can be interrupted, also when this run is a background job of a shell (SIGINT ignored)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish() -> None:

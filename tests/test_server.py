@@ -13,6 +13,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services.configuration import SIGNING_KEYS
+from services.databases import Postgres
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -28,8 +29,8 @@ OTHER = "11111111-1111-4111-8111-111111111111"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceSite]:
-    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[GlanceSite]:
+    with GlanceSite(tmp_path_factory.mktemp("site"), postgres.create_glance("test_server")) as made:
         Ledger(default_ledger(made.database_url)).upgrade()
         yield made
 

@@ -168,14 +168,21 @@ def _register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(options.ALL, options.GROUP)
 
 
-def _cache_options(conf: cfg.ConfigOpts) -> tuple[str | None, int]:
-    """`image_cache_dir` and `image_cache_max_size` (bytes) as `glance.image_cache` reads them from the same files.
+def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any]) -> Any:
+    """Options of Glance's that `conf` may not know, read from the same files.
 
-    Importing that module for two options would bring in all of Glance, seconds at the start of every program.
+    The modules that define them bring in all of Glance: seconds at the start of every program, and options of the
+    command line, which cannot be added any more once the files are parsed.
     """
     own = cfg.ConfigOpts()
-    own.register_opts([cfg.StrOpt("image_cache_dir"), cfg.IntOpt("image_cache_max_size", default=10 << 30, min=0)])
+    own.register_opts(wanted)
     own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
+    return own
+
+
+def _cache_options(conf: cfg.ConfigOpts) -> tuple[str | None, int]:
+    """`image_cache_dir` and `image_cache_max_size` (bytes) as `glance.image_cache` defines them."""
+    own = peek(conf, [cfg.StrOpt("image_cache_dir"), cfg.IntOpt("image_cache_max_size", default=10 << 30, min=0)])
     return own.image_cache_dir, own.image_cache_max_size
 
 

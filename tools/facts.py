@@ -19,7 +19,7 @@ from glance_replicas.errors import CatalogueError, LedgerError
 from glance_replicas.ledger import Ledger
 from glance_replicas.ledger_tables import clock
 from glance_replicas.lint import Facts, Store
-from glance_replicas.settings import Settings
+from glance_replicas.settings import Settings, peek
 from glance_replicas.sources import configured
 
 
@@ -33,7 +33,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         stores=tuple(_stores(conf)),
         pipeline=filters,
         pipeline_problem=filters_problem,
-        delayed_delete=bool(conf.delayed_delete),
+        delayed_delete=peek(conf, [cfg.BoolOpt("delayed_delete", default=False)]).delayed_delete,
         show_multiple_locations=bool(conf.show_multiple_locations),
         image_location_quota=conf.image_location_quota,
         charges_locations=conf.user_storage_quota not in ("0", 0, None) or bool(conf.use_keystone_limits),

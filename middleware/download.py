@@ -87,7 +87,7 @@ class Download:
                 self._keeper.cache.set_aside(plan.image.id)
                 raise
             self._keeper.cache.mark_verified(plan.image.id, copy)
-            self._keeper.register(plan.image)
+            self._keeper.verified(plan.image)
 
         return self._response(whole, copy.close, "hit; detail=adopted")
 

@@ -6,7 +6,9 @@ Every fault of catalogue, ledger or a peer ends here as a log line and the next 
 import itertools
 import logging
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from . import location, sources
@@ -16,13 +18,14 @@ from .errors import CatalogueError, ConfigError, Refused
 from .fill import Plan
 from .growing import Growing
 from .hosts import Hosts
-from .ledger import Ledger
+from .ledger import Ledger, place_key
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
 from .settings import Settings
 from .space import NoRoom, Space
 
 log = logging.getLogger(__name__)
 
+_SUSPECT_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 
 
@@ -38,6 +41,7 @@ class Keeper:
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
         self.hosts = Hosts(settings, self.ledger)
+        self._suspects: dict[tuple[str, str], float] = {}  # (image id, URL) -> until when, by the monotonic clock
         self.sources = sources.from_settings(settings, signer=self.hosts.sign)
 
     def plan(self, image: Image) -> Plan:
@@ -51,7 +55,7 @@ class Keeper:
             sources=partial(self._order, image),
             opener=self.sources.open,
             reserve=self._reserve,
-            committed=self.register,
+            committed=self.verified,
             condemned=self._condemned,
             renew=partial(self._renew, image),
             ended=partial(self._release, image),
@@ -62,6 +66,13 @@ class Keeper:
         """The image when it is active; None when it is not, or has no row. Raises CatalogueError."""
         image = self.catalogue.image(image_id)
         return image if image is not None and image.status == IMAGE_ACTIVE else None
+
+    def verified(self, image: Image) -> None:
+        """Every byte of this host's complete file was read just now, and agreed: registered, and a verdict."""
+        self.register(image)
+        url = self.own_url(image.id)
+        if url is not None:
+            self._record(image, Location(image.id, url, self.metadata()), Verdict.INTACT)
 
     def register(self, image: Image) -> None:
         """The complete file of this host is a location of the image; what cannot be done now the janitor does later."""
@@ -112,9 +123,19 @@ class Keeper:
         self.space.reserve(growing, size, self.withdraw)
 
     def _order(self, image: Image) -> Sequence[Location]:
-        """Where to read an image: hosts that have it, a host that began to fill it before us, then its stores."""
+        """Where to read an image: hosts that have it, hosts that began to fill it before us, then its stores.
+
+        A peer whose copy is known to be damaged, or gave wrong bytes here, is not asked; a store that did is last.
+        """
         filling = self._claim(image)
-        return [*self._peers(image), *filling, *image.durable]
+        states = self.hosts.states(image.id)
+        peers = [one for one in (*self._peers(image), *filling) if not self._is_suspect(one, states)]
+        return [*peers, *sorted(image.durable, key=lambda one: self._is_suspect(one, states))]
+
+    def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
+        known = states.get((one.image_id, place_key(one)))
+        recent = self._suspects.get((one.image_id, one.url), 0.0) > time.monotonic()
+        return recent or (known is not None and known.verdict.is_damage)
 
     def _peers(self, image: Image) -> list[Location]:
         """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
@@ -137,13 +158,14 @@ class Keeper:
         """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
         self._renew(image)
         fills = self.hosts.ask(lambda: self.ledger.fills(image.id, LEASE_SECONDS), ())
-        earlier = itertools.takewhile(lambda one: one.host != self.settings.host_name, fills)
         hosts = self.hosts.all()
-        return [
+        earlier = [
             Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
-            for one in earlier
+            for one in itertools.takewhile(lambda one: one.host != self.settings.host_name, fills)
             if one.host in hosts
         ]
+        random.shuffle(earlier)  # so that the first one does not serve them all
+        return earlier
 
     def _renew(self, image: Image) -> None:
         url, name = self.settings.host_url, self.settings.host_name
@@ -158,8 +180,12 @@ class Keeper:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
         log.error("image %s: wrong bytes came from %s", image.id, names)
-        known = [one for one in used if one in image.locations]
-        if len(used) == 1 and known:
-            detail = f"found while host {self.settings.host_name} filled its cache"
-            result = Result(known[0], Verdict.CORRUPT, Evidence.FULL, detail, size=image.size)
-            self.hosts.ask(lambda: self.ledger.record([result]), None)
+        self._suspects |= {(image.id, one.url): time.monotonic() + _SUSPECT_SECONDS for one in used}
+        if len(used) == 1 and used[0] in image.locations:
+            self._record(image, used[0], Verdict.CORRUPT)
+
+    def _record(self, image: Image, one: Location, verdict: Verdict) -> None:
+        """A fill reads every byte: what it found is a verdict like any other."""
+        detail = f"when host {self.settings.host_name} filled its cache"
+        result = Result(one, verdict, Evidence.FULL, detail, datetime.now(UTC), size=image.size)
+        self.hosts.ask(lambda: self.ledger.record([result]), None)

@@ -119,6 +119,9 @@ def test_miss_fills_and_registers_then_hits(site: GlanceSite, one: GlanceHost) -
     assert second.content == data
     assert second.headers["Cache-Status"] == '"api1"; hit'
     assert hashlib.sha512((one.cache_dir / image_id).read_bytes()).hexdigest() in first.headers["ETag"]
+    settle(lambda: Ledger(default_ledger(site.database_url)).states([image_id]))
+    (state,) = Ledger(default_ledger(site.database_url)).states([image_id]).values()
+    assert (state.verdict, state.evidence) == ("intact", "full"), "a fill has read every byte"
 
 
 def test_a_row_appears_only_after_the_file(site: GlanceSite, one: GlanceHost, faulty: FaultyServer) -> None:
@@ -272,7 +275,8 @@ def test_bad_peer_does_not_spread(site: GlanceSite, one: GlanceHost, other: Glan
     assert len(received(other.client(), image_id)) < len(data)
     assert not is_cached(other, image_id)
     states = Ledger(default_ledger(site.database_url)).states([image_id])
-    assert [str(result.verdict) for result in states.values()] == ["corrupt"]
+    assert [str(result.verdict) for result in states.values()] == ["corrupt"], "the last word on it"
+    assert other.client().download(image_id).content == data, "the next one asks the store"
 
 
 def test_dead_peer_does_not_hurt(site: GlanceSite, one: GlanceHost, faulty: FaultyServer) -> None:

@@ -13,7 +13,7 @@ COLUMNS = ("Severity", "What", "Why", "Remedy")
 
 
 class Check(OnHostLister):
-    """Check this host's configuration
+    """Check this host's configuration.
 
     Changes nothing and reads no image. Run it on every host, as the user that runs Glance. Exit status: 0 nothing, or
     only information; 1 an error or a warning; 2 an option is wrong.

@@ -18,7 +18,7 @@ COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "W
 
 
 class Choose(Lister):  # type: ignore[misc, unused-ignore]
-    """Show the copies of an image, best first for this machine, and why
+    """Show the copies of an image, best first for this machine, and why.
 
     Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host.
     """

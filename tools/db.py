@@ -6,7 +6,7 @@ from .command import OnHost
 
 
 class Upgrade(OnHost):
-    """Make the ledger's tables, or bring them to this version
+    """Make the ledger's tables, or bring them to this version.
 
     Safe to run again, on any host, and while hosts are working: the first one does it, the others find it done.
     """

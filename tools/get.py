@@ -23,7 +23,7 @@ from .report import size
 
 
 class Get(Command):  # type: ignore[misc, unused-ignore]
-    """Download an image from its best copy, verified; through Glance itself when no copy is any good
+    """Download an image from its best copy, verified; through Glance itself when no copy is any good.
 
     Exit status: 0 the file is there and intact; 1 only damaged bytes were found; 2 usage; 3 nothing could be reached.
     """

@@ -14,7 +14,7 @@ COLUMNS = ("Name", "Zone", "URL", "State", "Heartbeat Age", "Files", "Registered
 
 
 class Host(OnHostLister):
-    """List the hosts that keep cached copies, as their janitors last reported
+    """List the hosts that keep cached copies, as their janitors last reported.
 
     Files is what lies on the host's disk, Registered is what the catalogue says is there; they differ while a copy is
     being made or withdrawn, and for longer when the janitor does not run.

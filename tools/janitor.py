@@ -9,7 +9,7 @@ from .command import UNKNOWN, OnHost
 
 
 class Janitor(OnHost):
-    """Do one pass of this host's janitor and print what it did
+    """Do one pass of this host's janitor and print what it did.
 
     Exit status: 0, or 3 when the pass met problems (each is on stderr).
     """

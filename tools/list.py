@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 class List(OnHostLister):
-    """List the locations of images, one row each, with the last verdict
+    """List the locations of images, one row each, with the last verdict.
 
     Reads the catalogue and the ledger, no image data. `-f jsonl` streams any number of rows, one JSON object a line.
     """

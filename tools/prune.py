@@ -36,7 +36,7 @@ class Why(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
 
 
 class Prune(OnHostLister):
-    """Remove damaged locations (--state), or cached copies (--cached, --host), with a proof for each
+    """Remove damaged locations (--state), or cached copies (--cached, --host), with a proof for each.
 
     Without --yes only the plan is shown. A location goes only when the image keeps --min-durable durable copies that
     have just been read in full and are intact; that is proven again under a lock just before. Exit status: 0 done, or

@@ -31,7 +31,7 @@ class Due(NamedTuple):
 
 
 class Verify(OnHostLister):
-    """Verify locations against the images' digests
+    """Verify locations against the images' digests.
 
     Reads every byte (--evidence full), or asks for the length only (--evidence size). Exit status: 0 all intact; 1
     damage found; 3 something could not be checked, or nothing was there to check. Damage wins.

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import requests
-from services import absent
+from services import absent, eventually
 from services.client import GlanceClient
 from services.databases import Postgres
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
+from services.swift import Swift
 
 from glance_replicas.ledger import Ledger
 from glance_replicas.settings import default_ledger
@@ -529,6 +530,61 @@ def test_killed_process_is_taken_over(site: GlanceSite, other: GlanceHost, fault
         if any(whole) and not all(whole):
             return
     pytest.fail("in six attempts no kill hit one client and spared another")
+
+
+def test_encrypted_catalogue(tmp_path: Path) -> None:
+    """With metadata_encryption_key our rows are encrypted as Glance's are; Glance and the tools read them."""
+    options = {"DEFAULT": {"metadata_encryption_key": "0123456789abcdef0123456789abcdef"}}
+    with GlanceSite(tmp_path / "encrypted", options=options) as made, made.add_host("127.0.0.9", processes=1) as host:
+        image_id, data = make(host)
+        assert host.client().download(image_id).content == data
+        settle(lambda: len(host.client().locations(image_id)) == 2)
+        urls = [row["url"] for row in host.client().locations(image_id)]
+        assert f"{host.url}/replicas/{image_id}" in [url.partition("?")[0] for url in urls]
+        assert not any("://" in row["url"] for row in made.locations(image_id)), "nothing readable in the table"
+        assert host.client().download(image_id).headers["Cache-Status"].endswith("hit")
+        assert host.client().delete(image_id).status_code == 204
+        assert made.locations(image_id) == []
+
+
+def test_single_store(tmp_path: Path) -> None:
+    """A cloud configured the old way: the row names no store, Glance lives with it, and deleting works."""
+    with GlanceSite(tmp_path / "single", multi_store=False) as made, made.add_host("127.0.0.9", processes=1) as host:
+        image_id, data = make(host)
+        assert host.client().download(image_id).content == data
+        settle(lambda: is_registered(made, host, image_id))
+        assert made.locations(image_id)[-1]["metadata"] == {"replica_host": "api1", "replica_zone": "zone-a"}
+        assert host.client().patch(image_id, [{"op": "replace", "path": "/name", "value": "new"}]).status_code == 200
+        assert is_registered(made, host, image_id)
+        assert host.client().delete(image_id).status_code == 204
+        assert not made.store_file(image_id).exists()
+
+
+def test_no_http_store_no_row(tmp_path: Path) -> None:
+    """Without an enabled http store nothing is registered (GLANCE.md: 500s); caching works, the log says why."""
+    options = {"DEFAULT": {"enabled_backends": "fast:file"}}
+    with GlanceSite(tmp_path / "bare", options=options) as made, made.add_host("127.0.0.9", processes=1) as host:
+        image_id, data = make(host)
+        assert host.client().download(image_id).content == data
+        settle(lambda: is_cached(host, image_id))
+        assert host.client().download(image_id).headers["Cache-Status"].endswith("hit")
+        assert hosts_of(made, image_id) == []
+        assert "no http store is enabled" in host.log()
+
+
+def test_swift_backend(tmp_path: Path, swift: Swift) -> None:
+    """A real Swift behind it: a herd makes one GET of each segment, and a range works where Glance answers 400."""
+    site = GlanceSite(tmp_path / "swift", store="swift", swift=swift)
+    with site as made, made.add_host("127.0.0.9", threads=16) as host:
+        image_id, data = make(host)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: host.client().download(image_id), range(8)))
+        assert all(answer.content == data for answer in answers)
+        assert eventually(lambda: made.backend_reads(image_id) == 1)
+        settle(lambda: is_registered(made, host, image_id))
+        part = host.client().download(image_id, headers={"Range": "bytes=1000-1999"})
+        assert (part.status_code, part.content) == (206, data[1000:2000])
+        assert made.backend_reads(image_id) == 1
 
 
 def test_downloads_while_threads_come_and_go(one: GlanceHost) -> None:

@@ -153,7 +153,7 @@ class Demo:
         sh.say(f"Damage the copy on api2: one byte of {LARGE} flipped, as a failing disk would do it.")
         sh("cp api2/cache/$LARGE damaged && chmod u+w damaged")
         sh(f"printf '\\x{wrong:02x}' | dd of=damaged bs=1 seek={place} conv=notrunc status=none")
-        sh("chmod 444 damaged && mv -f damaged api2/cache/$LARGE")
+        sh("chmod 440 damaged && mv -f damaged api2/cache/$LARGE")
         sh.say("A look at the lengths finds nothing; reading every byte does. Exit status 1: damage.")
         columns = "-c Name -c Kind -c Host -c Verdict -c Evidence -c Seconds"
         sh(f"replica-verify --config-file api1/glance-api.conf $LARGE --evidence size {columns}")

@@ -27,7 +27,7 @@ from .model import is_image_id
 
 log = logging.getLogger(__name__)
 
-VERIFIED = 0o444  # the mode of a file whose bytes agreed with the image's digest
+VERIFIED = 0o440  # the mode of a file whose bytes agreed with the image's digest; no user but ours reads images
 _FOLDERS = ("incomplete", "invalid", "queue")
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
 

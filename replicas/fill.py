@@ -99,13 +99,8 @@ class Fill:
         except Exception:  # outermost edge of a thread
             log.exception("image %s: fill broke", image.id)
         else:
-            log.info(
-                "image %s: filled, %d bytes (%d taken over) in %.1f s",
-                image.id,
-                self._plan.size,
-                kept,
-                time.monotonic() - began,
-            )
+            took = time.monotonic() - began
+            log.info("image %s: filled, %d bytes (%d taken over) in %.1f s", image.id, self._plan.size, kept, took)
             self._report(lambda: self._plan.committed(image))
         finally:
             self._growing.discard()  # of a file committed or condemned only the descriptor is left
@@ -175,13 +170,13 @@ class Follower:
         while position < stop:
             try:
                 length = self._await(position)
+                for chunk in read(self._fd, position, min(length, stop)):
+                    yield chunk
+                    position += len(chunk)
             except CacheError as error:
                 log.warning("image %s: follower goes on alone at byte %d: %s", self._plan.image.id, position, error)
                 yield from self._alone(position, stop)
                 return
-            for chunk in read(self._fd, position, min(length, stop)):
-                yield chunk
-                position += len(chunk)
 
     def close(self) -> None:
         """Let go; may be called more than once."""

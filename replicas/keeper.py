@@ -14,18 +14,20 @@ from functools import partial
 from . import location, sources
 from .cache import Cache
 from .catalogue import Catalogue
-from .errors import CatalogueError, ConfigError, Refused
+from .errors import CatalogueError, ConfigError, Refused, Stalled, Unreachable
 from .fill import Plan
 from .growing import Growing
 from .hosts import Hosts
 from .ledger import Ledger, place_key
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
 from .settings import Settings
+from .sources.body import Body
 from .space import NoRoom, Space
 
 log = logging.getLogger(__name__)
 
-_SUSPECT_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
+_WRONG_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
+_SILENT_SECONDS = 30.0  # the same for a host that did not answer
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 
 
@@ -41,7 +43,7 @@ class Keeper:
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
         self.hosts = Hosts(settings, self.ledger)
-        self._suspects: dict[tuple[str, str], float] = {}  # (image id, URL) -> until when, by the monotonic clock
+        self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
         self.sources = sources.from_settings(settings, signer=self.hosts.sign)
 
     def plan(self, image: Image) -> Plan:
@@ -53,7 +55,7 @@ class Keeper:
             size=image.size,
             digest=image.digest,
             sources=partial(self._order, image),
-            opener=self.sources.open,
+            opener=self._open,
             reserve=self._reserve,
             committed=self.verified,
             condemned=self._condemned,
@@ -134,8 +136,17 @@ class Keeper:
 
     def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
         known = states.get((one.image_id, place_key(one)))
-        recent = self._suspects.get((one.image_id, one.url), 0.0) > time.monotonic()
-        return recent or (known is not None and known.verdict.is_damage)
+        until = max(self._avoided.get(key, 0.0) for key in (one.url, one.host or one.url))
+        return until > time.monotonic() or (known is not None and known.verdict.is_damage)
+
+    def _open(self, one: Location, offset: int) -> Body:
+        """A host that does not answer is left alone for a while, for all images."""
+        try:
+            return self.sources.open(one, offset)
+        except (Unreachable, Stalled):
+            if one.host:
+                self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS
+            raise
 
     def _peers(self, image: Image) -> list[Location]:
         """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
@@ -180,7 +191,7 @@ class Keeper:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
         log.error("image %s: wrong bytes came from %s", image.id, names)
-        self._suspects |= {(image.id, one.url): time.monotonic() + _SUSPECT_SECONDS for one in used}
+        self._avoided |= {one.url: time.monotonic() + _WRONG_SECONDS for one in used}
         if len(used) == 1 and used[0] in image.locations:
             self._record(image, used[0], Verdict.CORRUPT)
 

@@ -214,6 +214,21 @@ def test_directory_removed_in_the_middle(world: World) -> None:
     follower.close()
 
 
+def test_cached_file_cut_under_a_reader(world: World) -> None:
+    """A complete file that loses its tail while it is read: the reader goes on from the source (promise 3)."""
+    assert world.read() == DATA
+    world.settle(lambda: world.committed)
+    copy = world.cache.open(world.image.id)
+    assert copy is not None
+    hit = Follower(world.cache, world.plan(), copy.detach())
+    body = hit.read(0, SIZE)
+    got = next(body)
+    os.truncate(world.cache.path(world.image.id), 2 * MIB)
+    assert got + b"".join(body) == DATA
+    hit.close()
+    assert world.source.opened == [0, 2 * MIB]
+
+
 def test_wrong_bytes_after_going_alone_are_caught_too(world: World) -> None:
     """A reader that goes on alone holds the whole body against the digest as well."""
     world.source.gate = threading.Event()

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test demo clean
+.PHONY: setup sources lint test chaos demo clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -28,6 +28,10 @@ lint: sources
 
 test: lint
 	$(BIN)/pytest
+
+# 1000 times kill -9; SEED=N for the same choices again, ROUNDS=N for fewer.
+chaos: sources
+	$(BIN)/python tests/chaos.py --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
 
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py

@@ -52,7 +52,7 @@ class CacheFilter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve, guard or pass on."""
         request = webob.Request(environ)
-        found = image_path(request.path_info)
+        found = image_path(environ.get("PATH_INFO", ""))
         answer: App | None = None
         if request.method == "GET" and found is not None and found[1]:
             answer = self._download(request, found[0])
@@ -62,7 +62,9 @@ class CacheFilter:
 
     def _download(self, request: webob.Request, image_id: str) -> Any:
         """A response, or None: Glance answers alone."""
-        if request.GET.get("prefer") or "Content-Range" in request.headers or not serve.is_single_range(request):
+        if "prefer=" in request.query_string or "Content-Range" in request.headers:
+            return None
+        if not serve.is_single_range(request):
             return None
         try:
             found = self._access.image(request.context, image_id)

@@ -41,11 +41,12 @@ class Guard:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Refuse with 409, or let Glance answer."""
         request = webob.Request(environ)
-        found = image_path(request.path_info)
+        path = environ.get("PATH_INFO", "")
+        found = image_path(path)
         answer = None
         if request.method == "DELETE" and found is not None and not found[1]:
             answer = self._delete(request, found[0])
-        elif request.method == "DELETE" and (match := _STORE_PATH.fullmatch(request.path_info)):
+        elif request.method == "DELETE" and (match := _STORE_PATH.fullmatch(path)):
             answer = self._delete_from_store(request, *match.groups())
         elif request.method == "PATCH" and found is not None and not found[1]:
             answer = self._patch(request, found[0])

@@ -96,9 +96,13 @@ class Catalogue:
                 found[image_id] = live_status(status, deleted)
         return found
 
-    def of_host(self, host_name: str) -> Iterator[Location]:
-        """Active rows whose metadata name this host, of images in any status; a stream like `images`."""
-        wanted = listed_locations().where(_mentions(host_name)).order_by(locations.c.id).limit(1000)
+    def of_host(self, host_name: str, *, pending: bool = False) -> Iterator[Location]:
+        """Active rows whose metadata name this host, of images in any status; a stream like `images`.
+
+        With `pending` those that wait for Glance's scrubber instead (`delayed_delete`).
+        """
+        chosen = listed_locations(pending=pending).where(_mentions(host_name))
+        wanted = chosen.order_by(locations.c.id).limit(1000)
         last = 0
         while rows := self._rows(wanted.where(locations.c.id > last)):
             last = rows[-1][0]
@@ -122,6 +126,16 @@ class Catalogue:
         """Exactly this row is deleted; False when it was gone. A later row with the same URL is left alone."""
         with self._errors():
             return database.writing(self._engine, lambda connection: _withdraw(connection, location))
+
+    def release(self, location: Location) -> bool:
+        """This row waits for Glance's scrubber no longer, which cannot delete what http locations name (GLANCE.md)."""
+        this = sa.and_(locations.c.id == location.row, locations.c.status == "pending_delete")
+
+        def work(connection: sa.Connection) -> bool:
+            return connection.execute(locations.update().where(this).values(status="deleted")).rowcount == 1
+
+        with self._errors():
+            return database.writing(self._engine, work)
 
     def withdraw_url(self, image_id: str, url: str) -> int:
         """No active row of the image has this URL; returns how many had."""

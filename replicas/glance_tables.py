@@ -73,9 +73,9 @@ def images_with_locations(chosen: sa.Select[Any]) -> sa.Select[Any]:
     return sa.select(*_IMAGE, *_LOCATION).select_from(joined).order_by(images.c.id, locations.c.id)
 
 
-def listed_locations() -> sa.Select[Any]:
-    """Rows for `Reader.location`: every active row."""
-    return sa.select(*_LOCATION).where(is_listed)
+def listed_locations(*, pending: bool = False) -> sa.Select[Any]:
+    """Rows for `Reader.location`: every active row, or every one that waits for Glance's scrubber."""
+    return sa.select(*_LOCATION).where(locations.c.status == "pending_delete" if pending else is_listed)
 
 
 class Reader:

@@ -7,6 +7,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     growing        what a dead filler left is removed once nobody took it over
     adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
+    unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     trim           back within the limits of space
     queue          `queue/<image_id>` is filled
     scrub          the file longest unverified is read again, at a bounded rate
@@ -113,7 +114,8 @@ class Janitor:
         self._fillers = []
         self._cache.prepare()
         steps = (
-            *(self._heartbeat, self._removals, self._growing, self._adopt, self._reconciler.reconcile),
+            *(self._heartbeat, self._removals, self._growing, self._adopt),
+            *(self._reconciler.reconcile, self._reconciler.unhang),
             *(self._trim, self._queue, self._scrub, self._reconciler.bury),
         )
         for step in steps:

@@ -87,6 +87,14 @@ class Reconciler:
             mark.touch(exist_ok=True) if not mark.exists() else None
             return mark.stat().st_mtime
 
+    def unhang(self, done: Pass) -> None:
+        """Rows of ours that a host without our filters left to Glance's scrubber, which would try them for ever."""
+        base, name = self._settings.host_url, self._settings.host_name
+        for row in self._keeper.catalogue.of_host(name, pending=True) if base else ():
+            if base and location.is_replica_of(row, name, base) and self._keeper.catalogue.release(row):
+                log.info("image %s: row taken from the scrubber", row.image_id)
+                done.withdrawn += 1
+
     def bury(self, done: Pass) -> None:
         """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again."""
         for host in self._keeper.ledger.hosts():

@@ -62,9 +62,8 @@ class CacheFilter:
 
     def _download(self, request: webob.Request, image_id: str) -> Any:
         """A response, or None: Glance answers alone."""
-        if "prefer=" in request.query_string or "Content-Range" in request.headers:
-            return None
-        if not serve.is_single_range(request):
+        asks_otherwise = "prefer=" in request.query_string or "Content-Range" in request.headers
+        if asks_otherwise or not serve.is_single_range(request):
             return None
         try:
             found = self._access.image(request.context, image_id)

@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import itertools
 import os
-import random
 import signal
 import subprocess
 import threading
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from scenes import new_bytes, new_image, settle
 from services import absent, eventually
 from services.client import GlanceClient
 from services.databases import Postgres
@@ -28,7 +27,6 @@ from glance_replicas.settings import default_ledger
 
 MIB = 1 << 20
 SIZE = 5 * MIB + 77
-_seeds = itertools.count(1)
 MEMBER = ("member", "reader")
 BROKEN = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)
 
@@ -71,18 +69,9 @@ def stock(site: GlanceSite) -> GlanceHost:
     return site.hosts[2]
 
 
-def settle(what: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.05)
-
-
 def make(host: GlanceHost, **properties: Any) -> tuple[str, bytes]:
     """A new image with bytes of its own."""
-    data = random.Random(next(_seeds)).randbytes(SIZE)
-    return host.client().create(data=data, **properties)["id"], data
+    return new_image(host, SIZE, **properties)
 
 
 def slow(site: GlanceSite, faulty: FaultyServer, **faults: Any) -> tuple[str, bytes]:
@@ -411,7 +400,7 @@ def test_answers_are_glances(site: GlanceSite, one: GlanceHost, stock: GlanceHos
 def test_nobody_gets_what_glance_refuses(site: GlanceSite, one: GlanceHost, stock: GlanceHost, cached: bool) -> None:
     """Strangers, revoked members, deactivated images, missing ones: the same status as without us (promise 6)."""
     owner = one.client(project="owner", roles=MEMBER)
-    data = random.Random(next(_seeds)).randbytes(SIZE)
+    data = new_bytes(SIZE)
     image_id = owner.create(data=data, visibility="shared")["id"]
     if cached:
         assert owner.download(image_id).content == data

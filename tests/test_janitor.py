@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scenes import new_image, settle
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -26,7 +27,7 @@ from glance_replicas.settings import default_ledger
 
 MIB = 1 << 20
 SIZE = 3 * MIB + 11
-_seeds = itertools.count(1000)
+_numbers = itertools.count(1)
 OPTIONS = {
     "DEFAULT": {"show_multiple_locations": "true"},
     "import_filtering_opts": {"allowed_hosts": "[127.0.0.1]", "allowed_ports": "[]"},
@@ -68,18 +69,9 @@ def run(host: GlanceHost) -> dict[str, Any]:
     return {**{name: int(value) for name, value in counts.items()}, "problems": done.stderr}
 
 
-def settle(what: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.05)
-
-
 def make(host: GlanceHost, **properties: Any) -> tuple[str, bytes]:
     """A new image with bytes of its own."""
-    data = random.Random(next(_seeds)).randbytes(SIZE)
-    return host.client().create(data=data, **properties)["id"], data
+    return new_image(host, SIZE, **properties)
 
 
 def cached(host: GlanceHost) -> tuple[str, bytes]:
@@ -106,7 +98,7 @@ class Held:
     """A PATCH that has read the image and not saved it yet: Glance is asking a slow web server about a new location."""
 
     def __init__(self, host: GlanceHost, faulty: FaultyServer, image_id: str) -> None:
-        self._faulty, self._path = faulty, f"/held-{next(_seeds)}"
+        self._faulty, self._path = faulty, f"/held-{next(_numbers)}"
         url = faulty.put(self._path, random.Random(1).randbytes(SIZE), stall_before_headers=True)
         change = [{"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {"store": "web"}}}]
         self._pool = ThreadPoolExecutor(1)

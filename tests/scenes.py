@@ -1,0 +1,30 @@
+"""What the tests over real hosts begin with: an image with bytes of its own, and waiting for what will come."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from services.glance import GlanceHost
+
+_seeds = itertools.count(1)
+
+
+def settle(what: Callable[[], object], seconds: float = 15.0) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.05)
+
+
+def new_bytes(size: int) -> bytes:
+    """Bytes that no other image of this run has."""
+    return random.Random(next(_seeds)).randbytes(size)
+
+
+def new_image(host: GlanceHost, size: int, **properties: Any) -> tuple[str, bytes]:
+    """An active image of so many bytes: its id, and the bytes."""
+    data = new_bytes(size)
+    return str(host.client().create(data=data, **properties)["id"]), data

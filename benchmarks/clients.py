@@ -23,11 +23,12 @@ class Ask:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    after: float = 0.0  # seconds after the others
 
 
 @dataclass
 class Got:
-    """One download; times in seconds since all began."""
+    """One download; times in seconds since it began."""
 
     status: int = 0
     size: int = 0
@@ -36,37 +37,47 @@ class Got:
 
 
 def fetch(asks: Sequence[Ask]) -> list[Got]:
-    """All downloads, started at the same moment, in the order of `asks`. RuntimeError when one is not whole."""
-    poll = select.epoll()
+    """All downloads, started together or `after` that, in the order of `asks`. RuntimeError when one is not whole."""
     began = time.perf_counter()
-    open_ = {one.fileno(): one for one in (_Download(ask, began) for ask in asks)}
-    all_ = list(open_.values())
-    for number in open_:
-        poll.register(number, select.EPOLLIN)
-    while open_:
-        ready = poll.poll(_TIMEOUT)
-        if not ready:
-            raise RuntimeError(f"{len(open_)} downloads stand still")
-        for number, _ in ready:
-            if open_[number].advance():
-                poll.unregister(number)
-                open_.pop(number).close()
-    poll.close()
+    all_ = [_Download(ask) for ask in asks]
+    waiting = sorted(all_, key=lambda one: -one.ask.after)
+    open_: dict[int, _Download] = {}
+    with select.epoll() as poll:
+        while open_ or waiting:
+            now = time.perf_counter() - began
+            while waiting and waiting[-1].ask.after <= now:
+                one = waiting.pop()
+                open_[one.start()] = one
+                poll.register(one.fileno(), select.EPOLLIN)
+            ready = poll.poll(waiting[-1].ask.after - now if waiting else _TIMEOUT)
+            if not ready and not waiting:
+                raise RuntimeError(f"{len(open_)} downloads stand still")
+            for number, _ in ready:
+                if open_[number].advance():
+                    poll.unregister(number)
+                    open_.pop(number).close()
     return [one.got for one in all_]
 
 
 class _Download:
-    def __init__(self, ask: Ask, began: float) -> None:
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
         self.got = Got()
-        self._url, self._began = ask.url, began
+        self._url, self._began = ask.url, 0.0
         self._head = b""
         self._length: int | None = None
-        parts = urlsplit(ask.url)
-        self._socket = socket.create_connection((parts.hostname or "", parts.port or 80))
+        self._socket = socket.socket()
+
+    def start(self) -> int:
+        """Connect and ask; the descriptor to watch."""
+        self._began = time.perf_counter()
+        parts = urlsplit(self.ask.url)
+        self._socket.connect((parts.hostname or "", parts.port or 80))
         lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in ask.headers.items()]
+        lines += [f"{name}: {value}" for name, value in self.ask.headers.items()]
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._socket.setblocking(False)
+        return self._socket.fileno()
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -53,15 +53,14 @@ def table(rows: Sequence[Row]) -> str:
 def _aligned(lines: list[list[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| "
-        + " | ".join(
-            text.ljust(width) if not i else text.rjust(width)
+    padded = [
+        [
+            text.rjust(width) if i else text.ljust(width)
             for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
+        ]
         for line in lines
-    )
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _text(value: Value) -> str:
@@ -72,12 +71,11 @@ def _text(value: Value) -> str:
     return str(value)
 
 
-def save(rows: Sequence[Row], folder: Path) -> Path:
+def save(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> None:
     """`results.json` with the rows and what they were measured on."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.json"
-    path.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    return path
+    text = json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1)
+    (folder / "results.json").write_text(text + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from clients import Ask, fetch
 from services import PLACES, free_port, need
+from services.databases import Postgres, server_folder
 from services.glance import GlanceHost, GlanceSite
 from services.process import Process, members
 
@@ -33,15 +34,17 @@ class Stage(ExitStack):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="glance-replicas-bench-", dir=os.environ.get("BENCH_DIR")))
         self.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.site: GlanceSite = self.enter_context(GlanceSite(self.folder / "site"))
+        database = Postgres(self.enter_context(server_folder("postgres")))
+        self.callback(database.kill)
+        self.site: GlanceSite = self.enter_context(GlanceSite(self.folder / "site", database.create_glance("bench")))
         self._images: dict[int, str] = {}
 
-    def hosts(self, *pipelines: str, **rest: Any) -> list[GlanceHost]:
+    def hosts(self, *pipelines: str, number: int = 2, **rest: Any) -> list[GlanceHost]:
         """Running hosts, each with its workers warm; two processes of 16 threads unless told."""
         rest = {"processes": 2, "threads": 16, "start": False, **rest}
         made = [
             self.site.add_host(f"127.0.0.{number}", pipeline=name, name=f"{name}-{number}", **rest)
-            for number, name in enumerate(pipelines, 2)
+            for number, name in enumerate(pipelines, number)
         ]
         for host in made:
             host.start(wait=False)
@@ -82,7 +85,10 @@ class Stage(ExitStack):
 
     def _again(self, table: str, old: str, new: str) -> None:
         key = "id" if table == "images" else "image_id"
-        names = [row["name"] for row in self.site.rows(f"PRAGMA table_info({table})")]
+        columns = (
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = :table"
+        )
+        names = [row["column_name"] for row in self.site.rows(columns, table=table)]
         names = [name for name in names if name != key and not (table == "image_locations" and name == "id")]
         copied = ", ".join(names)
         self.site.rows(
@@ -109,6 +115,10 @@ class Origin:
         words = [sys.executable, Path(__file__).with_name("origin.py"), self.address, str(self.port), path]
         self._process = Process([*words, str(bytes_per_second)], stage.folder / f"origin-{self.port}.log")
         self._process.wait(lambda: listens(self.address, self.port))
+
+    def ask(self, name: str) -> Ask:
+        """A read past every cache."""
+        return Ask(self.url_of(name))
 
     def url_of(self, image_id: str) -> str:
         """Where an image is."""

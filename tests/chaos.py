@@ -13,6 +13,7 @@ program starts the processes it kills.
 
 import argparse
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -117,12 +118,12 @@ class Victim:
     def __init__(self, config_file: str, folder: Path, seed: int) -> None:
         from glance_replicas import settings
 
-        self._config_file, self._folder, self._random = config_file, folder, random.Random(seed)
+        self._config_file, self.folder, self._random = config_file, folder, random.Random(seed)
         self.keeper = Keeper(settings.load([config_file]))
 
     def truth(self, image_id: str) -> bytes | None:
         """The bytes of an image, None for one that was never finished."""
-        path = self._folder / "truth" / image_id
+        path = self.folder / "truth" / image_id
         return path.read_bytes() if path.exists() else None
 
     def work(self) -> None:
@@ -133,7 +134,7 @@ class Victim:
                 self._random.choice(actions)()
 
     def _any(self) -> Image | None:
-        return self.keeper.active(self._random.choice(os.listdir(self._folder / "truth")))
+        return self.keeper.active(self._random.choice(os.listdir(self.folder / "truth")))
 
     def fill(self) -> None:
         """Fill or follow, and compare."""
@@ -143,7 +144,7 @@ class Victim:
         with closing(start_or_join(self.keeper.cache, self.keeper.plan(image))) as follower:
             got = b"".join(follower.read(0, image.size))
         if got != self.truth(image.id):
-            with (self._folder / "wrong").open("a") as file:
+            with (self.folder / "wrong").open("a") as file:
                 file.write(f"{self.keeper.settings.host_name}: image {image.id}: a follower got wrong bytes\n")
 
     def evict(self) -> None:
@@ -364,7 +365,7 @@ class Chaos:
     """The whole run."""
 
     def __init__(self, seed: int, folder: Path, site: GlanceSite, backend: FaultyServer) -> None:
-        self._dice, self._folder, self._site, self._backend = random.Random(seed), folder, site, backend
+        self._dice, self.folder, self._site, self._backend = random.Random(seed), folder, site, backend
         (folder / "truth").mkdir()
         self._images: dict[str, bytes] = {}
         self.kills: Counter[str] = Counter()
@@ -420,7 +421,7 @@ class Chaos:
         data = self._dice.randbytes(self._dice.randrange(*SIZES))
         host = next(host for host in self._site.hosts if host.running())
         image_id = host.client().create(data=data)["id"]
-        (self._folder / "truth" / image_id).write_bytes(data)
+        (self.folder / "truth" / image_id).write_bytes(data)
         self._site.move_to(self._backend, image_id, rate=RATE)
         self._images[image_id] = data
 
@@ -455,9 +456,9 @@ class Chaos:
     def _look(self) -> list[str]:
         found, self.clients.wrong = list(self.clients.wrong), []
         for name in ("wrong", "broke"):
-            if (self._folder / name).exists():
-                found += (self._folder / name).read_text().splitlines()
-                (self._folder / name).unlink()
+            if (self.folder / name).exists():
+                found += (self.folder / name).read_text().splitlines()
+                (self.folder / name).unlink()
         for forks in self._forks.values():
             found += forks.ask("check", self._dice.randrange(1 << 30))
         for when, host, image_id in self._killed:
@@ -480,7 +481,7 @@ def longest_pause(arrived: Sequence[float], when: float) -> float | None:
     """Seconds a reader waited for its next bytes about a moment; None: it did not read then."""
     if not arrived[0] < when < arrived[-1]:
         return None
-    return max(b - a for a, b in zip(arrived, arrived[1:], strict=False) if b >= when and a <= when + 0.5)
+    return max(b - a for a, b in itertools.pairwise(arrived) if b >= when and a <= when + 0.5)
 
 
 def _filling(host: GlanceHost) -> bool:
@@ -499,22 +500,31 @@ def _filling(host: GlanceHost) -> bool:
 def run(rounds: int, seed: int, folder: Path) -> int:
     """The exit status."""
     print(f"seed {seed}, {rounds} kills; logs in {folder}", flush=True)
-    with server_folder("chaos") as place, Postgres(place) as postgres, FaultyServer() as backend:
-        with GlanceSite(folder / "site", postgres.create_glance("chaos"), options=OPTIONS) as site:
-            for number in (2, 3):
-                site.add_host(f"127.0.0.{number}", zone=f"zone-{number}", threads=12, start=False).start(wait=False)
-            for host in site.hosts:
-                host.wait_ready()
-            chaos, began = Chaos(seed, folder, site, backend), time.monotonic()
-            try:
-                number = 0
-                while chaos.kills.total() < rounds and len(chaos.found) < 20:
-                    number += 1
-                    left = rounds - chaos.kills.total()
-                    print(f"burst {number}: {chaos.burst(min(left, BURST))}", flush=True)
-            finally:
-                chaos.close()
+    with contextlib.ExitStack() as stack:
+        postgres = stack.enter_context(Postgres(stack.enter_context(server_folder("chaos"))))
+        backend, url = stack.enter_context(FaultyServer()), postgres.create_glance("chaos")
+        site = stack.enter_context(GlanceSite(folder / "site", url, options=OPTIONS))
+        for number in (2, 3):
+            site.add_host(f"127.0.0.{number}", zone=f"zone-{number}", threads=12, start=False).start(wait=False)
+        for host in site.hosts:
+            host.wait_ready()
+        chaos, began, number = Chaos(seed, folder, site, backend), time.monotonic(), 0
+        try:
+            while chaos.kills.total() < rounds and len(chaos.found) < 20:
+                number += 1
+                left = rounds - chaos.kills.total()
+                print(f"burst {number}: {chaos.burst(min(left, BURST))}", flush=True)
+        finally:
+            chaos.close()
     return report(chaos, time.monotonic() - began)
+
+
+def happened(folder: Path) -> dict[str, int]:
+    """How often our code says that it did this or that: a run in which nothing happened proves nothing."""
+    text = "".join(path.read_text(errors="replace") for path in folder.glob("site/*/*.log"))
+    words = {"fills": ": filled, ", "evictions": ": evicted, ", "registrations": ": registered on host"}
+    words |= {"withdrawals": ": withdrawn from host", "takeovers": "taken over at byte", "deletes": ": deleted, "}
+    return {name: text.count(phrase) for name, phrase in words.items()}
 
 
 def report(chaos: Chaos, seconds: float) -> int:
@@ -525,7 +535,7 @@ def report(chaos: Chaos, seconds: float) -> int:
         p99 = pauses[min(len(pauses) - 1, int(len(pauses) * 0.99))]
         took = f"max {pauses[-1]:.2f} s, p99 {p99:.2f} s, median {pauses[len(pauses) // 2]:.2f} s of {len(pauses)}"
     print(f"{chaos.kills.total()} kills {dict(chaos.kills)} in {seconds:.0f} s")
-    print(f"downloads {dict(chaos.clients.counts)}")
+    print(f"downloads {dict(chaos.clients.counts)}; {happened(chaos.folder)}")
     print(f"takeover, as a reader of the killed filler sees it: {took}")
     print(f"{len(chaos.found)} violations")
     for one in chaos.found:

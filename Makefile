@@ -36,5 +36,10 @@ chaos: sources
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py
 
+# About a quarter of an hour on a machine that does nothing else; docs/benchmarks.md says what is measured.
+bench: sources
+	@bin/bench-packages || test $$? -eq 3
+	$(BIN)/python benchmarks/all.py
+
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/run

@@ -19,7 +19,7 @@ from test_fill import DATA, MIB, SIZE, Source, World
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
 from glance_replicas.errors import CacheError, Corrupt, SourceError
-from glance_replicas.fill import read, start_or_join
+from glance_replicas.fill import Follower, read, start_or_join
 from glance_replicas.growing import Growing
 from glance_replicas.model import Location
 from glance_replicas.sources import web
@@ -348,3 +348,16 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
     assert done.returncode == -9
     assert world.read() == DATA
     assert world.source.opened == [MIB]
+
+
+@pytest.mark.xfail(strict=True, reason="a follower that does not take over waits for a dead filler")
+def test_a_peer_is_told_that_the_filler_died(world: World) -> None:
+    """Another host follows a fill whose process was killed: it is let go within a second, to ask elsewhere (F 61)."""
+    (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA[:MIB])
+    fd = world.cache.follow(world.image.id)
+    assert fd is not None
+    began = time.monotonic()
+    plan = replace(world.plan(), stall_seconds=1.0)
+    with closing(Follower(world.cache, plan, fd, takes_over=False)) as follower, pytest.raises(SourceError):
+        list(follower.read(0, SIZE))
+    assert time.monotonic() - began < 1.0

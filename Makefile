@@ -36,7 +36,7 @@ chaos: sources
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py
 
-# About a quarter of an hour on a machine that does nothing else; docs/benchmarks.md says what is measured.
+# About twenty minutes on a machine that does nothing else; docs/benchmarks.md says what is measured.
 bench: sources
 	@bin/bench-packages || test $$? -eq 3
 	$(BIN)/python benchmarks/all.py

@@ -149,8 +149,8 @@ class Victim:
                 file.write(f"{self.keeper.settings.host_name}: image {image.id}: a follower got wrong bytes\n")
 
     def evict(self) -> None:
-        """As if somebody had lowered the quota for a moment."""
-        Space(self.keeper.cache, self._random.randrange(QUOTA), 0).trim(self.keeper.withdraw)
+        """As if somebody had lowered the quota for a moment, not to nothing: an empty directory is taken for unmounted."""
+        Space(self.keeper.cache, self._random.randrange(QUOTA // 2, QUOTA), 0).trim(self.keeper.withdraw)
 
     def scrub(self) -> None:
         """Read a file again."""

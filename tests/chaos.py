@@ -149,7 +149,7 @@ class Victim:
                 file.write(f"{self.keeper.settings.host_name}: image {image.id}: a follower got wrong bytes\n")
 
     def evict(self) -> None:
-        """As if somebody had lowered the quota for a moment, not to nothing: an empty directory is taken for unmounted."""
+        """As if the quota were lowered for a moment; not to nothing, since an empty directory may be unmounted."""
         Space(self.keeper.cache, self._random.randrange(QUOTA // 2, QUOTA), 0).trim(self.keeper.withdraw)
 
     def scrub(self) -> None:

@@ -119,6 +119,8 @@ class Cache:
         Also None when the image is complete by now. Raises CacheError.
         """
         with self.errors(image_id):
+            if self.path(image_id).exists():
+                return None
             growing = Growing.lock(self.folder / "incomplete" / image_id, size)
             if growing is not None and self.path(image_id).exists():
                 growing.discard()
@@ -241,6 +243,17 @@ class Cache:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def hold(self, image_id: str) -> Copy | None:
+        """The complete file, kept from eviction until closed; None when it is gone or going. Raises CacheError."""
+        with self.errors(image_id):
+            fd = self._open(self.path(image_id))
+            if fd is None:
+                return None
+            if try_lock(fd, fcntl.LOCK_SH) and os.fstat(fd).st_nlink:
+                return Copy(fd, _entry(image_id, os.fstat(fd)))
+            os.close(fd)
+            return None
 
     def take(self, image_id: str) -> Copy | None:
         """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError."""

@@ -8,6 +8,7 @@ needs to know nothing but the length. A follower that sees no growth asks for th
 dead, and the follower's process takes over from what is on disk.
 """
 
+import fcntl
 import logging
 import os
 import threading
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from . import checksum
 from .cache import Cache
 from .errors import CacheError, Corrupt, SourceError, Unreachable
-from .growing import Growing
+from .growing import Growing, try_lock
 from .model import Digest, Image, Location
 from .relay import Opener, Relay, guarded
 
@@ -54,9 +55,11 @@ def start_or_join(cache: Cache, plan: Plan) -> "Follower":
     for _ in range(100):
         started = start(cache, plan)
         fd = cache.follow(plan.image.id)
-        if fd is None:
-            copy = cache.open(plan.image.id)  # committed between the two lines
-            fd = copy.detach() if copy else None
+        copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
+        if copy is not None and copy.entry.size == plan.size:
+            if fd is not None:
+                os.close(fd)
+            fd = copy.detach()
         if fd is not None:
             return Follower(cache, plan, fd, collapsed=not started)
         time.sleep(0.01)
@@ -204,19 +207,25 @@ class Follower:
                 seen = facts.st_size
             if facts.st_nlink == 0 or now - probed > _PROBE:
                 probed = now
-                self._probe()
+                self._probe(now - began)
             if now - began > 2 * self._plan.stall_seconds:
                 raise CacheError(f"the fill made no progress for {now - began:.0f} s")
             time.sleep(_POLL[now - began > _PROBE])
 
-    def _probe(self) -> None:
-        """The filler lives, or is replaced by us. Raises Corrupt or CacheError when there is nothing to follow."""
+    def _probe(self, idle: float) -> None:
+        """The filler lives, or is replaced by us. Raises Corrupt or CacheError when there is nothing to follow.
+
+        A peer, which may not take over, leaves a dead filler only once somebody here has had the time to.
+        """
         fate = self._cache.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")
         if fate != "growing":
             raise CacheError("the fill was given up")
-        if self._takes_over and start(self._cache, self._plan):
+        if not self._takes_over:
+            if idle > 3 * _PROBE and try_lock(self._fd, fcntl.LOCK_SH):
+                raise CacheError("its filler died")
+        elif start(self._cache, self._plan):
             log.warning(
                 "image %s: its filler died; taken over at byte %d", self._plan.image.id, os.fstat(self._fd).st_size
             )
@@ -239,10 +248,10 @@ class Follower:
 
 
 def read(fd: int, start: int, stop: int) -> Iterator[bytes]:
-    """Bytes [start, stop) of an open file in chunks of at most `checksum.BLOCK`. Raises CacheError."""
+    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises CacheError."""
     while start < stop:
         try:
-            chunk = os.pread(fd, min(checksum.BLOCK, stop - start), start)
+            chunk = os.pread(fd, min(checksum.PIECE, stop - start), start)
         except OSError as error:
             raise CacheError(f"reading a cached file: {error.strerror}") from error
         if not chunk:

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 
@@ -82,9 +83,14 @@ class Keeper:
         if url is None:
             log.warning("image %s: cached but not registered: %s", image.id, self.why_unregistered())
             return
+        held = self.cache.hold(image.id)  # so that no eviction comes between the look at the file and the row
+        if held is None:
+            log.info("image %s: not registered, its file has gone", image.id)
+            return
         try:
-            if self.catalogue.add(image.id, url, self.metadata()):
-                log.info("image %s: registered on host %s", image.id, self.settings.host_name)
+            with closing(held):
+                if self.catalogue.add(image.id, url, self.metadata()):
+                    log.info("image %s: registered on host %s", image.id, self.settings.host_name)
         except Refused as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)
             self.cache.remove(image.id)
@@ -130,9 +136,18 @@ class Keeper:
         A peer whose copy is known to be damaged, or gave wrong bytes here, is not asked; a store that did is last.
         """
         filling = self._claim(image)
+        image = self._again(image)  # a fill that ended before our claim has left a row by now
         states = self.hosts.states(image.id)
         peers = [one for one in (*self._peers(image), *filling) if not self._is_suspect(one, states)]
         return [*peers, *sorted(image.durable, key=lambda one: self._is_suspect(one, states))]
+
+    def _again(self, image: Image) -> Image:
+        """The image as the catalogue has it now, or as it was when that cannot be asked."""
+        try:
+            return self.catalogue.image(image.id) or image
+        except CatalogueError as error:
+            log.warning("image %s: its locations may be out of date: %s", image.id, error)
+            return image
 
     def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
         known = states.get((one.image_id, place_key(one)))

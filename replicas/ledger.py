@@ -152,15 +152,21 @@ class Ledger:
         return [ledger_rows.withdrawal(row) for row in self._rows(wanted)]
 
     def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> None:
-        """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time."""
+        """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.
+
+        First claims take turns, so that of two hosts the one that started later always sees the other.
+        """
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
 
         def work(connection: sa.Connection) -> None:
-            now = clock(connection)
-            row = {"url": url, "renewed_at": now, "expires_at": now + timedelta(seconds=lease_seconds), "bytes": done}
-            renewed = connection.execute(fills.update().where(this, fills.c.expires_at >= now).values(row))
-            if not renewed.rowcount:
-                upsert(connection, fills, [row | {"image_id": image_id, "host": host, "started_at": now}])
+            row = _lease(connection, url, lease_seconds, done)
+            held = fills.update().where(this, fills.c.expires_at >= row["renewed_at"])
+            if connection.execute(held.values(row)).rowcount:
+                return
+            connection.execute(sa.select(hosts.c.name).order_by(hosts.c.name).limit(1).with_for_update())
+            row = _lease(connection, url, lease_seconds, done)  # by the clock of our turn
+            begun = {"image_id": image_id, "host": host, "started_at": row["renewed_at"]}
+            upsert(connection, fills, [row | begun])
 
         self._write(work)
 
@@ -204,6 +210,11 @@ class Ledger:
             no_table="run: replica db upgrade",
             remedy="check [replicas] connection (default: [database] connection) and that the database answers",
         )
+
+
+def _lease(connection: sa.Connection, url: str, seconds: float, done: int) -> dict[str, Any]:
+    now = clock(connection)
+    return {"url": url, "renewed_at": now, "expires_at": now + timedelta(seconds=seconds), "bytes": done}
 
 
 def _record(connection: sa.Connection, results: Sequence[Result]) -> None:

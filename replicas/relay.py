@@ -35,6 +35,8 @@ class Relay:
 
     def __iter__(self) -> Iterator[bytes]:
         """Non-empty chunks in order, `size - offset` bytes in all. Raises Unreachable when no source is left."""
+        if self._offset == self._size:
+            return
         last: SourceError | None = None
         for _ in range(_ROUNDS):
             began_at = self._offset
@@ -100,11 +102,11 @@ def guarded(chunks: Iterator[bytes], digest: Digest, size: int, prefix: Iterable
 
 
 class _Hasher:
-    """A running hash in a thread of its own, a few blocks behind at most."""
+    """A running hash in a thread of its own, 32 pieces behind at most."""
 
     def __init__(self, algorithm: str) -> None:
         self._hash = checksum.start(algorithm)
-        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=8)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=32)
         self._thread = threading.Thread(target=self._run, name="replica-hash", daemon=True)
         self._thread.start()
 

@@ -150,7 +150,6 @@ def test_a_herd_in_one_process(tmp_path: Path, readers: int) -> None:
     assert world.source.opened == [0]
 
 
-@pytest.mark.xfail(strict=True, reason="the file that somebody makes only to find the image complete is followed")
 def test_joining_beside_one_that_comes_too_late(world: World) -> None:
     """Two ask just after the commit: neither takes the other's empty file for a fill, nor asks the source (B 24)."""
     assert world.read() == DATA
@@ -327,7 +326,6 @@ def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - began < 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="a relay without anything left to read says that no source is left")
 def test_a_whole_growing_file_is_taken_over(world: World) -> None:
     """Killed between the last write and the rename: the next one commits what is there, and reads nothing (D 42)."""
     (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA)
@@ -350,7 +348,6 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
     assert world.source.opened == [MIB]
 
 
-@pytest.mark.xfail(strict=True, reason="a follower that does not take over waits for a dead filler")
 def test_a_peer_is_told_that_the_filler_died(world: World) -> None:
     """Another host follows a fill whose process was killed: it is let go within a second, to ask elsewhere (F 61)."""
     (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA[:MIB])

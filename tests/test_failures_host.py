@@ -299,7 +299,6 @@ def test_deactivated_in_the_middle_of_a_fill(cloud: Cloud) -> None:
     assert cloud.reads(name) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="nothing holds the file between the commit, or a look at it, and the row")
 def test_evicted_between_commit_and_row(cloud: Cloud) -> None:
     """A file evicted just before its registration is not registered (promise 1; C 34)."""
     name, keeper = cloud.image(), cloud.host("here")

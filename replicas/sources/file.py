@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 from urllib.parse import urlparse
 
-from ..checksum import BLOCK
+from ..checksum import PIECE
 from ..errors import Absent, Denied, Unreachable, Unsupported, WrongAnswer
 from ..location import redact
 from .body import Body
@@ -119,7 +119,7 @@ def _chunks(file: BinaryIO, shown: str, offset: int, size: int) -> Iterator[byte
     try:
         file.seek(offset)
         while offset < size:
-            piece = file.read(min(BLOCK, size - offset))
+            piece = file.read(min(PIECE, size - offset))
             if not piece:
                 raise Unreachable(f"{shown}: cut off at {offset} of {size} bytes while it was read")
             offset += len(piece)

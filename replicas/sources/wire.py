@@ -20,7 +20,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from ..checksum import BLOCK
+from ..checksum import PIECE
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from . import deadline
 from .body import Body, Limits
@@ -148,7 +148,7 @@ class _Chunks:
         # One read of the socket at most, so that `Pace` sees a drip; never past what Content-Range promised, which a
         # body in chunks could.
         try:
-            return self.response.read1(BLOCK if self.left is None else min(BLOCK, self.left)) or b""
+            return self.response.read1(PIECE if self.left is None else min(PIECE, self.left)) or b""
         except HTTPError as error:
             raise failure(self.target.shown, error, self.limits) from error
 

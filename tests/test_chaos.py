@@ -52,7 +52,7 @@ KEY = {
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True)?$|Verdict\.UNVERIFIABLE$"
-    r"|renewed = |self\._plan\.renew\)|drop\(\"invalid\"|one\.host"
+    r"|its file has gone|renewed = |self\._plan\.renew\)|drop\(\"invalid\"|one\.host"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -268,9 +269,15 @@ def test_eviction_against_fills(world: World) -> None:
             freed += space.trim(lambda image_id: None)
         return freed
 
+    def read_on() -> Iterator[bool]:
+        end = time.monotonic() + 30
+        while len(world.source.opened) < 4 and time.monotonic() < end:
+            yield world.read() == DATA
+            time.sleep(0.02)  # what is read is never evicted: a moment without readers
+
     with ThreadPoolExecutor(5) as pool:
         evictor = pool.submit(evict)
-        bodies = [pool.submit(lambda: [world.read() == DATA for _ in range(15)]) for _ in range(3)]
+        bodies = [pool.submit(lambda: list(read_on())) for _ in range(3)]
         assert all(all(one.result()) for one in bodies)
         stop.set()
         assert evictor.result() > 0

@@ -8,6 +8,8 @@ from glance.api.v2 import policy as api_policy
 from glance.common import exception
 from glance.db import ImageRepo, get_api
 
+from glance_replicas.model import IMAGE_DEACTIVATED
+
 
 class Access:
     """Answers as `glance.api.v2.image_data.ImageDataController.download` of Glance 33 does before it reads a byte."""
@@ -26,7 +28,7 @@ class Access:
     def image(self, context: Any, image_id: str) -> Any:
         """The image, for a caller who may download it. Raises HTTPNotFound or HTTPForbidden as Glance answers."""
         image = self.find(context, image_id)
-        if image.status == "deactivated" and not context.is_admin:
+        if self._is_closed(context, image):
             raise webob.exc.HTTPForbidden(
                 explanation="The requested image has been deactivated. Image data download is forbidden."
             )
@@ -35,9 +37,11 @@ class Access:
 
     def may_download(self, context: Any, image: Any) -> bool:
         """The same as a question, for an image already found."""
-        if image.status == "deactivated" and not context.is_admin:
-            return False
-        return bool(self.rules(context, image).check("download_image"))
+        return not self._is_closed(context, image) and bool(self.rules(context, image).check("download_image"))
+
+    @staticmethod
+    def _is_closed(context: Any, image: Any) -> bool:
+        return image.status == IMAGE_DEACTIVATED and not context.is_admin
 
     def rules(self, context: Any, image: Any) -> Any:
         """Glance's policy for this caller and image (`ImageAPIPolicy`)."""

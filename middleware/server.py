@@ -17,7 +17,7 @@ from glance_replicas.errors import ReplicaError
 from glance_replicas.fill import Follower
 from glance_replicas.keeper import Keeper
 from glance_replicas.location import replica_path
-from glance_replicas.model import IMAGE_ACTIVE, Image
+from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 
 from . import host, serve
 
@@ -70,7 +70,7 @@ class ReplicaServer:
     def _serve(self, request: webob.Request, image_id: str) -> Any:
         image = self._keeper.catalogue.image(image_id)
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
-            deactivated = image is not None and image.status == "deactivated"
+            deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
         copy = self._keeper.cache.open(image_id)
         if copy is not None and copy.entry.verified and copy.entry.size == image.size:

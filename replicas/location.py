@@ -3,10 +3,9 @@
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-from .model import Image, Location, is_image_id
+from .model import Location, is_image_id
 
 _REPLICA_PATH = re.compile(r"/replicas/([0-9a-f-]{36})")
-_SECRET_SCHEMES = ("swift+config",)
 
 
 def scheme(url: str) -> str:
@@ -71,8 +70,3 @@ def place(location: Location) -> tuple[str | None, str]:
     parts = urlsplit(redact(location.url))
     path = re.sub(r"/{2,}", "/", parts.path)
     return (None, f"{parts.scheme}://{parts.netloc.lower()}{path}")
-
-
-def cached_first(image: Image) -> tuple[Location, ...]:
-    """An image's locations, cached replicas before durable ones."""
-    return image.cached + image.durable

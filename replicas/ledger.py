@@ -4,18 +4,16 @@ URLs are kept redacted: a place is known by the hash of what identifies it (`pla
 the real URL takes it from the catalogue.
 """
 
-import contextlib
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from alembic.util import CommandError
 
 from . import __version__, database, ledger_rows, migrations
-from .errors import LedgerError
+from .ledger_database import LedgerDatabase
 from .ledger_rows import Fill, Withdrawal, place_key
 from .ledger_tables import Moment, checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
 from .model import Evidence, Host, Location, Result, Verdict
@@ -23,8 +21,6 @@ from .model import Evidence, Host, Location, Result, Verdict
 __all__ = ["Fill", "Ledger", "Withdrawal", "place_key"]
 
 CHUNK = 500  # rows of one statement
-
-T = TypeVar("T")
 
 
 class Ledger:
@@ -34,28 +30,19 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self._url, self._engine = url, database.engine(url)
+        self.database = LedgerDatabase(url)
 
     def close(self) -> None:
         """No connection is open; the next call opens one again."""
-        self._engine.dispose()
+        self.database.close()
 
     def upgrade(self) -> list[str]:
         """The tables are those this version needs; returns the revisions applied, none if they were."""
-        bind = database.engine(self._url, patient=True)
-        try:
-            with self._errors(), database.transaction(bind) as connection:
-                return migrations.upgrade(connection)
-        except CommandError as error:
-            raise LedgerError(
-                f"{error}; the tables are newer than this version of glance-replicas: upgrade it"
-            ) from error
-        finally:
-            bind.dispose()
+        return self.database.upgrade()
 
     def version(self) -> str | None:
         """The revision of the tables; None when there are none."""
-        return self._read(migrations.revision)
+        return self.database.version()
 
     def is_current(self) -> bool:
         """Whether the tables are those this version needs."""
@@ -65,7 +52,7 @@ class Ledger:
         """The host is known with these numbers, as of now; `host.heartbeat` and its age are not looked at."""
         names = ("name", "zone", "url", "files", "bytes_used", "bytes_free")
         row = {name: getattr(host, name) for name in names} | {"version": __version__}
-        self._write(lambda connection: upsert(connection, hosts, [row | {"heartbeat": clock(connection)}]))
+        self.database.write(lambda connection: upsert(connection, hosts, [row | {"heartbeat": clock(connection)}]))
 
     def hosts(self) -> list[Host]:
         """Every host ever heard of and not forgotten, by name."""
@@ -75,11 +62,11 @@ class Ledger:
             now = clock(connection)
             return [ledger_rows.host(row, now) for row in rows]
 
-        return sorted(self._read(work), key=lambda host: host.name)
+        return sorted(self.database.read(work), key=lambda host: host.name)
 
     def forget_host(self, name: str) -> bool:
         """The host is unknown; False when it was. A host that lives comes back with its next heartbeat."""
-        return self._change(hosts.delete().where(hosts.c.name == name)) > 0
+        return self.database.change(hosts.delete().where(hosts.c.name == name)) > 0
 
     def record(self, results: Sequence[Result]) -> None:
         """The results are in the history, and the newest of each location is its state.
@@ -87,7 +74,7 @@ class Ledger:
         A result without `checked_at` is of now. An older result never replaces a newer state.
         """
         for start in range(0, len(results), CHUNK):
-            self._write(functools.partial(_record, results=results[start : start + CHUNK]))
+            self.database.write(functools.partial(_record, results=results[start : start + CHUNK]))
 
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
         """The latest result of each location, by (image id, `place_key`).
@@ -101,7 +88,7 @@ class Ledger:
             wanted = sa.select(states).where(states.c.image_id.in_(ids[start : start + CHUNK]))
             if full:
                 wanted = wanted.where(states.c.full_checked_at.is_not(None))
-            for row in self._rows(wanted):
+            for row in self.database.rows(wanted):
                 found[row.image_id, row.place] = ledger_rows.full_result(row) if full else ledger_rows.result(row)
         return found
 
@@ -109,15 +96,15 @@ class Ledger:
         """The last results of an image's locations, newest first."""
         wanted = sa.select(checks).where(checks.c.image_id == image_id)
         wanted = wanted.order_by(checks.c.checked_at.desc(), checks.c.id.desc()).limit(limit)
-        return [ledger_rows.result(row) for row in self._rows(wanted)]
+        return [ledger_rows.result(row) for row in self.database.rows(wanted)]
 
     def trim(self, older_than_seconds: float) -> int:
         """The history goes back this far at most; returns how many rows went. States stay."""
-        end = self._read(clock) - timedelta(seconds=older_than_seconds)
+        end = self.database.read(clock) - timedelta(seconds=older_than_seconds)
         old = sa.select(checks.c.id).where(checks.c.checked_at < end).order_by(checks.c.id).limit(CHUNK)
         gone = 0
-        while ids := [row.id for row in self._rows(old)]:  # in short transactions: others record meanwhile
-            gone += self._change(checks.delete().where(checks.c.id.in_(ids)))
+        while ids := [row.id for row in self.database.rows(old)]:  # in short transactions: others record meanwhile
+            gone += self.database.change(checks.delete().where(checks.c.id.in_(ids)))
         return gone
 
     def request_withdrawal(
@@ -134,22 +121,22 @@ class Ledger:
             assert key is not None  # one row was inserted
             return int(key[0])
 
-        return self._write(work)
+        return self.database.write(work)
 
     def pending_withdrawals(self, host: str) -> list[Withdrawal]:
         """What this host is still asked to remove, oldest first."""
         wanted = sa.select(withdrawals).where(withdrawals.c.host == host, withdrawals.c.finished_at.is_(None))
-        return [ledger_rows.withdrawal(row) for row in self._rows(wanted.order_by(withdrawals.c.id))]
+        return [ledger_rows.withdrawal(row) for row in self.database.rows(wanted.order_by(withdrawals.c.id))]
 
     def finish_withdrawal(self, withdrawal_id: int) -> None:
         """It is done; the first time counts."""
         this = sa.and_(withdrawals.c.id == withdrawal_id, withdrawals.c.finished_at.is_(None))
-        self._change(withdrawals.update().where(this).values(finished_at=utc_now()))
+        self.database.change(withdrawals.update().where(this).values(finished_at=utc_now()))
 
     def withdrawals(self, limit: int = 100) -> list[Withdrawal]:
         """The last requests, done or not, newest first."""
         wanted = sa.select(withdrawals).order_by(withdrawals.c.id.desc()).limit(limit)
-        return [ledger_rows.withdrawal(row) for row in self._rows(wanted)]
+        return [ledger_rows.withdrawal(row) for row in self.database.rows(wanted)]
 
     def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> None:
         """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.
@@ -168,12 +155,12 @@ class Ledger:
             begun = {"image_id": image_id, "host": host, "started_at": row["renewed_at"]}
             upsert(connection, fills, [row | begun])
 
-        self._write(work)
+        self.database.write(work)
 
     def release_fill(self, image_id: str, host: str) -> None:
         """This host is not filling the image."""
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
-        self._change(fills.delete().where(this))
+        self.database.change(fills.delete().where(this))
 
     def fills(self, image_id: str, max_age_seconds: float) -> list[Fill]:
         """Who is filling the image: leases that hold, renewed in the last `max_age_seconds`; the longest first."""
@@ -186,30 +173,7 @@ class Ledger:
             )
             return [Fill(row.host, row.url, ledger_rows.age(row.renewed_at, now), row.bytes) for row in rows]
 
-        return self._read(work)
-
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._errors():
-            return database.reading(self._engine, work)
-
-    def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._errors():
-            return database.writing(self._engine, work)
-
-    def _change(self, statement: sa.Update | sa.Delete) -> int:
-        """How many rows it met."""
-        return self._write(lambda connection: connection.execute(statement).rowcount)
-
-    def _rows(self, query: sa.Select[Any]) -> list[Any]:
-        return self._read(lambda connection: list(connection.execute(query)))
-
-    def _errors(self) -> contextlib.AbstractContextManager[None]:
-        return database.translate(
-            LedgerError,
-            self._engine,
-            no_table="run: replica db upgrade",
-            remedy="check [replicas] connection (default: [database] connection) and that the database answers",
-        )
+        return self.database.read(work)
 
 
 def _lease(connection: sa.Connection, url: str, seconds: float, done: int) -> dict[str, Any]:

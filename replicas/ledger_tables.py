@@ -153,6 +153,46 @@ fills = _table(
     sa.Column("bytes", sa.BigInteger, nullable=False),  # written so far
 )
 
+copies = _table(
+    "copies",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),  # that is to have the copy
+    sa.Column("state", sa.String(20), nullable=False),  # copies.State
+    sa.Column("priority", sa.Integer, nullable=False),  # the highest first
+    sa.Column("pin", sa.Boolean, nullable=False),  # the copy is to stay once it is there
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("requested_at", Moment, nullable=False),
+    sa.Column("started_at", Moment),
+    sa.Column("renewed_at", Moment),
+    sa.Column("finished_at", Moment),
+    sa.Column("not_before", Moment),  # of the next try
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # on the host so far
+    sa.Column("size", sa.BigInteger),  # bytes of the image, once known
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Index("ix_replica_copies_host", "host", "state"),
+)
+
+pins = _table(
+    "pins",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("pinned_at", Moment, nullable=False),
+    sa.Index("ix_replica_pins_host", "host"),
+)
+
+uses = _table(
+    "uses",
+    sa.Column("day", sa.Date, primary_key=True),  # UTC
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("downloads", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # sent to clients
+    sa.Column("hit_bytes", sa.BigInteger, nullable=False),  # of these, from a complete cached file
+    sa.Index("ix_replica_uses_image_id", "image_id", "day"),
+)
+
 
 def clock(connection: sa.Connection) -> datetime:
     """The database's time, now."""

@@ -62,6 +62,58 @@ SPACE = [
     cfg.IntOpt("max_image_bytes", default=0, min=0, help="Larger images pass through uncached; 0: no limit."),
 ]
 
+EVICTION = [
+    cfg.IntOpt(
+        "high_watermark_percent",
+        default=95,
+        min=1,
+        max=100,
+        help="Part of max_bytes above which the janitor evicts ahead of need, so that fills seldom wait for it.",
+    ),
+    cfg.IntOpt(
+        "low_watermark_percent",
+        default=85,
+        min=1,
+        max=100,
+        help="Part of max_bytes down to which the janitor evicts then. Above high_watermark_percent it counts as that.",
+    ),
+    cfg.StrOpt(
+        "pin_property",
+        help="Name of an image property, for example replica_pin: cached copies of images that have it set to true are "
+        "never evicted. Default: none. Whoever may set it keeps copies in your cache: protect it with Glance's "
+        "property_protection_file.",
+    ),
+    cfg.IntOpt(
+        "max_pinned_percent",
+        default=50,
+        min=0,
+        max=100,
+        help="Most of max_bytes that pinned copies may take; those used longest ago lose their pin beyond that.",
+    ),
+]
+
+COPYING = [
+    cfg.IntOpt("copies_at_once", default=2, min=1, help="Most copies this host fetches at once because it was asked."),
+    cfg.IntOpt(
+        "copy_bytes_per_second",
+        default=0,
+        min=0,
+        help="Rate of all copies this host fetches because it was asked, together; 0: no limit. A copy that a client "
+        "is waiting for is not held to it.",
+    ),
+    cfg.StrOpt(
+        "copy_hours",
+        help="Hours of the day, in local time, in which copies of normal and low priority are fetched, such as "
+        "22:00-06:00. Default: always.",
+    ),
+    cfg.ListOpt(
+        "policies",
+        default=["rules"],
+        help="What decides which copies this host keeps ahead of need: entry points of glance_replicas.policies.",
+    ),
+    cfg.StrOpt("rules_file", help="The rules of the policy `rules`, in YAML. Default: there are none."),
+]
+
 WAITING = [
     cfg.FloatOpt("connect_timeout_seconds", default=3.0, min=0.1, help="Limit for connecting to a source."),
     cfg.FloatOpt(
@@ -69,6 +121,18 @@ WAITING = [
         default=30.0,
         min=0.5,
         help="Limit for a source without any progress; the fill then goes on from the next one.",
+    ),
+    cfg.FloatOpt(
+        "peer_timeout_seconds",
+        default=5.0,
+        min=0.5,
+        help="The same for another host's copy: there is always somebody else to ask.",
+    ),
+    cfg.FloatOpt(
+        "max_fill_seconds",
+        default=6 * 3600.0,
+        min=1.0,
+        help="Limit for a whole fill, however steady its progress; clients that follow it go on by themselves.",
     ),
 ]
 
@@ -103,4 +167,4 @@ LEDGER = [
     ),
 ]
 
-ALL = [*HOST, *SERVING, *SPACE, *WAITING, *JANITOR, *LEDGER]
+ALL = [*HOST, *SERVING, *SPACE, *EVICTION, *COPYING, *WAITING, *JANITOR, *LEDGER]

@@ -8,6 +8,7 @@ import socket
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from .signing import Key, parse_keys
 log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Hours = tuple[time, time]  # local time; the second may be earlier: over midnight
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,19 @@ class Settings:
     max_bytes: int = 0
     min_free_bytes: int = 0
     max_image_bytes: int = 0
+    high_watermark_percent: int = 95
+    low_watermark_percent: int = 85
+    pin_property: str | None = None
+    max_pinned_percent: int = 50
+    copies_at_once: int = 2
+    copy_bytes_per_second: int = 0
+    copy_hours: Hours | None = None  # None: always
+    policies: tuple[str, ...] = ()
+    rules_file: str | None = None
     connect_timeout_seconds: float = 3.0
     stall_timeout_seconds: float = 30.0
+    peer_timeout_seconds: float = 5.0
+    max_fill_seconds: float = 6 * 3600.0
     janitor: bool = True
     janitor_interval_seconds: float = 60.0
     scrub_bytes_per_second: int = 0
@@ -61,8 +74,17 @@ _COPIED = (
     "signature_lifetime_seconds",
     "min_free_bytes",
     "max_image_bytes",
+    "high_watermark_percent",
+    "low_watermark_percent",
+    "pin_property",
+    "max_pinned_percent",
+    "copies_at_once",
+    "copy_bytes_per_second",
+    "rules_file",
     "connect_timeout_seconds",
     "stall_timeout_seconds",
+    "peer_timeout_seconds",
+    "max_fill_seconds",
     "janitor",
     "janitor_interval_seconds",
     "scrub_bytes_per_second",
@@ -129,6 +151,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         can_register=has_http and host_url is not None,
         encryption_key=conf.metadata_encryption_key,
         signing_keys=parse_keys(ours.signing_keys),
+        policies=tuple(ours.policies),
+        copy_hours=_hours(ours.copy_hours),
         trusted_networks=tuple(_network(text) for text in ours.trusted_networks),
         max_bytes=cache_max_size if ours.max_bytes is None else ours.max_bytes,
         **{name: getattr(ours, name) for name in _COPIED},
@@ -233,3 +257,13 @@ def _network(text: str) -> Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise ConfigError(f"[replicas] trusted_networks: {error}") from error
+
+
+def _hours(text: str | None) -> Hours | None:
+    if not text:
+        return None
+    try:
+        first, last = (time.fromisoformat(part.strip()) for part in text.split("-"))
+    except ValueError as error:
+        raise ConfigError(f"[replicas] copy_hours = {text}: write two times of day, such as 22:00-06:00") from error
+    return first, last

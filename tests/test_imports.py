@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
-    "body checksum crypt database document glance_tables growing ledger_rows ledger_tables location migrations options "
-    "part pipeline settings signing",
-    "cache catalogue choose ledger lint prune sources verify",
-    "download fill hosts janitor keeper look reconcile relay scrub space",
+    "body checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables location "
+    "migrations options part pipeline settings signing",
+    "cache catalogue choose copies ledger lint pins prune rules sources uses verify",
+    "activity copier download fill hosts janitor keeper look pinning reconcile relay scrub space stocking",
     "middleware tools",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

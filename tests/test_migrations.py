@@ -36,10 +36,14 @@ def value(column: sa.Column[Any], number: int) -> object:
     kind, rng = column.type, random.Random(f"{column.name}{number}")
     if column.nullable and rng.random() < 0.3:
         return None
+    if isinstance(kind, sa.Boolean) or getattr(kind, "display_width", None) == 1:  # MariaDB has only small integers
+        return rng.random() < 0.5
     if isinstance(kind, sa.Integer | sa.Float):
         return number if column.name == "id" else rng.randrange(1 << 30)
     if isinstance(kind, sa.DateTime):
         return datetime.fromtimestamp(rng.randrange(1 << 31), UTC).replace(tzinfo=UTC if kind.timezone else None)
+    if isinstance(kind, sa.Date):
+        return datetime.fromtimestamp(rng.randrange(1 << 31), UTC).date()
     text = f"{number}-" + "".join(rng.choices(string.printable + "äö€", k=30))
     return text[: kind.length] if kind.length else text * 20
 

@@ -1,0 +1,67 @@
+"""The database our own tables are in: short transactions, their errors, and the tables' version."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+
+from . import database, migrations
+from .errors import LedgerError
+
+T = TypeVar("T")
+
+
+class LedgerDatabase:
+    """Every method raises LedgerError when the database cannot be asked. Safe for threads and after a fork."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._engine = url, database.engine(url)
+
+    def close(self) -> None:
+        """No connection is open; the next call opens one again."""
+        self._engine.dispose()
+
+    def upgrade(self) -> list[str]:
+        """The tables are those this version needs; returns the revisions applied, none if they were."""
+        bind = database.engine(self._url, patient=True)
+        try:
+            with self._errors(), database.transaction(bind) as connection:
+                return migrations.upgrade(connection)
+        except CommandError as error:
+            raise LedgerError(
+                f"{error}; the tables are newer than this version of glance-replicas: upgrade it"
+            ) from error
+        finally:
+            bind.dispose()
+
+    def version(self) -> str | None:
+        """The revision of the tables; None when there are none."""
+        return self.read(migrations.revision)
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` returns, in one transaction that changes nothing."""
+        with self._errors():
+            return database.reading(self._engine, work)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` returns, in one transaction; it may run more than once (`database.writing`)."""
+        with self._errors():
+            return database.writing(self._engine, work)
+
+    def change(self, statement: sa.Update | sa.Delete) -> int:
+        """How many rows it met."""
+        return self.write(lambda connection: connection.execute(statement).rowcount)
+
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """All rows of the answer."""
+        return self.read(lambda connection: list(connection.execute(query)))
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return database.translate(
+            LedgerError,
+            self._engine,
+            no_table="run: replica db upgrade",
+            remedy="check [replicas] connection (default: [database] connection) and that the database answers",
+        )

@@ -5,8 +5,8 @@
     invalid/<image_id>     every byte arrived and the digest was wrong; kept a while as evidence
     queue/<image_id>       a request to fill
 
-All that is known of a file is on its inode, so that a rename carries it: size, mode (verified), mtime (when
-verified), atime (last used). A kill -9 at any line leaves one of these states, each of which the next start
+All that is known of a file is on its inode, so that a rename carries it: size, mode (verified; sticky bit: pinned),
+mtime (when verified), atime (last used). A kill -9 at any line leaves one of these states, each of which the next start
 understands: a growing file without a lock is taken over, a complete one without a row is registered.
 """
 
@@ -17,7 +17,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from .model import is_image_id
 log = logging.getLogger(__name__)
 
 VERIFIED = 0o440  # the mode of a file whose bytes agreed with the image's digest; no user but ours reads images
+PINNED = stat.S_ISVTX  # Linux lets the owner of a regular file set it, and does nothing with it
 _FOLDERS = ("incomplete", "invalid", "queue")
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
 
@@ -41,6 +42,7 @@ class Entry:
     verified: bool
     verified_at: float
     used_at: float
+    pinned: bool = False  # never evicted
 
 
 class Copy:
@@ -153,7 +155,7 @@ class Cache:
         with self.errors(image_id):
             os.fsync(growing.fd)
             os.rename(growing.path, self.path(image_id))
-            os.fchmod(growing.fd, VERIFIED)
+            _mark_verified(growing.fd)
             self._sync(self.folder)
             growing.close()
 
@@ -166,8 +168,23 @@ class Cache:
     def mark_verified(self, image_id: str, copy: Copy) -> None:
         """The open file was hashed just now and agreed."""
         with self.errors(image_id):
-            os.fchmod(copy.fd, VERIFIED)
+            _mark_verified(copy.fd)
             os.utime(copy.fd, ns=(os.fstat(copy.fd).st_atime_ns, time.time_ns()))
+
+    def pin(self, image_id: str, pinned: bool) -> bool:
+        """The complete file stays whatever space is needed, or no longer does; False: there is none. Raises CacheError.
+
+        Two processes that change the mode at once may lose the pin, or have the file verified once more: the next
+        pass of the janitor puts both right.
+        """
+        copy = self.hold(image_id)
+        if copy is None:
+            return False
+        with closing(copy), self.errors(image_id):
+            if copy.entry.pinned != pinned:
+                mode = stat.S_IMODE(os.fstat(copy.fd).st_mode)
+                os.fchmod(copy.fd, mode | PINNED if pinned else mode & ~PINNED)
+        return True
 
     def remove(self, image_id: str) -> int:
         """Nothing complete is kept of an image; bytes freed. Its registration must be gone already (promise 1).
@@ -277,4 +294,10 @@ class Cache:
 
 def _entry(image_id: str, facts: os.stat_result) -> Entry:
     verified = not facts.st_mode & 0o222
-    return Entry(image_id, facts.st_size, verified, facts.st_mtime, facts.st_atime)
+    pinned = bool(facts.st_mode & PINNED)
+    return Entry(image_id, facts.st_size, verified, facts.st_mtime, facts.st_atime, pinned)
+
+
+def _mark_verified(fd: int) -> None:
+    """No write bit is left; a pin is."""
+    os.fchmod(fd, VERIFIED | (os.fstat(fd).st_mode & PINNED))

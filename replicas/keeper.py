@@ -21,6 +21,7 @@ from .growing import Growing
 from .hosts import Hosts
 from .ledger import Ledger, place_key
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
+from .pins import Pins
 from .settings import Settings
 from .sources.body import Body
 from .space import NoRoom, Space
@@ -43,6 +44,7 @@ class Keeper:
         self.space = Space(self.cache, settings.max_bytes, settings.min_free_bytes)
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
+        self.pins = Pins(self.ledger.database)
         self.hosts = Hosts(settings, self.ledger)
         self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
         self.sources = sources.from_settings(settings, signer=self.hosts.sign)

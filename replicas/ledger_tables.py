@@ -226,6 +226,16 @@ def upsert(
     connection.execute(update, rows)
 
 
+def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row is there for each primary key; one that was there stays as it was."""
+    if connection.dialect.name in _MYSQL:
+        key = next(iter(table.primary_key.columns))
+        connection.execute(mysql.insert(table).on_duplicate_key_update({key.name: key}), rows)
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
 def _new(table: sa.Table, given: Any, name: str, newer: sa.Column[Any] | None) -> sa.ColumnElement[Any]:
     """The value a column gets; the old one if what `newer` says of the given row is older or nothing."""
     value: sa.ColumnElement[Any] = given[name]

@@ -1,5 +1,6 @@
 """The directory of one host, and room in it."""
 
+import dataclasses
 import fcntl
 import os
 import subprocess
@@ -42,6 +43,36 @@ def test_commit_makes_a_verified_file(cache: Cache) -> None:
     assert (copy.entry.size, copy.entry.verified) == (100, True)
     assert cache.listed("incomplete") == []
     copy.close()
+
+
+def test_a_pin_is_on_the_file(cache: Cache) -> None:
+    """A pin is set, seen and lifted again; it leaves what is known of the file alone, and outlives a verification."""
+    keep(cache, A, 10, idle=300)
+    before = next(cache.entries())
+    assert (cache.pin(A, True), cache.pin(A, True)) == (True, True)
+    assert next(cache.entries()) == dataclasses.replace(before, pinned=True)
+    copy = cache.open(A)
+    assert copy is not None
+    cache.mark_verified(A, copy)
+    copy.close()
+    pinned = next(cache.entries())
+    assert (pinned.pinned, pinned.verified) == (True, True)
+    assert cache.pin(A, False)
+    assert not next(cache.entries()).pinned
+    assert cache.pin(B, True) is False
+
+
+def test_a_pin_does_not_verify(cache: Cache) -> None:
+    """A file of the stock cache stays unverified with a pin, and the pin stays when it is verified."""
+    cache.path(A).write_bytes(b"12345")
+    assert cache.pin(A, True)
+    copy = cache.open(A)
+    assert copy is not None
+    assert (copy.entry.pinned, copy.entry.verified) == (True, False)
+    cache.mark_verified(A, copy)
+    copy.close()
+    entry = next(cache.entries())
+    assert (entry.pinned, entry.verified) == (True, True)
 
 
 def test_foreign_names_are_left_alone(cache: Cache) -> None:

@@ -1,9 +1,7 @@
-"""Looking at many locations at once: bounded workers, bounded bytes per second, results as they come."""
+"""Looking at many locations at once: bounded workers, results as they come."""
 
 import concurrent.futures
 import itertools
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from glance_replicas import look
@@ -31,18 +29,3 @@ def look_at(
                 yield running.pop(future), future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-class Throttle:
-    """Called with a number of bytes, returns when all callers together are within the rate."""
-
-    def __init__(self, bytes_per_second: int) -> None:
-        self._rate, self._free_at, self._lock = bytes_per_second, 0.0, threading.Lock()
-
-    def __call__(self, length: int) -> None:
-        """Sleep as long as these bytes are worth, after those before them."""
-        with self._lock:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + length / self._rate
-            wait = self._free_at - now
-        time.sleep(wait)

@@ -102,7 +102,9 @@ class Verify(OnHostLister):
             self.worsen(UNKNOWN)
 
     def _look(self, due: Sequence[Due], parsed: argparse.Namespace) -> Iterator[tuple[Image, Result]]:
-        from .looking import Throttle, look_at
+        from glance_replicas.throttle import Throttle
+
+        from .looking import look_at
 
         throttle = Throttle(parsed.max_bytes_per_second) if parsed.max_bytes_per_second else None
         progress = report.Progress(self.app.stderr, len(due), quiet=self.app.options.verbose_level == 0)

@@ -1,0 +1,19 @@
+"""A rate that many threads share."""
+
+import threading
+import time
+
+
+class Throttle:
+    """Called with a number of bytes, returns when all callers together are within the rate."""
+
+    def __init__(self, bytes_per_second: int) -> None:
+        self._rate, self._free_at, self._lock = bytes_per_second, 0.0, threading.Lock()
+
+    def __call__(self, length: int) -> None:
+        """Sleep as long as these bytes are worth, after those before them."""
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + length / self._rate
+            wait = self._free_at - now
+        time.sleep(wait)

@@ -12,7 +12,9 @@ from glance.api.common import image_send_notification
 
 from glance_replicas.cache import Copy
 from glance_replicas.errors import Corrupt
-from glance_replicas.fill import Follower, Plan, read, start_or_join
+from glance_replicas.fill import Plan
+from glance_replicas.follow import Follower, start_or_join
+from glance_replicas.growing import read
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import guarded

@@ -14,10 +14,11 @@ import webob
 
 from glance_replicas import signing
 from glance_replicas.errors import ReplicaError
-from glance_replicas.fill import Follower
+from glance_replicas.follow import Follower
 from glance_replicas.keeper import Keeper
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
+from glance_replicas.sources import BACKGROUND
 
 from . import host, serve
 
@@ -84,7 +85,8 @@ class ReplicaServer:
         return webob.exc.HTTPNotFound() if fd is None else self._followed(request, image, fd, "hit; detail=filling")
 
     def _followed(self, request: webob.Request, image: Image, fd: int, how: str) -> Any:
-        follower = Follower(self._keeper.cache, self._keeper.plan(image), fd, takes_over=False)
+        urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
+        follower = Follower(self._keeper.cache, self._keeper.plan(image), fd, takes_over=False, urgent=urgent)
         if not follower.wait():
             follower.close()
             return webob.exc.HTTPNotFound()

@@ -1,15 +1,24 @@
 """A file that one process writes while many read it.
 
 The writer holds an flock, which the kernel frees on kill -9; the file's size says how far readers may go; its
-place in the directory says what became of it. Nothing else is shared, so readers may sit in any process.
+place in the directory says what became of it. A reader who waits holds a lock of the other kind (open file
+description locks, fcntl(2)), on its first byte. Nothing else is shared, so readers may sit in any process.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
+import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from . import checksum
+from .errors import CacheError
+
+_FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -60,6 +69,16 @@ class Growing:
         return os.fstat(self.fd).st_size
 
     @property
+    def is_wanted(self) -> bool:
+        """Some reader waits (`wait_for`)."""
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        try:
+            kind: int = struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, asked))[0]
+        except OSError:  # a file system without such locks: nobody is made to wait
+            return True
+        return kind != fcntl.F_UNLCK
+
+    @property
     def is_reserved(self) -> bool:
         """An earlier writer reserved the space already."""
         facts = os.fstat(self.fd)
@@ -100,6 +119,12 @@ class Growing:
             os.close(fd)
 
 
+def wait_for(fd: int) -> None:
+    """Whoever fills the open file sees that it is wanted, until `fd` is closed or this process dies."""
+    with contextlib.suppress(OSError):  # see `is_wanted`
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+
+
 def _is_at(facts: os.stat_result, path: Path) -> bool:
     try:
         return os.path.samestat(facts, os.lstat(path))
@@ -109,3 +134,16 @@ def _is_at(facts: os.stat_result, path: Path) -> bool:
 
 def _boot_time() -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read(fd: int, start: int, stop: int) -> Iterator[bytes]:
+    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises CacheError."""
+    while start < stop:
+        try:
+            chunk = os.pread(fd, min(checksum.PIECE, stop - start), start)
+        except OSError as error:
+            raise CacheError(f"reading a cached file: {error.strerror}") from error
+        if not chunk:
+            raise CacheError(f"a cached file ends at byte {start}, expected {stop}")
+        yield chunk
+        start += len(chunk)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -47,24 +47,32 @@ class Keeper:
         self.pins = Pins(self.ledger.database)
         self.hosts = Hosts(settings, self.ledger)
         self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
-        self.sources = sources.from_settings(settings, signer=self.hosts.sign)
+        self._sources = {
+            False: sources.from_settings(settings, signer=self.hosts.sign),
+            True: sources.from_settings(settings, signer=self.hosts.sign, headers=sources.BACKGROUND),
+        }
 
-    def plan(self, image: Image) -> Plan:
-        """How this host fetches an image. Raises Refused when there is nothing to hold a copy against."""
+    def plan(self, image: Image, *, background: bool = False) -> Plan:
+        """How this host fetches an image. Raises Refused when there is nothing to hold a copy against.
+
+        With `background` other hosts, too, take their time.
+        """
         if image.digest is None or not image.size:
             raise Refused(f"image {image.id} has no digest or no size: a copy of it could not be verified")
         return Plan(
             image=image,
             size=image.size,
             digest=image.digest,
-            sources=partial(self._order, image),
-            opener=self._open,
+            sources=partial(self._order, image, self._claim),
+            detour=partial(self._order, image, self._filling),
+            opener=partial(self._open, self._sources[background]),
             reserve=self._reserve,
             committed=self.verified,
             condemned=self._condemned,
             renew=partial(self._renew, image),
             ended=partial(self._release, image),
             stall_seconds=self.settings.stall_timeout_seconds,
+            max_seconds=self.settings.max_fill_seconds,
         )
 
     def active(self, image_id: str) -> Image | None:
@@ -132,12 +140,12 @@ class Keeper:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
         self.space.reserve(growing, size, self.withdraw)
 
-    def _order(self, image: Image) -> Sequence[Location]:
-        """Where to read an image: hosts that have it, hosts that began to fill it before us, then its stores.
+    def _order(self, image: Image, filling_hosts: Callable[[Image], list[Location]]) -> Sequence[Location]:
+        """Where to read an image: hosts that have it, those of `filling_hosts`, then its stores.
 
         A peer whose copy is known to be damaged, or gave wrong bytes here, is not asked; a store that did is last.
         """
-        filling = self._claim(image)
+        filling = filling_hosts(image)
         image = self._again(image)  # a fill that ended before our claim has left a row by now
         states = self.hosts.states(image.id)
         peers = [one for one in (*self._peers(image), *filling) if not self._is_suspect(one, states)]
@@ -156,10 +164,10 @@ class Keeper:
         until = max(self._avoided.get(key, 0.0) for key in (one.url, one.host or one.url))
         return until > time.monotonic() or (known is not None and known.verdict.is_damage)
 
-    def _open(self, one: Location, offset: int) -> Body:
+    def _open(self, through: sources.Sources, one: Location, offset: int) -> Body:
         """A host that does not answer is left alone for a while, for all images."""
         try:
-            return self.sources.open(one, offset)
+            return through.open(one, offset)
         except (Unreachable, Stalled):
             if one.host:
                 self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS
@@ -184,22 +192,26 @@ class Keeper:
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
-        self._renew(image)
+        self._renew(image, 0)
+        return self._filling(image, until=self.settings.host_name)
+
+    def _filling(self, image: Image, until: str | None = None) -> list[Location]:
+        """The other hosts that say they are filling the image, or of them only those that began before `until`."""
         fills = self.hosts.ask(lambda: self.ledger.fills(image.id, LEASE_SECONDS), ())
         hosts = self.hosts.all()
-        earlier = [
+        found = [
             Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
-            for one in itertools.takewhile(lambda one: one.host != self.settings.host_name, fills)
-            if one.host in hosts
+            for one in itertools.takewhile(lambda one: one.host != until, fills)
+            if one.host in hosts and one.host != self.settings.host_name
         ]
-        random.shuffle(earlier)  # so that the first one does not serve them all
-        return earlier
+        random.shuffle(found)  # so that the first one does not serve them all
+        return found
 
-    def _renew(self, image: Image) -> None:
+    def _renew(self, image: Image, done: int) -> None:
         url, name = self.settings.host_url, self.settings.host_name
         if url is not None:
             own = location.replica_url(url, image.id)
-            self.hosts.ask(lambda: self.ledger.claim_fill(image.id, name, own, LEASE_SECONDS), None)
+            self.hosts.ask(lambda: self.ledger.claim_fill(image.id, name, own, LEASE_SECONDS, done=done), None)
 
     def _release(self, image: Image) -> None:
         self.hosts.ask(lambda: self.ledger.release_fill(image.id, self.settings.host_name), None)

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from . import checksum
 from .cache import Copy
-from .fill import read
+from .growing import read
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
 

@@ -39,7 +39,7 @@ from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas.cache import Cache
 from glance_replicas.errors import ReplicaError
-from glance_replicas.fill import start_or_join
+from glance_replicas.follow import start_or_join
 from glance_replicas.growing import Growing
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image

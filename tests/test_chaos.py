@@ -29,6 +29,7 @@ from services import environment
 from services.glance import GlanceSite
 
 from glance_replicas import cache, checksum, fill, growing, janitor, keeper, reconcile, scrub, space
+from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
 from glance_replicas.settings import Settings
@@ -40,7 +41,7 @@ SHARES = 2  # processes that do them side by side
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     cache: "begin commit condemn drop mark_verified remove set_aside take",
-    fill: "start run _write _append",
+    fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
     janitor: "run_once _removals _growing _adopt _queue _heartbeat _trim",
     keeper: "_condemned _claim _record _release _reserve register verified withdraw",
@@ -52,7 +53,7 @@ KEY = {
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True)?$|Verdict\.UNVERIFIABLE$"
-    r"|its file has gone|renewed = |self\._plan\.renew\)|drop\(\"invalid\"|one\.host"
+    r"|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before
@@ -145,6 +146,24 @@ def fill_new(world: World) -> None:
     world.fill(NEW)
 
 
+class Cancelled:
+    """A fill in the background that is ended as soon as anything is written."""
+
+    def written(self, length: int, wanted: bool) -> None:
+        """End it."""
+        raise CacheError(f"cancelled after {length} bytes, wanted: {wanted}")
+
+
+def fill_in_two_parts(world: World) -> None:
+    """The first part is left by a fill in the background, the second goes on from there."""
+    image = world.keeper.active(NEW)
+    assert image is not None
+    filler = fill.start(world.cache, world.keeper.plan(image, background=True), Cancelled())
+    if filler:
+        filler.join()
+    world.fill(NEW)
+
+
 def fill_bad(world: World) -> None:
     """The store has wrong bytes."""
     world.fill(BAD)
@@ -223,6 +242,7 @@ def nothing(world: World) -> None:
 SCENARIOS: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = {
     "fill with eviction": (full, fill_new),
     "janitor": (everything, one_pass),
+    "background": (nothing, fill_in_two_parts),
     "takeover": (half, fill_new),
     "before boot": (before_boot, fill_new),
     "wrong bytes": (nothing, fill_bad),

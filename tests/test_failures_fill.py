@@ -20,8 +20,8 @@ from test_fill import DATA, MIB, SIZE, Source, World
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
 from glance_replicas.errors import CacheError, Corrupt, SourceError
-from glance_replicas.fill import Follower, read, start_or_join
-from glance_replicas.growing import Growing
+from glance_replicas.follow import Follower, start_or_join
+from glance_replicas.growing import Growing, read
 from glance_replicas.model import Location
 from glance_replicas.sources import web
 from glance_replicas.sources.body import Limits

@@ -23,7 +23,8 @@ from services.schema import query
 
 from glance_replicas import checksum, settings
 from glance_replicas.errors import Corrupt
-from glance_replicas.fill import start, start_or_join
+from glance_replicas.fill import start
+from glance_replicas.follow import start_or_join
 from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Host, Pass
@@ -168,6 +169,31 @@ def test_a_peer_that_breaks_is_left(cloud: Cloud, peer: FaultyServer, faults: di
     assert (request.range is not None) >= middle
 
 
+@pytest.mark.parametrize("faults", [{"stall_before_headers": True}, {"stall_at": MIB}, {"rate": 20_000}], ids=str)
+def test_a_peer_is_left_sooner_than_a_store(cloud: Cloud, peer: FaultyServer, faults: dict[str, Any]) -> None:
+    """Of hosts there are others: a silent or slow one has `peer_timeout_seconds`, whatever a store may take (F 59)."""
+    name, keeper = cloud.image(), cloud.host("here", peer_timeout_seconds=0.5, stall_timeout_seconds=60.0)
+    register(cloud, peer, name, **faults)
+    began = time.monotonic()
+    assert read(keeper, name) == DATA
+    assert time.monotonic() - began < 10
+    assert peer.reads(f"/replicas/{name}") == 1
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_peer_is_told_when_nobody_waits(cloud: Cloud, peer: FaultyServer, background: bool) -> None:
+    """A fill in the background says so to the host it reads from (RFC 9218), and no other does."""
+    name, keeper = cloud.image(), cloud.host("here")
+    register(cloud, peer, name)
+    image = keeper.active(name)
+    assert image is not None
+    filler = start(keeper.cache, keeper.plan(image, background=background))
+    assert filler is not None
+    filler.join(30)
+    (request,) = peer.requests(f"/replicas/{name}")
+    assert request.headers.get("Priority") == ("u=7" if background else None)
+
+
 def test_a_peer_that_refuses_is_left(cloud: Cloud, peer: FaultyServer) -> None:
     """Nobody listens where the peer was: the store serves (F 59)."""
     name, keeper = cloud.image(), cloud.host("here")
@@ -212,6 +238,17 @@ def test_no_loops(cloud: Cloud) -> None:
         asked.append({one.host for one in keeper.plan(image).sources() if one.host})
         time.sleep(0.01)
     assert asked == [set(), {"h0"}, {"h0", "h1"}, {"h0", "h1", "h2"}]
+
+
+def test_a_lone_reader_claims_nothing(cloud: Cloud) -> None:
+    """Who goes on alone asks those who fill, and is not taken for one of them: nobody could follow it."""
+    name = cloud.image()
+    filler, lone = cloud.host("filler"), cloud.host("lone")
+    image = filler.active(name)
+    assert image is not None
+    filler.plan(image).sources()
+    assert {one.host for one in lone.plan(image).detour() if one.host} == {"filler"}
+    assert [one.host for one in filler.ledger.fills(name, 30)] == ["filler"]
 
 
 def test_five_hundred_hosts(cloud: Cloud) -> None:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
-from glance_replicas.errors import Corrupt, SourceError, Unreachable
-from glance_replicas.fill import Follower, Plan, start, start_or_join
+from glance_replicas.errors import CacheError, Corrupt, SourceError, Unreachable
+from glance_replicas.fill import Plan, start
+from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.growing import Growing
 from glance_replicas.model import Image, Location
 from glance_replicas.sources.body import Body
@@ -75,6 +76,7 @@ class World:
             size=self.image.size or 0,
             digest=self.digest,
             sources=lambda: self.image.locations,
+            detour=lambda: self.image.locations,
             opener=self.source.open,
             reserve=lambda growing, size: None,
             committed=lambda image: self.committed.append(image.id),
@@ -282,6 +284,88 @@ def test_takeover_after_kill(world: World) -> None:
     follower.close()
     assert world.source.opened == [have]
     world.settle(lambda: world.cache.exists(world.image.id))
+
+
+class Background:
+    """Notes what is written, and whether somebody waits; ends the fill at `ends_at` bytes unless somebody does."""
+
+    def __init__(self, ends_at: int = SIZE) -> None:
+        self.length, self.ends_at = 0, ends_at
+        self.wanted: list[bool] = []
+
+    def written(self, length: int, wanted: bool) -> None:
+        self.length += length
+        self.wanted.append(wanted)
+        if self.length >= self.ends_at and not wanted:
+            raise CacheError("cancelled")
+
+
+def finish(filler: threading.Thread | None) -> None:
+    """The filler began, and has ended."""
+    assert filler is not None
+    filler.join(20)
+    assert not filler.is_alive()
+
+
+@pytest.mark.parametrize("ended_by", ["its source", "whoever asked for it"])
+def test_background_fill_goes_on_where_it_ended(world: World, ended_by: str) -> None:
+    """A fill in the background that breaks, or is ended, leaves its file; the next one reads from that byte on."""
+    world.source.breaks_at = 2 * MIB if ended_by == "its source" else None
+    finish(start(world.cache, world.plan(), Background(2 * MIB)))
+    have = (world.cache.folder / "incomplete" / world.image.id).stat().st_size
+    assert MIB <= have < SIZE
+    world.source.breaks_at = None
+    again = Background()
+    finish(start(world.cache, world.plan(), again))
+    assert world.source.opened[-1] == have
+    assert again.length == SIZE - have
+    assert world.committed == [world.image.id]
+    assert not any(again.wanted)
+
+
+def test_background_fill_that_somebody_waits_for(world: World) -> None:
+    """A fill in the background learns of a follower."""
+    world.source.gate = threading.Event()
+    background = Background()
+    filler = start(world.cache, world.plan(), background)
+    world.settle(lambda: background.wanted)
+    assert not any(background.wanted)
+    follower = world.join()
+    world.source.gate.set()
+    assert b"".join(follower.read(0, SIZE)) == DATA
+    follower.close()
+    finish(filler)
+    assert background.wanted[-1]
+
+
+def test_a_waiting_reader_of_another_process(world: World) -> None:
+    """That somebody waits is seen from another process, and ends with that process."""
+    growing = world.cache.begin(world.image.id, SIZE)
+    assert growing is not None
+    script = (
+        "from glance_replicas.growing import wait_for; wait_for(0); print(flush=True); __import__('time').sleep(60)"
+    )
+    with growing.path.open("rb") as file:
+        reader = subprocess.Popen([sys.executable, "-c", script], stdin=file, stdout=subprocess.PIPE)
+    assert not growing.is_wanted
+    assert reader.stdout
+    assert reader.stdout.readline() == b"\n"
+    assert growing.is_wanted
+    reader.kill()
+    reader.communicate()
+    assert not growing.is_wanted
+    growing.discard()
+
+
+def test_fill_has_a_limit(world: World) -> None:
+    """A fill that goes on for longer than it may is given up; its reader goes on alone."""
+    world.source.pause = 0.05
+    plan = replace(world.plan(), max_seconds=0.3)
+    follower = start_or_join(world.cache, plan)
+    assert b"".join(follower.read(0, SIZE)) == DATA
+    follower.close()
+    assert len(world.source.opened) == 2
+    assert not world.cache.exists(world.image.id)
 
 
 def test_damaged_prefix_is_caught(world: World) -> None:

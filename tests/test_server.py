@@ -17,6 +17,7 @@ from services.databases import Postgres
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
+from glance_replicas.cache import Cache
 from glance_replicas.ledger import Ledger
 from glance_replicas.settings import default_ledger
 from glance_replicas.signing import parse_keys, sign
@@ -302,3 +303,16 @@ def test_trusted_network_by_the_sockets_peer(site: GlanceSite) -> None:
         assert status("127.0.0.7") == 200
         assert status("127.0.0.1") == 403
         assert status("127.0.0.1", forwarded="127.0.0.7") == 403
+
+
+def test_who_waits_for_a_fill(host: GlanceHost) -> None:
+    """A host that reads a fill in progress only for its own sake leaves it in the background (RFC 9218)."""
+    image_id = host.client().create(data=DATA)["id"]
+    growing = Cache(host.cache_dir).begin(image_id, SIZE)
+    assert growing is not None
+    growing.append(DATA[:MIB], 0)
+    for headers, wanted in (({"Priority": "u=7"}, False), ({}, True)):
+        with requests.get(signed(host, image_id), headers=headers, stream=True, timeout=30) as answer:
+            assert next(answer.iter_content(1000)) == DATA[:1000]
+            assert growing.is_wanted == wanted
+    growing.discard()

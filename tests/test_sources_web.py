@@ -13,7 +13,7 @@ from services.faulty import FaultyServer
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.sources import Limits, web
-from glance_replicas.sources.pace import SLOWEST, Pace
+from glance_replicas.sources.pace import Pace
 
 LIMITS = Limits(connect=0.5, stall=0.5)
 DATA = random.Random(8).randbytes(300_000)
@@ -79,7 +79,7 @@ IN_BODY = [
     ({"stall_at": 0}, Stalled),
     ({"stall_at": HALF}, Stalled),
     ({"drip": 0.05}, Stalled),
-    ({"rate": SLOWEST // 4}, Stalled),
+    ({"rate": LIMITS.slowest // 4}, Stalled),
     ({"chunked": True, "truncate_at": HALF}, Unreachable),
     ({"chunked": True, "reset_at": HALF}, Unreachable),
     ({"chunked": True, "stall_at": HALF}, Stalled),
@@ -376,9 +376,9 @@ def test_kept_connection_closed_by_the_server() -> None:
         served.join(5)
 
 
-@pytest.mark.parametrize(("length", "enough"), [(SLOWEST - 1, False), (SLOWEST, True)])
+@pytest.mark.parametrize(("length", "enough"), [(LIMITS.slowest - 1, False), (LIMITS.slowest, True)])
 def test_pace(length: int, enough: bool) -> None:
-    """The low-speed limit is what it says, to the byte: SLOWEST a second over `stall` seconds of waiting."""
+    """The low-speed limit is what it says, to the byte: `slowest` a second over `stall` seconds of waiting."""
     now = [0.0]
 
     def one_second() -> bytes:

@@ -1,6 +1,6 @@
 """Readers of image bytes, one module per kind of URL, and `Sources`, which picks the right one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import Unsupported
@@ -11,7 +11,7 @@ from .body import Body, Limits
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["Body", "Fallback", "Limits", "Reader", "Sources", "from_settings"]
+__all__ = ["BACKGROUND", "Body", "Fallback", "Limits", "Reader", "Sources", "from_settings"]
 
 
 class Reader(Protocol):
@@ -43,11 +43,14 @@ class Fallback(Protocol):
 
 
 class Sources:
-    """Every location this host can read. For many threads at once."""
+    """Every location this host can read, those of other hosts by `peers`. For many threads at once."""
 
-    def __init__(self, readers: Sequence[Reader], fallback: Fallback | None = None) -> None:
+    def __init__(
+        self, readers: Sequence[Reader], fallback: Fallback | None = None, *, peers: Reader | None = None
+    ) -> None:
         self._readers = tuple(readers)
         self._fallback = fallback
+        self._peers = peers
 
     def open(self, location: Location, offset: int = 0) -> Body:
         """The bytes of a location from `offset` on. Raises the children of SourceError."""
@@ -62,6 +65,8 @@ class Sources:
         return reader.size(location.url) if reader else self._last_resort(location).size(location)
 
     def _reader(self, location: Location) -> Reader | None:
+        if self._peers is not None and location.is_cached and scheme(location.url) in self._peers.schemes:
+            return self._peers
         fitting = [one for one in self._readers if scheme(location.url) in one.schemes]
         if location.store is None and len(fitting) > 1:
             # Asking the wrong store would turn "not in that one" into "missing".
@@ -74,13 +79,22 @@ class Sources:
         return self._fallback
 
 
+SLOWEST_PEER = 64 << 10  # bytes per second; there is always somebody else to ask
+BACKGROUND = {"Priority": "u=7"}  # of a request whose answer nobody waits for (RFC 9218 section 4.1)
+
+
 def from_settings(
-    settings: "Settings", *, limits: Limits | None = None, signer: Callable[[str], str] | None = None
+    settings: "Settings",
+    *,
+    limits: Limits | None = None,
+    signer: Callable[[str], str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Sources:
     """Everything a host with this glance-api.conf can read; its options are parsed already (`settings.load`).
 
-    `limits` default to the options' own. `signer` makes the URL that really goes out of an http(s) URL, and leaves
-    those of others alone. Nothing is opened, and no store driver loaded, before a location asks for it.
+    `limits` default to the options' own, which are narrower for other hosts. `signer` makes the URL that really goes
+    out of an http(s) URL, and leaves those of others alone; `headers` go to other hosts. Nothing is opened, and no
+    store driver loaded, before a location asks for it.
     """
     from oslo_config import cfg
 
@@ -89,9 +103,11 @@ def from_settings(
     conf = cfg.CONF
     enabled = configured.stores(conf)
     kept = limits or Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
+    patience = Limits(kept.connect, min(settings.peer_timeout_seconds, kept.stall), SLOWEST_PEER)
+    peers = web.Reader(limits or patience, signer, headers)
     readers: list[Reader] = [web.Reader(kept, signer)]
     roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
     if roots:
         readers.append(file.Reader(roots))
     readers += [swift.Reader(conf, one.id, kept) for one in enabled if one.kind == "swift"]
-    return Sources(readers, store.Reader(conf, [(one.id, one.kind) for one in enabled]))
+    return Sources(readers, store.Reader(conf, [(one.id, one.kind) for one in enabled]), peers=peers)

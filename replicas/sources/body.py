@@ -7,10 +7,11 @@ from types import TracebackType
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a source may take, in seconds."""
+    """How long a source may take, in seconds, and how slow it may be."""
 
     connect: float = 3.0
     stall: float = 30.0  # without a single byte
+    slowest: int = 1024  # bytes per second; the slowest line an image is ever sent over is far above this
 
 
 class Body:

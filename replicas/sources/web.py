@@ -1,7 +1,7 @@
 """Reader of http(s) URLs: per-host locations of our own, and images that were registered by their URL."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import Unsupported
@@ -14,15 +14,21 @@ class Reader:
     """Reads http and https with the system's certificate authorities; proxies of the environment are not used.
 
     `signer` makes the URL that goes out of the URL as stored; only the stored one, redacted, is ever shown. User and
-    password in a URL become basic authorisation for that host alone.
+    password in a URL become basic authorisation for that host alone. `headers` go with every request.
     """
 
     schemes = ("http", "https")
     store = None
 
-    def __init__(self, limits: Limits | None = None, signer: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        signer: Callable[[str], str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._wire = Wire(limits or Limits())
         self._signer = signer
+        self._headers = headers or {}
 
     def size(self, url: str) -> int | None:
         """What HEAD says, in bytes; None for an answer without a length."""
@@ -41,7 +47,7 @@ class Reader:
                 raise ValueError("not http")
         except ValueError as error:
             raise Unsupported(f"{shown}: not an http URL") from error
-        headers = {"Authorization": _basic(userinfo)} if at else {}
+        headers = {**self._headers, **({"Authorization": _basic(userinfo)} if at else {})}
         return Target(urlunsplit((parts.scheme, place, parts.path or "/", parts.query, "")), shown, headers)
 
 

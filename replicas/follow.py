@@ -1,0 +1,169 @@
+"""The readers of a download in progress: each follows the growing file, in whatever process that grows.
+
+The last block is there only when the digest agreed, so a file that has its full length is right, and a follower
+needs to know nothing but the length. A follower that sees no growth asks for the lock: if it is free the filler is
+dead, and the follower's process takes over from what is on disk.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+
+from .cache import Cache
+from .errors import CacheError, Corrupt, SourceError, Unreachable
+from .fill import Plan, start
+from .growing import read, try_lock, wait_for
+from .relay import Relay, guarded
+
+log = logging.getLogger(__name__)
+
+_POLL = (0.002, 0.01)  # seconds between looks at the length: at first, and once nothing came for a while
+_PROBE = 0.2  # seconds without growth after which the lock is tried
+
+
+def start_or_join(cache: Cache, plan: Plan) -> "Follower":
+    """A reader of the image's growing file, whoever fills it; a filler starts when there is none.
+
+    Raises CacheError (its child NoRoom when the image does not fit).
+    """
+    for _ in range(100):
+        started = start(cache, plan)
+        fd = cache.follow(plan.image.id)
+        copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
+        if copy is not None and copy.entry.size == plan.size:
+            if fd is not None:
+                os.close(fd)
+            fd = copy.detach()
+        if fd is not None:
+            return Follower(cache, plan, fd, collapsed=not started)
+        time.sleep(0.01)
+    raise CacheError(f"image {plan.image.id}: its growing file comes and goes; passing through")
+
+
+class Follower:
+    """One client's view of a growing or complete file. Close it; closing changes nothing for anybody else.
+
+    With `takes_over` the plan is the client's own and may be used to go on when the file fails; without it (peers are
+    served so) the transfer just breaks. With `urgent` a fill in the background goes on as fast as it can.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        plan: Plan,
+        fd: int,
+        *,
+        collapsed: bool = False,
+        takes_over: bool = True,
+        urgent: bool = True,
+    ) -> None:
+        self.collapsed = collapsed
+        self._cache = cache
+        self._plan = plan
+        self._fd = fd
+        self._takes_over = takes_over
+        if urgent:
+            wait_for(fd)
+
+    def wait(self) -> bool:
+        """Whether bytes are there; False: the fill ended without any, so nothing is lost by asking elsewhere."""
+        try:
+            self._await(0)
+        except (SourceError, CacheError):
+            return False
+        return True
+
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes [start, stop) in chunks, as soon as they are there.
+
+        Raises Corrupt when the fill turned out wrong, Stalled or Unreachable when nothing more can be had.
+        """
+        position = start
+        while position < stop:
+            try:
+                length = self._await(position)
+                for chunk in read(self._fd, position, min(length, stop)):
+                    yield chunk
+                    position += len(chunk)
+            except CacheError as error:
+                log.warning("image %s: follower goes on alone at byte %d: %s", self._plan.image.id, position, error)
+                yield from self._alone(position, stop)
+                return
+
+    def close(self) -> None:
+        """Let go; may be called more than once."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing
+        self.close()
+
+    def _await(self, position: int) -> int:
+        """The length once it exceeds `position`.
+
+        Raises Corrupt (the fill was wrong), CacheError (there is no fill any more, or it stands still).
+        """
+        began = probed = time.monotonic()
+        seen = -1
+        while True:
+            facts = os.fstat(self._fd)
+            if facts.st_size > position:
+                return facts.st_size
+            now = time.monotonic()
+            if facts.st_size != seen:
+                began = probed = now
+                seen = facts.st_size
+            if facts.st_nlink == 0 or now - probed > _PROBE:
+                probed = now
+                self._probe(now - began)
+            if now - began > 2 * self._plan.stall_seconds:
+                raise CacheError(f"the fill made no progress for {now - began:.0f} s")
+            time.sleep(_POLL[now - began > _PROBE])
+
+    def _probe(self, idle: float) -> None:
+        """The filler lives, or is replaced by us. Raises Corrupt or CacheError when there is nothing to follow.
+
+        A peer, which may not take over, leaves a dead filler only once somebody here has had the time to.
+        """
+        fate = self._cache.fate(self._plan.image.id, self._fd)
+        if fate == "invalid":
+            raise Corrupt("the fill's digest was wrong")
+        if fate != "growing":
+            raise CacheError("the fill was given up")
+        if not self._takes_over:
+            if idle > 3 * _PROBE and try_lock(self._fd, fcntl.LOCK_SH):
+                raise CacheError("its filler died")
+        elif start(self._cache, self._plan):
+            log.warning(
+                "image %s: its filler died; taken over at byte %d", self._plan.image.id, os.fstat(self._fd).st_size
+            )
+
+    def _alone(self, position: int, stop: int) -> Iterator[bytes]:
+        """The rest from the sources, for this client only, guarded all the same."""
+        if not self._takes_over:
+            raise Unreachable("the file that was followed is no more")
+        have = min(os.fstat(self._fd).st_size, position)
+        try:
+            yield from window(self._rest(have), have, position, stop)
+        except CacheError:  # what is there cannot be read either; raised before anything is yielded
+            yield from window(self._rest(0), 0, position, stop)
+
+    def _rest(self, offset: int) -> Iterator[bytes]:
+        """All bytes from `offset` on; those before are read here and hashed."""
+        plan = self._plan
+        relay = Relay(plan.image.id, plan.size, plan.detour(), plan.opener, offset)
+        return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
+
+
+def window(chunks: Iterator[bytes], offset: int, start: int, stop: int) -> Iterator[bytes]:
+    """Bytes [start, stop) of a stream whose first byte is number `offset`."""
+    for chunk in chunks:
+        part = chunk[max(0, start - offset) : stop - offset]
+        offset += len(chunk)
+        if part:
+            yield part
+        if offset >= stop:
+            return

@@ -162,6 +162,7 @@ class Cache:
     def condemn(self, growing: Growing, image_id: str) -> None:
         """The growing file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
         with self.errors(image_id):
+            os.ftruncate(growing.fd, growing.length)  # what was reserved beyond its end is free again
             os.rename(growing.path, self.folder / "invalid" / image_id)
             growing.close()
 

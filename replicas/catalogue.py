@@ -22,11 +22,13 @@ from .glance_tables import (
     listed_locations,
     live_status,
     locations,
+    properties,
 )
 from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 
 CHUNK = 500  # ids in one IN list
 LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+_TRUE = ("true", "yes", "1")
 
 
 class LockedImage:
@@ -94,6 +96,16 @@ class Catalogue:
         for part in _chunks(sorted(set(ids)), CHUNK):
             for image_id, status, deleted in self._rows(columns.where(images.c.id.in_(part))):
                 found[image_id] = live_status(status, deleted)
+        return found
+
+    def with_property(self, name: str, ids: Collection[str]) -> set[str]:
+        """Of these images those that have a property of this name set to true: `true`, `yes` or `1`, in any case."""
+        wanted = sa.select(properties.c.image_id, properties.c.name, properties.c.value)
+        wanted = wanted.where(properties.c.name == name, properties.c.deleted == sa.false())
+        found: set[str] = set()
+        for part in _chunks(sorted(set(ids)), CHUNK):
+            rows = self._rows(wanted.where(properties.c.image_id.in_(part)))
+            found |= {row.image_id for row in rows if row.name == name and (row.value or "").lower() in _TRUE}
         return found
 
     def of_host(self, host_name: str, *, pending: bool = False) -> Iterator[Location]:

@@ -54,6 +54,16 @@ locations = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False),
 )
 
+properties = sa.Table(
+    "image_properties",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("value", sa.Text),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
 is_listed = sa.and_(locations.c.status == "active", locations.c.deleted == sa.false())
 
 _IMAGE = [images.c[name] for name in ("id", "name", "size", "status", "visibility", "checksum", "os_hash_algo")]

@@ -78,11 +78,9 @@ class Growing:
             return True
         return kind != fcntl.F_UNLCK
 
-    @property
-    def is_reserved(self) -> bool:
-        """An earlier writer reserved the space already."""
-        facts = os.fstat(self.fd)
-        return facts.st_blocks * 512 > facts.st_size
+    def has_room(self, size: int) -> bool:
+        """An earlier writer reserved `size` bytes already."""
+        return os.fstat(self.fd).st_blocks * 512 >= size
 
     def reserve(self, size: int) -> bool:
         """Blocks for `size` bytes are set aside by the file system, the length unchanged; False: no space.

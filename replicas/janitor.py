@@ -8,6 +8,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
+    pins           the files that are to stay are marked, others no longer are
     trim           back within the limits of space
     queue          `queue/<image_id>` is filled
     scrub          the file longest unverified is read again, at a bounded rate
@@ -116,7 +117,7 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._growing, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(self._trim, self._queue, self._scrub, self._reconciler.bury),
+            *(self._pins, self._trim, self._queue, self._scrub, self._reconciler.bury),
         )
         for step in steps:
             try:
@@ -182,6 +183,9 @@ class Janitor:
 
     def _adopt(self, done: Pass) -> None:
         done.adopted += self._scrubber.adopt()
+
+    def _pins(self, done: Pass) -> None:
+        self._keeper.pinning.carry(done)
 
     def _trim(self, done: Pass) -> None:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +15,13 @@ from functools import partial
 from . import location, sources
 from .cache import Cache
 from .catalogue import Catalogue
-from .errors import CatalogueError, ConfigError, Refused, Stalled, Unreachable
+from .errors import CacheError, CatalogueError, ConfigError, Refused, Stalled, Unreachable
 from .fill import Plan
 from .growing import Growing
 from .hosts import Hosts
 from .ledger import Ledger, place_key
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
+from .pinning import Pinning
 from .pins import Pins
 from .settings import Settings
 from .sources.body import Body
@@ -41,10 +42,18 @@ class Keeper:
             raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
         self.settings = settings
         self.cache = Cache(settings.cache_dir)
-        self.space = Space(self.cache, settings.max_bytes, settings.min_free_bytes)
+        self.space = Space(
+            self.cache,
+            settings.max_bytes,
+            settings.min_free_bytes,
+            high_percent=settings.high_watermark_percent,
+            low_percent=settings.low_watermark_percent,
+            elsewhere=self._held_elsewhere,
+        )
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
         self.pins = Pins(self.ledger.database)
+        self.pinning = Pinning(settings, self.cache, self.pins, self.catalogue)
         self.hosts = Hosts(settings, self.ledger)
         self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
         self._sources = {
@@ -86,6 +95,13 @@ class Keeper:
         url = self.own_url(image.id)
         if url is not None:
             self._record(image, Location(image.id, url, self.metadata()), Verdict.INTACT)
+        self._pin(image)
+
+    def _pin(self, image: Image) -> None:
+        try:
+            self.hosts.ask(lambda: self.pinning.carry_one(image.id), None)
+        except (CatalogueError, CacheError) as error:
+            log.warning("image %s: whether it is to stay the janitor will find out: %s", image.id, error)
 
     def register(self, image: Image) -> None:
         """The complete file of this host is a location of the image; what cannot be done now the janitor does later."""
@@ -175,8 +191,22 @@ class Keeper:
 
     def _peers(self, image: Image) -> list[Location]:
         """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
+        found = self._elsewhere(image)
+        random.shuffle(found)
+        return sorted(found, key=lambda one: one.zone != self.settings.host_zone)
+
+    def _held_elsewhere(self, image_ids: Collection[str]) -> set[str]:
+        """Of these images those that another living host of ours has; none when that cannot be asked."""
+        try:
+            return {image.id for image in self.catalogue.images(image_ids) if self._elsewhere(image)}
+        except CatalogueError as error:
+            log.warning("evicting without knowing what other hosts have: %s", error)
+            return set()
+
+    def _elsewhere(self, image: Image) -> list[Location]:
+        """Its copies on other living hosts of ours."""
         hosts = self.hosts.all()
-        found = [
+        return [
             one
             for one in image.cached
             if one.host != self.settings.host_name
@@ -184,8 +214,6 @@ class Keeper:
             and one.url == location.replica_url(hosts[one.host].url, image.id)
             and self._alive(hosts[one.host])
         ]
-        random.shuffle(found)
-        return sorted(found, key=lambda one: one.zone != self.settings.host_zone)
 
     def _alive(self, host: Host) -> bool:
         return host.age_seconds < 3 * max(self.settings.janitor_interval_seconds, 60)

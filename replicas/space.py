@@ -1,10 +1,14 @@
-"""Room for a fill: reserve before writing, evict the least recently used first, never what is being read."""
+"""Room for a fill: reserve before writing; evict in order, never what is pinned or being read.
+
+What is wrong (`invalid/`) goes first, then copies that another host holds as well, then copies that only this host has,
+of each the least recently used first; whatever was used in the last hour comes after all the rest.
+"""
 
 import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 
 from .cache import Cache, Entry
@@ -13,7 +17,10 @@ from .growing import Growing
 
 log = logging.getLogger(__name__)
 
+_HOT_SECONDS = 3600.0  # what was used so recently goes last
+
 Withdraw = Callable[[str], None]
+Elsewhere = Callable[[Collection[str]], Collection[str]]  # which of these images another host holds; none: not known
 
 
 class NoRoom(CacheError):
@@ -21,19 +28,30 @@ class NoRoom(CacheError):
 
 
 class Space:
-    """The two limits of one host's directory, in bytes; 0 for `max_bytes`: no quota."""
+    """The limits of one host's directory, in bytes; 0 for `max_bytes`: no quota. Watermarks are parts of the quota."""
 
-    def __init__(self, cache: Cache, max_bytes: int, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        max_bytes: int,
+        min_free_bytes: int,
+        *,
+        high_percent: int = 100,
+        low_percent: int = 100,
+        elsewhere: Elsewhere = lambda _: (),
+    ) -> None:
         self._cache = cache
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
+        self._high = max_bytes * high_percent // 100
+        self._low = max_bytes * min(low_percent, high_percent) // 100
+        self._elsewhere = elsewhere
 
     def used(self) -> int:
         """Bytes of complete, growing (as reserved) and invalid files. Raises CacheError."""
         total = sum(entry.size for entry in self._cache.entries())
-        for folder in ("incomplete", "invalid"):
-            total += sum(max(facts.st_size, facts.st_blocks * 512) for _, facts in self._cache.listed(folder))
-        return total
+        total += sum(facts.st_size for _, facts in self._cache.listed("invalid"))
+        return total + sum(max(one.st_size, one.st_blocks * 512) for _, one in self._cache.listed("incomplete"))
 
     def free(self) -> int:
         """Bytes the file system still gives us. Raises CacheError."""
@@ -48,23 +66,38 @@ class Space:
         it raises, the error passes through and the file stays.
         """
         with self._lock():
-            if not growing.is_reserved:
+            if not growing.has_room(size):
                 self._make_room(size, withdraw)
             with self._cache.errors("reserve"):
                 if not growing.reserve(size):
                     raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
 
     def trim(self, withdraw: Withdraw) -> int:
-        """Bytes evicted to get back within the limits (a quota lowered, a disk filled by others)."""
+        """Bytes evicted: above the high watermark down to the low one, ahead of need; and back within the limits.
+
+        The limits themselves are exceeded when a quota was lowered, or others filled the disk.
+        """
         with self._lock():
-            over = self._excess(0)
+            over, used = self._excess(0), self.used()
+            if used > self._high > 0:
+                over = max(over, used - self._low)
             return over - self._evict_until(over, withdraw) if over > 0 else 0
 
     def _make_room(self, size: int, withdraw: Withdraw) -> None:
         if self.max_bytes and size > self.max_bytes:
             raise NoRoom(f"{size} bytes are more than max_bytes = {self.max_bytes}")
-        if self._evict_until(self._excess(size), withdraw) > 0:
-            raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes, all else is in use")
+        over = self._evict_until(self._excess(size), withdraw)
+        if over > 0:
+            raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes{self._why(over)}")
+
+    def _why(self, over: int) -> str:
+        pinned = [entry.size for entry in self._cache.entries() if entry.pinned]
+        if sum(pinned) < over:
+            return ", all else is in use"
+        return (
+            f": {len(pinned)} pinned copies take {sum(pinned)} bytes; see replica pin list, and let some go with "
+            "replica pin remove IMAGE, or lower max_pinned_percent"
+        )
 
     def _excess(self, size: int) -> int:
         """Bytes that must go before `size` more fit within both limits; not positive: they fit."""
@@ -76,18 +109,30 @@ class Space:
         if over > 0:
             for image_id, _ in self._cache.listed("invalid"):
                 over -= self._cache.drop("invalid", image_id)
-        for entry in sorted(self._cache.entries(), key=lambda one: one.used_at) if over > 0 else ():
+        for entry in self._in_order() if over > 0 else ():
             if over <= 0:
                 break
             over -= self._evict(entry, withdraw)
         return over
 
+    def _in_order(self) -> list[Entry]:
+        """What may go, the first to go first."""
+        entries = [entry for entry in self._cache.entries() if not entry.pinned]
+        elsewhere = set(self._elsewhere([entry.image_id for entry in entries]))
+        hot = time.time() - _HOT_SECONDS
+        return sorted(entries, key=lambda one: (one.used_at > hot, one.image_id not in elsewhere, one.used_at))
+
     def _evict(self, entry: Entry, withdraw: Withdraw) -> int:
-        """Bytes freed, none when the file is being read. Killed after `withdraw`: the janitor registers it again."""
+        """Bytes freed, none when the file is being read, or was pinned just now.
+
+        Killed after `withdraw`: the janitor registers it again.
+        """
         copy = self._cache.take(entry.image_id)
         if copy is None:
             return 0
         with closing(copy):
+            if copy.entry.pinned:
+                return 0
             withdraw(entry.image_id)
             idle = time.time() - entry.used_at
             log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)

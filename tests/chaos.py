@@ -76,8 +76,7 @@ def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str
         if keeper.cache.path(image_id).read_bytes() != truth(image_id):
             found.append(f"image {image_id}: the file differs from the image")
     found += leaks(keeper, truth)
-    most = keeper.settings.max_bytes + 65536  # a file set aside counts in whole blocks
-    if keeper.settings.max_bytes and entries and keeper.space.used() > most:
+    if keeper.settings.max_bytes and entries and keeper.space.used() > keeper.settings.max_bytes:
         found.append(f"{keeper.space.used()} bytes used of {keeper.settings.max_bytes}")
     return [f"host {name}: {one}" for one in found]
 
@@ -96,8 +95,8 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
             yield f"{path}: {facts.st_size} bytes of an image of {len(data)}"
         if data is not None and facts.st_blocks * 512 > len(data) + 65536:
             yield f"{path}: {facts.st_blocks * 512} bytes on disk of an image of {len(data)}"
-        counted += max(facts.st_size, facts.st_blocks * 512) if place in (("incomplete",), ("invalid",)) else 0
-        counted += facts.st_size if not place else 0
+        counted += max(facts.st_size, facts.st_blocks * 512) if place == ("incomplete",) else 0
+        counted += facts.st_size if place in ((), ("invalid",)) else 0
     if counted != keeper.space.used():
         yield f"{counted} bytes are there, Space.used() says {keeper.space.used()}"
 

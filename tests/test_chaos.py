@@ -28,7 +28,7 @@ from chaos import left_behind, violations
 from services import environment
 from services.glance import GlanceSite
 
-from glance_replicas import cache, checksum, fill, growing, janitor, keeper, reconcile, scrub, space
+from glance_replicas import cache, checksum, fill, growing, janitor, keeper, pinning, reconcile, scrub, space
 from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
@@ -40,11 +40,12 @@ SHARES = 2  # processes that do them side by side
 
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
-    cache: "begin commit condemn drop mark_verified remove set_aside take",
+    cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
     fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
-    janitor: "run_once _removals _growing _adopt _queue _heartbeat _trim",
+    janitor: "run_once _removals _growing _adopt _queue _heartbeat _pins _trim",
     keeper: "_condemned _claim _record _release _reserve register verified withdraw",
+    pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
     scrub: "_condemn adopt oldest verify",
     space: "_evict _evict_until _lock reserve trim",
@@ -53,7 +54,7 @@ KEY = {
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True)?$|Verdict\.UNVERIFIABLE$"
-    r"|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host"
+    r"|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host|its pin is lifted"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before
@@ -125,9 +126,11 @@ class World:
 
 
 def full(world: World) -> None:
-    """The quota is used up."""
+    """The quota is used up, and what would go first is pinned; what is to come is to stay."""
     for number, name in enumerate((OLD, IDLE, LOST, STOCK)):
         world.keep(name, idle=1000.0 - number)
+    world.cache.pin(OLD, True)
+    world.keeper.pins.add([OLD, NEW], [world.settings.host_name], "a test")
 
 
 def half(world: World) -> None:
@@ -211,6 +214,8 @@ def everything(world: World) -> None:
     os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))
     (world.cache.folder / "incomplete" / LEFT).write_bytes(b"left")
     os.utime(world.cache.folder / "incomplete" / LEFT, (time.time() - 7200,) * 2)
+    world.cache.pin(OLD, True)
+    world.keeper.pins.add([ASKED, BARE, ROTTEN], [world.settings.host_name], "a test")
     other_hosts(world)
 
 

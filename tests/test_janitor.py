@@ -21,8 +21,10 @@ from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.ledger import Ledger
+from glance_replicas.ledger_database import LedgerDatabase
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
+from glance_replicas.pins import Pins
 from glance_replicas.settings import default_ledger
 
 MIB = 1 << 20
@@ -125,6 +127,40 @@ def test_lost_row_comes_back(site: GlanceSite, host: GlanceHost, faulty: FaultyS
     assert len(own_rows(host, image_id)) == 1
     assert run(host)["registered"] == 0
     assert len(own_rows(host, image_id)) == 1
+
+
+def test_what_stays_under_pressure(tmp_path: Path) -> None:
+    """What another host has goes first, then what only this one has; copies pinned by order or by property stay."""
+    limits = {"max_bytes": str(4 * SIZE + SIZE // 10), "pin_property": "keep_me", "max_pinned_percent": "50"}
+    quiet = {"replicas": {**QUIET["replicas"], **limits}}
+    with GlanceSite(tmp_path / "site") as site:
+        one, two = (site.add_host(f"127.0.0.{number}", options=quiet, start=False) for number in (2, 3))
+        for host in (one, two):
+            run(host)
+            host.start(wait=False)
+        for host in (one, two):
+            host.wait_ready()
+        by_property, by_order, unique, shared = (make(one, **more)[0] for more in ({"keep_me": "true"}, {}, {}, {}))
+        Pins(LedgerDatabase(site.ledger_url)).add([by_order], [one.name], "a test")
+        for number, image_id in enumerate((by_property, by_order, unique, shared)):
+            one.client().download(image_id)
+            settle(lambda image_id=image_id: own_rows(one, image_id))
+            os.utime(one.cache_dir / image_id, (time.time() - 90_000 + number, time.time()))
+        two.client().download(shared)
+        settle(lambda: own_rows(two, shared))
+        os.utime(one.cache_dir / shared, (time.time() - 80_000, time.time()))
+        settle(lambda: (one.cache_dir / by_order).stat().st_mode & 0o1000)
+        new = cached(one)[0]
+        assert kept(one) == {by_property, by_order, unique, new}, "what another host has goes first"
+        newer = cached(one)[0]
+        assert kept(one) == {by_property, by_order, new, newer}, "what is pinned stays"
+        assert "problems: " not in run(one)["problems"]
+        assert kept(one) == {by_property, by_order, newer}, "the pass is above the high watermark"
+
+
+def kept(host: GlanceHost) -> set[str]:
+    """The images of which a host has a complete file."""
+    return {path.name for path in host.cache_dir.iterdir() if len(path.name) == 36}
 
 
 def test_resurrected_row_goes_again(site: GlanceSite, host: GlanceHost, faulty: FaultyServer) -> None:

@@ -2,7 +2,10 @@
 
 import argparse
 import functools
+import getpass
 import itertools
+import os
+import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,16 @@ if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
 
 INTACT, DAMAGED, USAGE, UNKNOWN = 0, 1, 2, 3
 BATCH = 500  # images whose verdicts are asked for at once
+
+
+def who() -> str:
+    """Who gives the order, for the record."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        name = str(os.getuid())
+    behind = os.environ.get("SUDO_USER")
+    return f"{name}@{socket.gethostname()}" + (f" (sudo by {behind})" if behind else "")
 
 
 class OnHost(Command):  # type: ignore[misc, unused-ignore]

@@ -1,8 +1,5 @@
 """The flow of a removal: look, prove, note in the ledger, prove again under the lock, withdraw."""
 
-import getpass
-import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +10,7 @@ from glance_replicas.errors import ReplicaError
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 
 from . import host_files
+from .command import who
 from .looking import look_at
 
 if TYPE_CHECKING:
@@ -87,7 +85,7 @@ class Removal:
     def _remove(self, step: Step) -> Step:
         assert isinstance(step.answer, prune.Proof)
         request = self._ledger.request_withdrawal(
-            step.target, reason=step.answer.reason, who=_who(), proof=step.answer.as_dict()
+            step.target, reason=step.answer.reason, who=who(), proof=step.answer.as_dict()
         )
         removed = False
         try:
@@ -132,12 +130,3 @@ class Removal:
     @staticmethod
     def _refusal(step: Step, reason: str, unknown: bool = False) -> prune.Refusal:
         return prune.Refusal(step.image.id, location.redact(step.target.url), reason, unknown)
-
-
-def _who() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        name = str(os.getuid())
-    behind = os.environ.get("SUDO_USER")
-    return f"{name}@{socket.gethostname()}" + (f" (sudo by {behind})" if behind else "")

@@ -1,0 +1,177 @@
+"""Which files go when room is needed, and which stay."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from glance_replicas.cache import Cache
+from glance_replicas.growing import Growing
+from glance_replicas.space import NoRoom, Space
+
+A, B, C, D, E = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(5))
+SIZE = 100_000
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    made = Cache(tmp_path / "cache")
+    made.prepare()
+    return made
+
+
+def keep(cache: Cache, image_id: str, idle: float, pinned: bool = False) -> None:
+    """A complete, verified file last used so many seconds ago."""
+    growing = cache.begin(image_id, SIZE)
+    assert growing is not None
+    growing.append(b"x" * SIZE, 0)
+    cache.commit(growing, image_id)
+    os.utime(cache.path(image_id), (time.time() - idle, time.time()))
+    cache.pin(image_id, pinned)
+
+
+def fill(cache: Cache, space: Space, size: int = SIZE) -> list[str]:
+    """What went to make room for a fill of E."""
+    gone: list[str] = []
+    growing = cache.begin(E, size)
+    assert growing is not None
+    try:
+        space.reserve(growing, size, gone.append)
+    finally:
+        growing.discard()
+    return gone
+
+
+def test_copies_of_others_go_first(cache: Cache) -> None:
+    """Cold ones that others hold, cold ones only we hold, then those used in the last hour, by the same order."""
+    keep(cache, A, 100)
+    keep(cache, B, 50)
+    keep(cache, C, 9000)
+    keep(cache, D, 5000)
+    asked: list[set[str]] = []
+
+    def elsewhere(image_ids: Collection[str]) -> Collection[str]:
+        asked.append(set(image_ids))
+        return {B, D}
+
+    space = Space(cache, 4 * SIZE, 0, elsewhere=elsewhere)
+    assert [fill(cache, space, size) for size in (SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE)] == [[D], [C], [B], [A]]
+    assert asked == [{A, B, C, D}, {A, B, C}, {A, B}, {A}]
+
+
+def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
+    """A fill that fits, or fits once a wrong file has gone, and a pass with nothing to do ask nobody."""
+    keep(cache, A, 5000)
+    bad = cache.begin(B, SIZE)
+    assert bad is not None
+    bad.append(b"y" * SIZE, 0)
+    cache.condemn(bad, B)
+
+    def elsewhere(_: Collection[str]) -> Collection[str]:
+        raise AssertionError("asked")
+
+    assert fill(cache, Space(cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert fill(cache, Space(cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert Space(cache, 2 * SIZE, 0, elsewhere=elsewhere).trim(lambda _: None) == 0
+    assert (cache.exists(A), cache.listed("invalid")) == (True, [])
+
+
+def test_pinned_files_stay(cache: Cache) -> None:
+    """Neither a fill nor the janitor evicts a pinned file, however long unused; a fill says what is in its way."""
+    keep(cache, A, 90_000, pinned=True)
+    keep(cache, B, 50)
+    space = Space(cache, 2 * SIZE, 0)
+    assert fill(cache, space) == [B]
+    with pytest.raises(NoRoom, match=r"1 pinned copies take 100000 bytes; see replica pin list.* replica pin remove"):
+        fill(cache, space, 2 * SIZE)
+    assert Space(cache, SIZE // 2, 0).trim(lambda _: None) == 0
+    assert Space(cache, 0, 1 << 60).trim(lambda _: None) == 0
+    assert cache.exists(A)
+    cache.pin(A, False)
+    assert fill(cache, space, 2 * SIZE) == [A]
+
+
+def test_pins_are_not_blamed_for_readers(cache: Cache) -> None:
+    """When what is being read is in the way, a small pinned file is not named."""
+    keep(cache, A, 5000)
+    copy = cache.open(A)
+    with pytest.raises(NoRoom, match="in use"):
+        fill(cache, Space(cache, SIZE, 0))
+    assert copy is not None
+    copy.close()
+
+
+def test_pinned_while_others_evict(cache: Cache) -> None:
+    """A file pinned by one process is never taken by the processes that evict at the same time."""
+    for image_id in (A, B, C, D):
+        keep(cache, image_id, 5000)
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.space import Space\n"
+        f"space = Space(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "print(space.trim(lambda image_id: time.sleep(0.02)), flush=True)\n"
+    )
+    command = [sys.executable, "-c", script]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=0) for _ in "12"
+    ]
+    for one in running:
+        assert one.stdin
+        assert one.stdout
+        assert one.stdout.readline() == "ready\n"
+        one.stdin.write("go\n")
+    answers = {image_id: cache.pin(image_id, True) for image_id in (D, C, B, A)}
+    freed = sum(int(one.communicate()[0]) for one in running)
+    left = {entry.image_id for entry in cache.entries()}
+    assert left == {image_id for image_id, pinned in answers.items() if pinned}
+    assert freed == (4 - len(left)) * SIZE
+
+
+@pytest.mark.parametrize(("files", "freed"), [(9, 0), (10, 2), (12, 4)])
+def test_watermarks(cache: Cache, files: int, freed: int) -> None:
+    """The janitor evicts above the high watermark only, then down to the low one; a fill uses the whole quota."""
+    ids = [f"1000000{n:x}-0000-4000-8000-000000000000" for n in range(files)]
+    for number, image_id in enumerate(ids):
+        keep(cache, image_id, 90_000 - number)
+    space = Space(cache, 10 * SIZE, 0, high_percent=95, low_percent=85)
+    if files == 9:
+        assert fill(cache, space) == []
+    gone: list[str] = []
+    assert space.trim(gone.append) == freed * SIZE
+    assert gone == ids[:freed]
+
+
+def test_watermarks_the_wrong_way_round(cache: Cache) -> None:
+    """A low watermark above the high one counts as that."""
+    for image_id in (A, B, C):
+        keep(cache, image_id, 5000)
+    assert Space(cache, 4 * SIZE, 0, high_percent=50, low_percent=90).trim(lambda _: None) == SIZE
+
+
+def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
+    """The rest of a last block is no reservation; blocks for all bytes are one."""
+    growing = Growing.lock(tmp_path / A, SIZE)
+    assert growing is not None
+    growing.append(b"x", 0)
+    os.fsync(growing.fd)
+    assert not growing.has_room(SIZE)
+    assert growing.reserve(SIZE)
+    assert growing.has_room(SIZE)
+    growing.discard()
+
+
+def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
+    """What was reserved for a fill that went wrong is given back, and the file counts by its bytes."""
+    growing = cache.begin(A, 50 * SIZE)
+    assert growing is not None
+    assert growing.reserve(50 * SIZE)
+    growing.append(b"x" * 1000, 0)
+    cache.condemn(growing, A)
+    [(_, facts)] = cache.listed("invalid")
+    assert facts.st_blocks * 512 < SIZE
+    assert Space(cache, 0, 0).used() == 1000

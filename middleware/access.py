@@ -6,7 +6,7 @@ import webob.exc
 from glance.api import policy
 from glance.api.v2 import policy as api_policy
 from glance.common import exception
-from glance.db import ImageRepo, get_api
+from glance.db import ImageProxy, ImageRepo, get_api
 
 from glance_replicas.model import IMAGE_DEACTIVATED
 
@@ -21,9 +21,10 @@ class Access:
     def find(self, context: Any, image_id: str) -> Any:
         """The image as the caller may see it (a `glance.domain.Image` behind its proxy); raises HTTPNotFound."""
         try:
-            return ImageRepo(context, self._db).get(image_id)
+            found = ImageRepo(context, _Untagged(self._db)).get(image_id)
         except exception.NotFound as error:
             raise webob.exc.HTTPNotFound(explanation=error.msg) from error
+        return _Tagged(found.image, context, self._db)
 
     def image(self, context: Any, image_id: str) -> Any:
         """The image, for a caller who may download it. Raises HTTPNotFound or HTTPForbidden as Glance answers."""
@@ -46,3 +47,26 @@ class Access:
     def rules(self, context: Any, image: Any) -> Any:
         """Glance's policy for this caller and image (`ImageAPIPolicy`)."""
         return api_policy.ImageAPIPolicy(context, image, self.enforcer)
+
+
+class _Untagged:
+    """Glance's database, except that it does not look for tags: a query of its own, a third of the time of them all."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    @staticmethod
+    def image_tag_get_all(_context: Any, _image_id: str) -> tuple[()]:
+        return ()
+
+
+class _Tagged(ImageProxy):  # type: ignore[misc, unused-ignore]
+    """An image whose tags are read when a policy asks for them."""
+
+    @property
+    def tags(self) -> set[str]:
+        """As `glance.domain.Image.tags`."""
+        return set(self.db_api.image_tag_get_all(self.context, self.image.image_id))

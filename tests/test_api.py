@@ -28,7 +28,7 @@ KEYS = signing.parse_keys(["new:the-key-that-signs-and-is-32-chars"])
 PEER = "http://10.9.9.9:9292"
 ABSENT = "11111111-2222-4333-8444-555555555555"
 SHOWN = {"DEFAULT": {"show_multiple_locations": "true", "show_image_direct_url": "true"}}
-POLICY = 'download_image: "not role:blind"\nget_image: ""\n'
+POLICY = """download_image: 'not role:blind and not "{''blocked''}":%(tags)s'\nget_image: ''\n"""
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,13 @@ def test_same_answer_as_the_download(site: GlanceSite, image: str) -> None:
         assert refused
         assert all(ours == theirs for ours, theirs in refused)
     assert [ours.status_code for ours, _ in answers] == [200, 403, 404, 403, 403]
+
+
+def test_tags_in_a_policy(site: GlanceSite, image: str) -> None:
+    """A policy that asks for an image's tags gets them, though they are read for nothing else."""
+    for tag, status in (("blocked", 403), ("other", 200)):
+        admin(site).patch(image, [{"op": "replace", "path": "/tags", "value": [tag]}])
+        assert admin(site).request("GET", f"/v2/images/{image}/replicas").status_code == status
 
 
 @pytest.mark.parametrize("name", [ABSENT, "detail", "%00", "..%2f..", "x" * 300, ABSENT.upper()])

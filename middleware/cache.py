@@ -35,8 +35,7 @@ def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable
         log.error("nothing is cached: %s", error)
     if keeper.own_url("") is None:
         log.warning("cached copies will not be registered: %s", keeper.why_unregistered())
-    if keeper.settings.janitor:
-        Janitor(keeper).start()
+    Janitor(keeper).start()
     return lambda app: CacheFilter(app, keeper)
 
 

@@ -45,9 +45,10 @@ class Download:
             if not follower.wait():
                 follower.close()
                 return self.passed("the fill gave nothing")
-            return self._followed(follower, f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}")
+            return self._filling(plan, follower)
         if copy.entry.verified:
-            return self._followed(Follower(self._keeper.cache, plan, copy.detach()), "hit")
+            follower = Follower(self._keeper.cache, plan, copy.detach())
+            return self._response(follower.read, follower.close, "hit")
         if "Range" in self._request.headers:
             copy.close()
             return None
@@ -58,8 +59,15 @@ class Download:
         image, answer = self._image, self._request.get_response(self._app)
         if answer.status_int != 200 or image.digest is None or not image.size or answer.content_length != image.size:
             return answer
-        chunks, close = iter(answer.app_iter), getattr(answer.app_iter, "close", _nothing)
-        answer.app_iter = _Closing(guarded(chunks, image.digest, image.size), close)
+        given = answer.app_iter
+        body = guarded(iter(given), image.digest, image.size)
+
+        def closed(sent: int, expected: int) -> None:
+            for one in (body, given):
+                getattr(one, "close", _nothing)()
+            self._keeper.activity.served(image.id, sent, hit=False)
+
+        answer.app_iter = serve.Body(lambda _start, _stop: body, 0, image.size, closed)
         answer.content_length = image.size
         if image.checksum:
             answer.headers["Content-MD5"] = image.checksum  # setting app_iter drops it (WebOb bug 86)
@@ -76,8 +84,16 @@ class Download:
         self._keeper.cache.set_aside(plan.image.id)
         return None
 
-    def _followed(self, follower: Follower, how: str) -> webob.Response:
-        return self._response(follower.read, follower.close, how)
+    def _filling(self, plan: Plan, follower: Follower) -> webob.Response:
+        reading = self._keeper.activity.follow(plan.image.id)
+
+        def close() -> None:
+            follower.close()
+            reading.close()
+
+        how = f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}"
+        detail = serve.progress(reading.number, follower.length(), plan.size)
+        return self._response(follower.read, close, f"{how}; detail={detail}")
 
     def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
         """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""
@@ -96,6 +112,7 @@ class Download:
     def _response(self, reader: serve.Read, close: Callable[[], None], how: str) -> webob.Response:
         def closed(sent: int, expected: int) -> None:
             close()
+            self._keeper.activity.served(self._image.id, sent, hit=how.startswith("hit"))
             # `image.send`, as Glance's own cache filter sends it on a hit.
             target = policy.ImageTarget(self._found)
             image_send_notification(sent, expected, target, self._request, _notifier())
@@ -104,22 +121,6 @@ class Download:
 
     def _status(self, how: str) -> str:
         return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
-
-
-class _Closing:
-    """An iterator that closes what it was made from."""
-
-    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
-        self._chunks = chunks
-        self._close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        if hasattr(self._chunks, "close"):
-            self._chunks.close()
-        self._close()
 
 
 @functools.cache

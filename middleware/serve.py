@@ -111,6 +111,11 @@ def quoted(text: str) -> str:
     return f'"{plain[:200]}"'
 
 
+def progress(reader: int, have: int, size: int) -> str:
+    """The detail of `Cache-Status` for a reader of a fill: which one of this process, and how far the fill is."""
+    return quoted(f"reader {reader}, {100 * have // size} percent")
+
+
 def _etag(image: Image) -> str:
     """The same on all hosts, since it is the digest."""
     return f"{image.digest.algorithm}-{image.digest.value}" if image.digest else image.id

@@ -78,20 +78,31 @@ class ReplicaServer:
             if self._keeper.settings.sendfile == "x-accel-redirect":
                 copy.close()
                 return self._sent_by_nginx(image)
-            return self._followed(request, image, copy.detach(), "hit")
+            return self._followed(request, image, copy.detach(), filling=False)
         if copy is not None:
             copy.close()
         fd = self._keeper.cache.follow(image_id)
-        return webob.exc.HTTPNotFound() if fd is None else self._followed(request, image, fd, "hit; detail=filling")
+        return webob.exc.HTTPNotFound() if fd is None else self._followed(request, image, fd, filling=True)
 
-    def _followed(self, request: webob.Request, image: Image, fd: int, how: str) -> Any:
+    def _followed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
         urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
-        follower = Follower(self._keeper.cache, self._keeper.plan(image), fd, takes_over=False, urgent=urgent)
+        plan = self._keeper.plan(image)
+        follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent)
         if not follower.wait():
             follower.close()
             return webob.exc.HTTPNotFound()
-        status = f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
-        return serve.response(request, image, follower.read, lambda sent, expected: follower.close(), status)
+        reading = self._keeper.activity.follow(image.id) if filling else None
+
+        def closed(sent: int, expected: int) -> None:
+            follower.close()
+            if reading is not None:
+                reading.close()
+            self._keeper.activity.served(image.id, sent, hit=not filling)
+
+        status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
+        if reading is not None:
+            status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
+        return serve.response(request, image, follower.read, closed, status)
 
     def _sent_by_nginx(self, image: Image) -> Any:
         """Headers only; nginx sends the file, with ranges and conditions of its own."""

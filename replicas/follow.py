@@ -75,6 +75,10 @@ class Follower:
             return False
         return True
 
+    def length(self) -> int:
+        """Bytes that are there by now."""
+        return os.fstat(self._fd).st_size
+
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Bytes [start, stop) in chunks, as soon as they are there.
 

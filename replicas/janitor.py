@@ -13,6 +13,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     queue          `queue/<image_id>` is filled
     scrub          the file longest unverified is read again, at a bounded rate
     the dead       rows of hosts without a heartbeat are withdrawn
+    forget         counts of use older than a month go; what was served since the last pass is told
 
 Absent, present and unknown are three answers: when the catalogue, the directory or the ledger cannot be asked, the
 steps that need it do nothing.
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _LOCK = ".janitor"
 _INCOMPLETE_SECONDS = 3600.0  # a growing file nobody fills is kept so long for somebody to take over
 _INVALID_SECONDS = 86400.0
+_USES_DAYS = 30  # how long it is known what was used how much
 
 
 class Janitor:
@@ -55,7 +57,11 @@ class Janitor:
         self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
-        """A daemon thread here and in every process forked from here; one of a host at a time does the work."""
+        """A daemon thread here and in every process forked from here.
+
+        Each tells the ledger what its process served; one of a host at a time does the rest, none without
+        `[replicas] janitor`.
+        """
         os.register_at_fork(after_in_child=self._after_fork)
         self._start_thread()
 
@@ -91,10 +97,12 @@ class Janitor:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                if self._lock_fd is None:
+                if self._lock_fd is None and self._settings.janitor:
                     self._lock_fd = self._lock()
                 if self._lock_fd is not None:
                     self._pass()
+                else:
+                    self._keeper.tell()
             except ReplicaError as error:
                 log.warning("janitor: %s", error)
             except Exception:  # outermost edge of a thread
@@ -117,7 +125,7 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._growing, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(self._pins, self._trim, self._queue, self._scrub, self._reconciler.bury),
+            *(self._pins, self._trim, self._queue, self._scrub, self._reconciler.bury, self._forget),
         )
         for step in steps:
             try:
@@ -127,6 +135,8 @@ class Janitor:
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
         self._count(done)
+        done.filling, done.readers = self._keeper.activity.now()
+        done.served_bytes = self._keeper.tell()
         log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
         return done
 
@@ -206,6 +216,9 @@ class Janitor:
         if self._scrubbing is None or not self._scrubbing.is_alive():
             self._scrubbing = threading.Thread(target=self._scrub_one, name="replica-scrub", daemon=True)
             self._scrubbing.start()
+
+    def _forget(self, _done: Pass) -> None:
+        self._keeper.uses.trim(_USES_DAYS)
 
     def _count(self, done: Pass) -> None:
         scrubbed, damaged = self._scrubber.counts()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from . import location, sources
+from .activity import Activity
 from .cache import Cache
 from .catalogue import Catalogue
 from .errors import CacheError, CatalogueError, ConfigError, Refused, Stalled, Unreachable
@@ -26,6 +27,7 @@ from .pins import Pins
 from .settings import Settings
 from .sources.body import Body
 from .space import NoRoom, Space
+from .uses import Uses
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Keeper:
         self.pins = Pins(self.ledger.database)
         self.pinning = Pinning(settings, self.cache, self.pins, self.catalogue)
         self.hosts = Hosts(settings, self.ledger)
+        self.uses = Uses(self.ledger.database)
+        self.activity = Activity()
         self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
         self._sources = {
             False: sources.from_settings(settings, signer=self.hosts.sign),
@@ -129,6 +133,22 @@ class Keeper:
         if base is not None and self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id)):
             log.info("image %s: withdrawn from host %s", image_id, self.settings.host_name)
 
+    def tell(self) -> int:
+        """What this process served since the last time is in the ledger; returns its bytes.
+
+        Without a ledger they wait for the next time. A process that is killed takes with it what it has not told.
+        """
+
+        def add() -> bool:
+            self.uses.add(self.settings.host_name, taken)
+            return True
+
+        taken = self.activity.take()
+        if taken and not self.hosts.ask(add, False):
+            self.activity.give_back(taken)
+            return 0
+        return sum(use.bytes for use in taken.values())
+
     def own_url(self, image_id: str) -> str | None:
         """The URL to register, None when this host may not register."""
         if not self.settings.can_register or self.settings.host_url is None:
@@ -155,6 +175,7 @@ class Keeper:
         if most and size > most:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
         self.space.reserve(growing, size, self.withdraw)
+        self.activity.began()
 
     def _order(self, image: Image, filling_hosts: Callable[[Image], list[Location]]) -> Sequence[Location]:
         """Where to read an image: hosts that have it, those of `filling_hosts`, then its stores.
@@ -242,6 +263,7 @@ class Keeper:
             self.hosts.ask(lambda: self.ledger.claim_fill(image.id, name, own, LEASE_SECONDS, done=done), None)
 
     def _release(self, image: Image) -> None:
+        self.activity.ended()
         self.hosts.ask(lambda: self.ledger.release_fill(image.id, self.settings.host_name), None)
 
     def _condemned(self, image: Image, used: Sequence[Location]) -> None:

@@ -162,6 +162,16 @@ class Ledger:
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
         self.database.change(fills.delete().where(this))
 
+    def all_fills(self) -> list[tuple[str, Fill]]:
+        """Every fill in progress on any host with its image id: leases that hold, by image and host."""
+
+        def work(connection: sa.Connection) -> list[tuple[str, Fill]]:
+            now = clock(connection)
+            held = sa.select(fills).where(fills.c.expires_at > now).order_by(fills.c.image_id, fills.c.host)
+            return [(row.image_id, ledger_rows.fill(row, now)) for row in connection.execute(held)]
+
+        return self.database.read(work)
+
     def fills(self, image_id: str, max_age_seconds: float) -> list[Fill]:
         """Who is filling the image: leases that hold, renewed in the last `max_age_seconds`; the longest first."""
 
@@ -171,7 +181,7 @@ class Ledger:
             rows = connection.execute(
                 sa.select(fills).where(fills.c.image_id == image_id, fresh).order_by(fills.c.started_at, fills.c.host)
             )
-            return [Fill(row.host, row.url, ledger_rows.age(row.renewed_at, now), row.bytes) for row in rows]
+            return [ledger_rows.fill(row, now) for row in rows]
 
         return self.database.read(work)
 

@@ -84,6 +84,11 @@ def host(row: Any, now: datetime) -> Host:
     return Host(row.name, row.zone, row.url, row.heartbeat, *numbers, age_seconds=age(row.heartbeat, now))
 
 
+def fill(row: Any, now: datetime) -> Fill:
+    """A fill as its host last reported it."""
+    return Fill(row.host, row.url, age(row.renewed_at, now), row.bytes)
+
+
 def withdrawal(row: Any) -> Withdrawal:
     """One request."""
     proof = None if row.proof is None else json.loads(row.proof)

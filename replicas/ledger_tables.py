@@ -201,29 +201,34 @@ def clock(connection: sa.Connection) -> datetime:
 
 
 def upsert(
-    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], newer: sa.Column[Any] | None = None
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    newer: sa.Column[Any] | None = None,
+    *,
+    adds: bool = False,
 ) -> None:
     """Each row is there under its primary key; no key twice in `rows`.
 
-    With `newer`, a time column, an existing row changes only where the new one is not older. That column is
-    written last, since MariaDB lets later assignments see earlier ones.
+    With `adds` the given numbers are added to those of an existing row. With `newer`, a time column, an
+    existing row changes only where the new one is not older. That column is written last, since MariaDB lets later
+    assignments see earlier ones.
     """
     names = [name for name in rows[0] if not table.c[name].primary_key]
     if newer is not None:
         names.sort(key=lambda name: name == newer.name)
     if connection.dialect.name in _MYSQL:
         changed = mysql.insert(table)
-        connection.execute(
-            changed.on_duplicate_key_update([(n, _new(table, changed.inserted, n, newer)) for n in names]), rows
-        )
+        update = [(name, _new(table, changed.inserted, name, newer, adds)) for name in names]
+        connection.execute(changed.on_duplicate_key_update(update), rows)
         return
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     made = insert(table)
-    update = made.on_conflict_do_update(
+    upserted = made.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
-        set_={name: _new(table, made.excluded, name, newer) for name in names},
+        set_={name: _new(table, made.excluded, name, newer, adds) for name in names},
     )
-    connection.execute(update, rows)
+    connection.execute(upserted, rows)
 
 
 def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -236,9 +241,9 @@ def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
     connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
-def _new(table: sa.Table, given: Any, name: str, newer: sa.Column[Any] | None) -> sa.ColumnElement[Any]:
+def _new(table: sa.Table, given: Any, name: str, newer: sa.Column[Any] | None, adds: bool) -> sa.ColumnElement[Any]:
     """The value a column gets; the old one if what `newer` says of the given row is older or nothing."""
-    value: sa.ColumnElement[Any] = given[name]
+    value: sa.ColumnElement[Any] = table.c[name] + given[name] if adds else given[name]
     if newer is None:
         return value
     is_newer = sa.or_(newer.is_(None), given[newer.name] >= newer)

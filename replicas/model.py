@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 IMAGE_ACTIVE = "active"
 IMAGE_DEACTIVATED = "deactivated"
@@ -159,6 +160,18 @@ class Result:
     size: int | None = None
 
 
+class Use(NamedTuple):
+    """How much was served: of one image, or by one host."""
+
+    downloads: int  # responses that gave at least one byte
+    bytes: int  # sent
+    hit_bytes: int  # of these, from a complete cached file
+
+    def plus(self, other: "Use") -> "Use":
+        """Both together."""
+        return Use(*map(sum, zip(self, other, strict=True)))
+
+
 @dataclass
 class Pass:
     """What one pass of a host's janitor did."""
@@ -171,4 +184,7 @@ class Pass:
     filled: int = 0
     scrubbed: int = 0
     damaged: int = 0
+    filling: int = 0  # fills that run in this process now
+    readers: int = 0  # of fills, in this process now
+    served_bytes: int = 0  # by this process since its last pass
     problems: list[str] = field(default_factory=list)

@@ -1,23 +1,32 @@
 """`replica host`: the hosts that the ledger knows."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glance_replicas import location
 from glance_replicas.model import Host as Known
+from glance_replicas.model import Use
+from glance_replicas.uses import Uses
 
 from .command import UNKNOWN, OnHostLister
-from .report import Age, Bytes, Text, count
+from .report import Age, Bytes, Percent, Text, count
 
-COLUMNS = ("Name", "Zone", "URL", "State", "Heartbeat Age", "Files", "Registered", "Used", "Free")
+COLUMNS = (
+    *("Name", "Zone", "URL", "State", "Heartbeat Age", "Files", "Registered", "Used", "Free"),
+    *("Fills", "Downloads", "Served", "Hit Ratio"),
+)
+
+_DAYS = 2  # today and yesterday: today alone says nothing just after midnight
 
 
 class Host(OnHostLister):
     """List the hosts that keep cached copies, as their janitors last reported.
 
     Files is what lies on the host's disk, Registered is what the catalogue says is there; they differ while a copy is
-    being made or withdrawn, and for longer when the janitor does not run.
+    being made or withdrawn, and for longer when the janitor does not run. Fills are in progress now. Downloads, Served
+    (bytes) and Hit Ratio (the part of these bytes that came from complete files) are of today and yesterday (UTC).
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -31,7 +40,9 @@ class Host(OnHostLister):
         hosts = [one for one in self.ledger.hosts() if parsed_args.name in (None, one.name)]
         if not hosts:
             self._none(parsed_args.name)
-        rows = [self._row(one) for one in hosts]
+        fills = Counter(fill.host for _, fill in self.ledger.all_fills())
+        served = Uses(self.ledger.database).of_hosts(_DAYS)
+        rows = [self._row(one, fills[one.name], served.get(one.name, Use(0, 0, 0))) for one in hosts]
         for one in hosts:
             if self._is_dead(one):
                 registered = count(self._registered(one), "registration")
@@ -50,9 +61,11 @@ class Host(OnHostLister):
         rows = self.catalogue.of_host(one.name)
         return sum(location.is_replica_of(row, one.name, one.url) for row in rows)
 
-    def _row(self, one: Known) -> tuple[Any, ...]:
+    def _row(self, one: Known, fills: int, served: Use) -> tuple[Any, ...]:
         state = "dead" if self._is_dead(one) else "alive"
         return (
             *(one.name, Text(one.zone), one.url, state, Age(round(one.age_seconds, 1))),
             *(one.files, self._registered(one), Bytes(one.bytes_used), Bytes(one.bytes_free)),
+            *(fills, served.downloads, Bytes(served.bytes)),
+            Percent(served.hit_bytes / served.bytes if served.bytes else None),
         )

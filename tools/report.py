@@ -54,6 +54,14 @@ class Bytes(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
         return size(self._value)
 
 
+class Percent(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
+    """A part of one, or None."""
+
+    def human_readable(self) -> str:
+        """In percent."""
+        return NOTHING if self._value is None else f"{100 * self._value:.0f} %"
+
+
 class Age(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
     """Seconds, or None."""
 

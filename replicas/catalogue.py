@@ -23,6 +23,7 @@ from .glance_tables import (
     live_status,
     locations,
     properties,
+    tags,
 )
 from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 
@@ -108,6 +109,20 @@ class Catalogue:
             found |= {row.image_id for row in rows if row.name == name and (row.value or "").lower() in _TRUE}
         return found
 
+    def tags(self, ids: Collection[str]) -> dict[str, frozenset[str]]:
+        """The tags of these images; one without any is absent."""
+        found: dict[str, set[str]] = {}
+        for image_id, value in self._of(tags, ids, tags.c.value):
+            found.setdefault(image_id, set()).add(value)
+        return {image_id: frozenset(values) for image_id, values in found.items()}
+
+    def properties(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
+        """The properties of these images that are no columns of their own; an image without any is absent."""
+        found: dict[str, dict[str, str]] = {}
+        for image_id, name, value in self._of(properties, ids, properties.c.name, properties.c.value):
+            found.setdefault(image_id, {})[name] = value or ""
+        return found
+
     def of_host(self, host_name: str, *, pending: bool = False) -> Iterator[Location]:
         """Active rows whose metadata name this host, of images in any status; a stream like `images`.
 
@@ -185,6 +200,12 @@ class Catalogue:
 
     def _batch(self, chosen: sa.Select[Any]) -> list[Image]:
         return list(self._reader.images(self._rows(images_with_locations(chosen))))
+
+    def _of(self, table: sa.Table, ids: Collection[str], *columns: sa.Column[Any]) -> Iterator[Any]:
+        """Image id and columns of these images' rows that are not deleted."""
+        wanted = sa.select(table.c.image_id, *columns).where(table.c.deleted == sa.false())
+        for part in _chunks(sorted(set(ids)), CHUNK):
+            yield from self._rows(wanted.where(table.c.image_id.in_(part)))
 
     def _rows(self, query: sa.Select[Any]) -> list[Any]:
         with self._errors():

@@ -64,6 +64,15 @@ properties = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False),
 )
 
+tags = sa.Table(
+    "image_tags",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), nullable=False),
+    sa.Column("value", sa.String(255), nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
 is_listed = sa.and_(locations.c.status == "active", locations.c.deleted == sa.false())
 
 _IMAGE = [images.c[name] for name in ("id", "name", "size", "status", "visibility", "checksum", "os_hash_algo")]

@@ -24,6 +24,11 @@ _KEEP_SECONDS = 5.0  # how long a list of hosts is good for
 _REST_SECONDS = 15.0  # how long a ledger that failed is not asked again
 
 
+def is_alive(host: Host, settings: Settings) -> bool:
+    """Whether it has missed fewer than three heartbeats."""
+    return host.age_seconds < 3 * max(settings.janitor_interval_seconds, 60)
+
+
 class Hosts:
     """Thread-safe. This host is always one of them."""
 

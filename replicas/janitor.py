@@ -10,6 +10,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     pins           the files that are to stay are marked, others no longer are
     trim           back within the limits of space
+    stock          what the policies want to be here, and is not, is asked for
     queue          `queue/<image_id>` is filled
     scrub          the file longest unverified is read again, at a bounded rate
     the dead       rows of hosts without a heartbeat are withdrawn
@@ -32,6 +33,7 @@ from .keeper import Keeper
 from .model import Host, Pass
 from .reconcile import Reconciler
 from .scrub import Scrubber
+from .stocking import Stocking
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Janitor:
         self._stop = threading.Event()
         self._scrubber = Scrubber(keeper, self._breathe)
         self._reconciler = Reconciler(keeper)
+        self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
         self._beaten = 0.0
         self._lock_fd: int | None = None
         self._fillers: list[threading.Thread] = []
@@ -125,7 +128,7 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._growing, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(self._pins, self._trim, self._queue, self._scrub, self._reconciler.bury, self._forget),
+            *(self._pins, self._trim, self._stock, self._queue, self._scrub, self._reconciler.bury, self._forget),
         )
         for step in steps:
             try:
@@ -199,6 +202,9 @@ class Janitor:
 
     def _trim(self, done: Pass) -> None:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)
+
+    def _stock(self, done: Pass) -> None:
+        self._stocking.run(done)
 
     def _queue(self, done: Pass) -> None:
         """A name stays until its file is there, so that a pass cut short asks again; wrong bytes end it, too."""

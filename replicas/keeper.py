@@ -19,9 +19,9 @@ from .catalogue import Catalogue
 from .errors import CacheError, CatalogueError, ConfigError, Refused, Stalled, Unreachable
 from .fill import Plan
 from .growing import Growing
-from .hosts import Hosts
+from .hosts import Hosts, is_alive
 from .ledger import Ledger, place_key
-from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Host, Image, Location, Result, Verdict
+from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
 from .pinning import Pinning
 from .pins import Pins
 from .settings import Settings
@@ -233,11 +233,8 @@ class Keeper:
             if one.host != self.settings.host_name
             and one.host in hosts
             and one.url == location.replica_url(hosts[one.host].url, image.id)
-            and self._alive(hosts[one.host])
+            and is_alive(hosts[one.host], self.settings)
         ]
-
-    def _alive(self, host: Host) -> bool:
-        return host.age_seconds < 3 * max(self.settings.janitor_interval_seconds, 60)
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""

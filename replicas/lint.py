@@ -72,6 +72,7 @@ class Facts:
     ledger_is_current: bool | None = None
     clock_skew_seconds: float | None = None  # this host minus the database
     hosts: tuple[Host, ...] = ()
+    policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
 
 
 Findings = Iterator[Finding]
@@ -267,6 +268,12 @@ def _names(facts: Facts) -> Findings:
             )
 
 
+def _policies(facts: Facts) -> Findings:
+    for problem in facts.policy_problems:
+        why = "it asks for no copies ahead of need; what was asked for before stays"
+        yield Finding(ERROR, problem, why, "correct it; replica rules shows what it wants then")
+
+
 RULES: tuple[Callable[[Facts], Findings], ...] = (
     _http_store,
     _deletion,
@@ -279,4 +286,5 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     _databases,
     _clock,
     _names,
+    _policies,
 )

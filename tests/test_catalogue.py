@@ -129,7 +129,9 @@ def fill(url: str, images: int, locations: int) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("table", [glance_tables.images, glance_tables.locations, glance_tables.properties], ids=str)
+@pytest.mark.parametrize(
+    "table", [glance_tables.images, glance_tables.locations, glance_tables.properties, glance_tables.tags], ids=str
+)
 def test_our_columns_are_glances(table: sa.Table) -> None:
     """Names, types on every database, nullability and keys are those of the installed Glance's models."""
     theirs = models.BASE.metadata.tables[table.name]

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables location "
-    "migrations options part pipeline settings signing throttle",
+    "migrations options part pipeline policy settings signing throttle",
     "cache catalogue choose copies ledger lint pins prune rules sources uses verify",
-    "activity copier download fill follow hosts janitor keeper look pinning reconcile relay scrub space stocking "
-    "wanted",
+    "activity copier download fill follow hosts janitor keeper look pinning reconcile relay rules_file scrub space "
+    "stocking wanted",
     "middleware tools",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

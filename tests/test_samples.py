@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from services.client import GlanceClient
 from services.glance import GlanceSite
 from services.process import Process
 
-from glance_replicas import options, pipeline
+from glance_replicas import options, pipeline, rules_file
 
 ROOT = Path(__file__).resolve().parent.parent
 ETC = ROOT / "etc"
@@ -77,6 +78,16 @@ def test_sample_pipeline_is_glances_own_beside_ours() -> None:
     for section in stock.sections():
         for name, value in stock.items(section):
             assert sample.get(section, name) == value, (section, name)
+
+
+def test_sample_rules() -> None:
+    """The sample rules file is right, and so are the rules and the policy in the documents."""
+    assert len(rules_file.read(str(ETC / "replica-rules.yaml"))) == 3
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (rules,) = re.findall(r"^ {4}rules:\n(?: {4}.*\n)+", text, re.MULTILINE)
+    assert len(rules_file.parse(textwrap.dedent(rules), "operations.md")) == 2
+    (policy,) = re.findall(r"^ {4}from glance_replicas.policy .*\n(?:(?: {4}.*)?\n)+", text, re.MULTILINE)
+    compile(textwrap.dedent(policy), "operations.md", "exec")
 
 
 def settings_of(path: Path) -> "subprocess.CompletedProcess[str]":

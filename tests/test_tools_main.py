@@ -197,6 +197,7 @@ def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
     stock.write_text(paste.read_text().replace(" replica-api replica-cache ", " cache "))
     text = text.replace(str(paste), str(stock))
     text = text.replace(desk.ledger_url, f"sqlite:///{tmp_path}/empty")
+    text = text.replace("[replicas]", f"[replicas]\npolicies = rules,nobody\nrules_file = {tmp_path}/none.yaml")
     done = desk.programs.run("--config-file", conf(tmp_path, text), "check")
     assert done.status == 1
     for words in (
@@ -206,6 +207,8 @@ def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
         "show_multiple_locations is on",
         "do:  replica db upgrade",
         "is a loopback address",
+        "error: [replicas] policies: nobody: ",
+        f"error: rules_file: {tmp_path}/none.yaml: No such file",
     ):
         assert words in done.out
 

@@ -4,7 +4,7 @@ import importlib
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from glance_replicas import database, pipeline
+from glance_replicas import database, pipeline, rules_file, stocking
 from glance_replicas.catalogue import Catalogue
-from glance_replicas.errors import CatalogueError, LedgerError
+from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
 from glance_replicas.ledger import Ledger
 from glance_replicas.ledger_tables import clock
 from glance_replicas.lint import Facts, Store
@@ -43,6 +43,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         min_free_bytes=settings.min_free_bytes,
         dialect=sa.make_url(settings.database).get_backend_name(),
         encrypts_locations=settings.encryption_key is not None,
+        policy_problems=tuple(_policies(settings)),
         **_disk(settings.cache_dir),
         **_databases(settings),
     )
@@ -75,6 +76,19 @@ def _resolves(url: str | None) -> bool | None:
         return bool(socket.getaddrinfo(name, None))
     except OSError:
         return False
+
+
+def _policies(settings: Settings) -> Iterator[str]:
+    for name in settings.policies:
+        try:
+            stocking.load(name, settings)
+        except Exception as error:  # noqa: BLE001 - somebody else's code
+            yield f"[replicas] policies: {name}: {error or type(error).__name__}"
+    if settings.rules_file:
+        try:
+            rules_file.read(settings.rules_file)
+        except ConfigError as error:
+            yield f"rules_file: {error}"
 
 
 def _disk(folder: Path | None) -> dict[str, Any]:

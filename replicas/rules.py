@@ -6,6 +6,7 @@ order that only the image and their names decide (rendezvous hashing).
 
 import fnmatch
 import hashlib
+import heapq
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,10 +117,11 @@ def _holders(image: Image, hosts: Iterable[Host]) -> set[str]:
     return {one.host for one in rows if one.host and is_replica_of(one, one.host, known[one.host].url)}
 
 
-def _first(image_id: str, names: Iterable[str], holders: Container[str], copies: int) -> list[str]:
+def _first(image_id: str, names: Sequence[str], holders: Container[str], copies: int) -> list[str]:
     """The hosts that are to have the image: those that have it, then the highest hash of image and name."""
 
-    def order(name: str) -> tuple[bool, bytes]:
-        return name in holders, hashlib.sha256(f"{image_id}{name}".encode()).digest()
+    def order(name: str) -> bytes:
+        return hashlib.sha256(f"{image_id}{name}".encode()).digest()
 
-    return sorted(names, key=order, reverse=True)[:copies]
+    held = heapq.nlargest(copies, (name for name in names if name in holders), order)
+    return held + heapq.nlargest(copies - len(held), (name for name in names if name not in holders), order)

@@ -148,6 +148,23 @@ def test_our_columns_are_glances(table: sa.Table) -> None:
     assert table.name != "image_locations" or needed <= set(table.c.keys())  # what an INSERT must give
 
 
+def test_tags_and_properties(catalogue: Catalogue, glance: ModuleType) -> None:
+    """What Glance shows of each image, without what was taken away; images that have none are absent."""
+    one = new(glance, properties={"os_distro": "ubuntu", "gone": "x", "empty": ""})
+    glance.image_tag_set_all(admin(), one, ["golden", "latest"])
+    other, bare = new(glance, properties={"os_distro": "debian"}), new(glance)
+    glance.image_tag_create(admin(), one, "late")
+    glance.image_tag_create(admin(), other, "gone")
+    glance.image_tag_delete(admin(), other, "gone")
+    glance.image_update(admin(), one, {"properties": {"os_distro": "ubuntu", "empty": ""}}, purge_props=True)
+    assert catalogue.tags([one, other, bare]) == {one: {"golden", "latest", "late"}}
+    assert catalogue.properties([one, other, bare]) == {
+        one: {"os_distro": "ubuntu", "empty": ""},
+        other: {"os_distro": "debian"},
+    }
+    assert catalogue.tags([]) == catalogue.properties([bare]) == {}
+
+
 def test_add_is_what_glance_writes(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> None:
     """A row of ours is Glance's own in every column, Glance reads it, and `updated_at` stays."""
     image_id = new(glance, "file:///a")

@@ -153,7 +153,11 @@ class Cache:
         mode: a complete file like one of the stock cache, which the janitor verifies once more.
         """
         with self.errors(image_id):
-            os.fsync(growing.fd)
+            try:
+                os.fsync(growing.fd)
+            except OSError:
+                growing.discard()  # a second fsync would succeed, whatever is on the disk
+                raise
             os.rename(growing.path, self.path(image_id))
             _mark_verified(growing.fd)
             self._sync(self.folder)

@@ -21,6 +21,10 @@ class CacheError(ReplicaError):
     """The cache directory could not be read or written (full, read-only, gone, I/O error)."""
 
 
+class Unreadable(CacheError):
+    """A file of the cache is there and its bytes cannot be had (I/O error, cut short)."""
+
+
 class Refused(ReplicaError):
     """The thing asked for would break a promise; the text says which and what to do instead."""
 

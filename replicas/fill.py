@@ -105,7 +105,7 @@ class Fill:
 
         Of a file committed or condemned only the descriptor is left.
         """
-        if self._background is not None and self._growing.length:
+        if self._background is not None and self._growing.is_open and self._growing.length:
             self._growing.close()
         else:
             self._growing.discard()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import checksum
-from .errors import CacheError
+from .errors import Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
 
@@ -62,6 +62,11 @@ class Growing:
             except BaseException:
                 growing.close()
                 raise
+
+    @property
+    def is_open(self) -> bool:
+        """Neither closed nor discarded yet."""
+        return self.fd >= 0
 
     @property
     def length(self) -> int:
@@ -135,13 +140,13 @@ def _boot_time() -> float:
 
 
 def read(fd: int, start: int, stop: int) -> Iterator[bytes]:
-    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises CacheError."""
+    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises Unreadable."""
     while start < stop:
         try:
             chunk = os.pread(fd, min(checksum.PIECE, stop - start), start)
         except OSError as error:
-            raise CacheError(f"reading a cached file: {error.strerror}") from error
+            raise Unreadable(f"reading a cached file: {error.strerror}") from error
         if not chunk:
-            raise CacheError(f"a cached file ends at byte {start}, expected {stop}")
+            raise Unreadable(f"a cached file ends at byte {start}, expected {stop}")
         yield chunk
         start += len(chunk)

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from . import checksum
 from .cache import Copy
+from .errors import Unreadable
 from .growing import read
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
@@ -44,7 +45,9 @@ class Scrubber:
         return verdict
 
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
-        """One complete file hashed: marked when right; row, then file gone when wrong. `rate` in bytes/s, 0: no limit.
+        """One complete file hashed: marked when right; row, then file gone when wrong, or unreadable.
+
+        `rate` in bytes/s, 0: no limit.
 
         Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
         """
@@ -52,7 +55,7 @@ class Scrubber:
         if image is None or image.digest is None or copy is None:
             return Verdict.UNVERIFIABLE
         with closing(copy):
-            if copy.entry.size == image.size and self._agrees(copy, image.digest, rate):
+            if copy.entry.size == image.size and self._is_right(copy, image.digest, rate):
                 self._keeper.cache.mark_verified(image_id, copy)
                 return Verdict.INTACT
             self._condemn(image)
@@ -64,6 +67,14 @@ class Scrubber:
         self._keeper.withdraw(image.id)
         self._keeper.cache.set_aside(image.id)
         self._damaged += 1
+
+    def _is_right(self, copy: Copy, digest: Digest, rate: int) -> bool:
+        """A file that cannot be read serves nobody, and would be the next one due for ever."""
+        try:
+            return self._agrees(copy, digest, rate)
+        except Unreadable as error:
+            log.error("image %s: %s", copy.entry.image_id, error)
+            return False
 
     def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0

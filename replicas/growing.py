@@ -54,11 +54,13 @@ class Growing:
                     growing.close()
                     return None
                 facts = os.fstat(growing.fd)
-                if _is_at(facts, path):
+                if _is_at(facts, path) and facts.st_nlink > 1:
+                    os.unlink(path)  # a crash of the machine cut its rename in two: the complete file is this very one
+                elif _is_at(facts, path):
                     if facts.st_size > size or facts.st_mtime < _boot_time():
                         os.ftruncate(growing.fd, 0)
                     return growing
-                growing.close()  # renamed or removed between open and lock
+                growing.close()  # renamed or removed between open and lock, or just now
             except BaseException:
                 growing.close()
                 raise

@@ -137,6 +137,19 @@ def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
     growing.discard()
 
 
+def test_a_rename_cut_in_two(cache: Cache) -> None:
+    """After a crash of the machine a file may have both names: the growing one goes, the complete one stays whole."""
+    keep(cache, A, 10)
+    other = cache.folder / "incomplete" / A
+    other.hardlink_to(cache.path(A))
+    os.utime(other, (1, 1))
+    growing = Growing.lock(other, 10)
+    assert growing is not None
+    assert growing.length == 0
+    assert cache.path(A).read_bytes() == b"x" * 10
+    growing.discard()
+
+
 def test_discard_spares_the_successor(cache: Cache) -> None:
     """A filler that ends late does not remove the growing file of the one after it."""
     first = cache.begin(A, 10)

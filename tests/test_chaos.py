@@ -50,11 +50,13 @@ KEY = {
     scrub: "_condemn adopt oldest verify",
     space: "_evict _evict_until _lock reserve trim",
 }
-# Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines.
+# Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines;
+# test_power_loss is about crashes of the machine.
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True)?$|Verdict\.UNVERIFIABLE$"
     r"|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host|its pin is lifted"
+    r"|a crash of the machine"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before

@@ -1,5 +1,6 @@
 """Counts of use: kept exactly whoever adds at once, on three databases; taken down by a real Glance's processes."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -150,7 +151,7 @@ def test_activity_is_bounded() -> None:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
     """A host of two processes that tell the ledger every second what they served."""
-    options = {"replicas": {"janitor_interval_seconds": "1"}}
+    options = {"replicas": {"janitor_interval_seconds": "1", "max_image_bytes": str(4 * MIB)}}
     with GlanceSite(tmp_path_factory.mktemp("site")) as made:
         yield made.add_host("127.0.0.2", threads=16, options=options)
 
@@ -188,6 +189,30 @@ def test_counts_of_two_processes(host: GlanceHost, faulty: FaultyServer) -> None
     assert counted(host, image_id) == Use(12, 11 * SIZE + 100, 5 * SIZE + 100)
     time.sleep(1.5)  # nothing more is told in the next interval
     assert counted(host, image_id).downloads == 12
+
+
+def test_what_is_not_kept_is_counted(host: GlanceHost) -> None:
+    """An image too large for the cache is served by Glance: downloads and bytes count, none of them a hit."""
+    image_id, data = new_image(host, 5 * MIB)
+    for _ in range(2):
+        answer = host.client().download(image_id)
+        assert (answer.content == data, "fwd=bypass" in answer.headers["Cache-Status"]) == (True, True)
+    settle(lambda: counted(host, image_id) == Use(2, 10 * MIB, 0))
+
+
+def test_the_janitor_says_what_was_served(host: GlanceHost) -> None:
+    """The line of a pass has the bytes its process served; answers without bytes are no downloads."""
+    image_id, data = new_image(host, SIZE)
+    assert host.client().download(image_id, headers={"Range": f"bytes={SIZE}-"}).status_code == 416
+    settle((host.cache_dir / image_id).exists)
+    assert counted(host, image_id) == Use(0, 0, 0)
+    told = re.compile(r"janitor: Pass\(.*filling=0, readers=0, served_bytes=(\d+)")
+
+    def sums() -> list[int]:
+        assert host.client().download(image_id).content == data
+        return [int(one) for one in told.findall(host.log()) if one != "0" and int(one) % SIZE == 0]
+
+    settle(sums, 60)
 
 
 def test_counts_wait_for_the_ledger(host: GlanceHost) -> None:

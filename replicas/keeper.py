@@ -3,37 +3,30 @@
 Every fault of catalogue, ledger or a peer ends here as a log line and the next best thing (promise 3).
 """
 
-import itertools
 import logging
-import random
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 
-from . import location, sources
+from . import location
 from .activity import Activity
 from .cache import Cache
 from .catalogue import Catalogue
-from .errors import CacheError, CatalogueError, ConfigError, Refused, Stalled, Unreachable
+from .errors import CacheError, CatalogueError, ConfigError, Refused
 from .fill import Plan
 from .growing import Growing
-from .hosts import Hosts, is_alive
-from .ledger import Ledger, place_key
+from .hosts import Hosts
+from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
 from .pinning import Pinning
 from .pins import Pins
+from .route import Route
 from .settings import Settings
-from .sources.body import Body
 from .space import NoRoom, Space
 from .uses import Uses
 
 log = logging.getLogger(__name__)
-
-_WRONG_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
-_SILENT_SECONDS = 30.0  # the same for a host that did not answer
-LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 
 
 class Keeper:
@@ -44,14 +37,6 @@ class Keeper:
             raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
         self.settings = settings
         self.cache = Cache(settings.cache_dir)
-        self.space = Space(
-            self.cache,
-            settings.max_bytes,
-            settings.min_free_bytes,
-            high_percent=settings.high_watermark_percent,
-            low_percent=settings.low_watermark_percent,
-            elsewhere=self._held_elsewhere,
-        )
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
         self.pins = Pins(self.ledger.database)
@@ -59,11 +44,15 @@ class Keeper:
         self.hosts = Hosts(settings, self.ledger)
         self.uses = Uses(self.ledger.database)
         self.activity = Activity()
-        self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
-        self._sources = {
-            False: sources.from_settings(settings, signer=self.hosts.sign),
-            True: sources.from_settings(settings, signer=self.hosts.sign, headers=sources.BACKGROUND),
-        }
+        self.route = Route(settings, self.hosts, self.ledger, self.catalogue)
+        self.space = Space(
+            self.cache,
+            settings.max_bytes,
+            settings.min_free_bytes,
+            high_percent=settings.high_watermark_percent,
+            low_percent=settings.low_watermark_percent,
+            elsewhere=self.route.held_elsewhere,
+        )
 
     def plan(self, image: Image, *, background: bool = False) -> Plan:
         """How this host fetches an image. Raises Refused when there is nothing to hold a copy against.
@@ -76,14 +65,14 @@ class Keeper:
             image=image,
             size=image.size,
             digest=image.digest,
-            sources=partial(self._order, image, self._claim),
-            detour=partial(self._order, image, self._filling),
-            opener=partial(self._open, self._sources[background]),
+            sources=partial(self.route.order, image, True),
+            detour=partial(self.route.order, image, False),
+            opener=partial(self.route.open, background),
             reserve=self._reserve,
             committed=self.verified,
             condemned=self._condemned,
-            renew=partial(self._renew, image),
-            ended=partial(self._release, image),
+            renew=partial(self.route.renew, image),
+            ended=partial(self._ended, image),
             stall_seconds=self.settings.stall_timeout_seconds,
             max_seconds=self.settings.max_fill_seconds,
         )
@@ -177,97 +166,15 @@ class Keeper:
         self.space.reserve(growing, size, self.withdraw)
         self.activity.began()
 
-    def _order(self, image: Image, filling_hosts: Callable[[Image], list[Location]]) -> Sequence[Location]:
-        """Where to read an image: hosts that have it, those of `filling_hosts`, then its stores.
-
-        A peer whose copy is known to be damaged, or gave wrong bytes here, is not asked; a store that did is last.
-        """
-        filling = filling_hosts(image)
-        image = self._again(image)  # a fill that ended before our claim has left a row by now
-        states = self.hosts.states(image.id)
-        peers = [one for one in (*self._peers(image), *filling) if not self._is_suspect(one, states)]
-        return [*peers, *sorted(image.durable, key=lambda one: self._is_suspect(one, states))]
-
-    def _again(self, image: Image) -> Image:
-        """The image as the catalogue has it now, or as it was when that cannot be asked."""
-        try:
-            return self.catalogue.image(image.id) or image
-        except CatalogueError as error:
-            log.warning("image %s: its locations may be out of date: %s", image.id, error)
-            return image
-
-    def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
-        known = states.get((one.image_id, place_key(one)))
-        until = max(self._avoided.get(key, 0.0) for key in (one.url, one.host or one.url))
-        return until > time.monotonic() or (known is not None and known.verdict.is_damage)
-
-    def _open(self, through: sources.Sources, one: Location, offset: int) -> Body:
-        """A host that does not answer is left alone for a while, for all images."""
-        try:
-            return through.open(one, offset)
-        except (Unreachable, Stalled):
-            if one.host:
-                self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS
-            raise
-
-    def _peers(self, image: Image) -> list[Location]:
-        """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
-        found = self._elsewhere(image)
-        random.shuffle(found)
-        return sorted(found, key=lambda one: one.zone != self.settings.host_zone)
-
-    def _held_elsewhere(self, image_ids: Collection[str]) -> set[str]:
-        """Of these images those that another living host of ours has; none when that cannot be asked."""
-        try:
-            return {image.id for image in self.catalogue.images(image_ids) if self._elsewhere(image)}
-        except CatalogueError as error:
-            log.warning("evicting without knowing what other hosts have: %s", error)
-            return set()
-
-    def _elsewhere(self, image: Image) -> list[Location]:
-        """Its copies on other living hosts of ours."""
-        hosts = self.hosts.all()
-        return [
-            one
-            for one in image.cached
-            if one.host != self.settings.host_name
-            and one.host in hosts
-            and one.url == location.replica_url(hosts[one.host].url, image.id)
-            and is_alive(hosts[one.host], self.settings)
-        ]
-
-    def _claim(self, image: Image) -> list[Location]:
-        """Say that we fill this image; the hosts that said so before us (never those after: no loops)."""
-        self._renew(image, 0)
-        return self._filling(image, until=self.settings.host_name)
-
-    def _filling(self, image: Image, until: str | None = None) -> list[Location]:
-        """The other hosts that say they are filling the image, or of them only those that began before `until`."""
-        fills = self.hosts.ask(lambda: self.ledger.fills(image.id, LEASE_SECONDS), ())
-        hosts = self.hosts.all()
-        found = [
-            Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
-            for one in itertools.takewhile(lambda one: one.host != until, fills)
-            if one.host in hosts and one.host != self.settings.host_name
-        ]
-        random.shuffle(found)  # so that the first one does not serve them all
-        return found
-
-    def _renew(self, image: Image, done: int) -> None:
-        url, name = self.settings.host_url, self.settings.host_name
-        if url is not None:
-            own = location.replica_url(url, image.id)
-            self.hosts.ask(lambda: self.ledger.claim_fill(image.id, name, own, LEASE_SECONDS, done=done), None)
-
-    def _release(self, image: Image) -> None:
+    def _ended(self, image: Image) -> None:
         self.activity.ended()
-        self.hosts.ask(lambda: self.ledger.release_fill(image.id, self.settings.host_name), None)
+        self.route.release(image)
 
     def _condemned(self, image: Image, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
         log.error("image %s: wrong bytes came from %s", image.id, names)
-        self._avoided |= {one.url: time.monotonic() + _WRONG_SECONDS for one in used}
+        self.route.avoid(used)
         if len(used) == 1 and used[0] in image.locations:
             self._record(image, used[0], Verdict.CORRUPT)
 

@@ -28,7 +28,7 @@ from chaos import left_behind, violations
 from services import environment
 from services.glance import GlanceSite
 
-from glance_replicas import cache, checksum, fill, growing, janitor, keeper, pinning, reconcile, scrub, space
+from glance_replicas import cache, checksum, fill, growing, janitor, keeper, pinning, reconcile, route, scrub, space
 from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
@@ -44,9 +44,10 @@ KEY = {
     fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
     janitor: "run_once _removals _growing _adopt _queue _heartbeat _pins _trim",
-    keeper: "_condemned _claim _record _release _reserve register verified withdraw",
+    keeper: "_condemned _record _reserve register verified withdraw",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
+    route: "_claim order release renew",
     scrub: "_condemn adopt oldest verify",
     space: "_evict _evict_until _lock reserve trim",
 }

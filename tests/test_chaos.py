@@ -47,7 +47,7 @@ KEY = {
     keeper: "_condemned _record _reserve register verified withdraw",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
-    route: "_claim order release renew",
+    route: "_claim release renew",
     scrub: "_condemn adopt oldest verify",
     space: "_evict _evict_until _lock reserve trim",
 }

@@ -6,7 +6,8 @@ is here. Serves complete, verified files, and fills in progress to those who fol
 
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,8 +22,11 @@ from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
 from . import host, serve
+from .streams import Place, Streams
 
 log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = "2"  # a peer goes to the next source at once, a client comes again
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -44,6 +48,7 @@ class ReplicaServer:
     def __init__(self, keeper: Keeper, app: App) -> None:
         self._keeper = keeper
         self._app = app
+        self._streams = Streams(keeper.settings.max_peer_streams)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a replica, or pass on what is none of ours."""
@@ -78,23 +83,38 @@ class ReplicaServer:
             if self._keeper.settings.sendfile == "x-accel-redirect":
                 copy.close()
                 return self._sent_by_nginx(image)
-            return self._followed(request, image, copy.detach(), filling=False)
+            return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             copy.close()
         fd = self._keeper.cache.follow(image_id)
-        return webob.exc.HTTPNotFound() if fd is None else self._followed(request, image, fd, filling=True)
+        return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
-    def _followed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
+    def _streamed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
+        """The bytes behind `fd`, which is closed; refused when this process sends enough already."""
+        if request.method == "HEAD":  # what is known already; nothing is waited for, nobody hurried
+            os.close(fd)
+            status = f"{serve.quoted(self._keeper.settings.host_name)}; hit{'; detail=filling' if filling else ''}"
+            return serve.response(request, image, _no_bytes, _not_counted, status)
+        place = self._streams.take()
+        if place is None:
+            os.close(fd)
+            log.info("image %s: refused for now: max_peer_streams are under way", image.id)
+            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": _BUSY_SECONDS})
+        return self._followed(request, image, fd, place, filling=filling)
+
+    def _followed(self, request: webob.Request, image: Image, fd: int, place: Place, *, filling: bool) -> Any:
         urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
         plan = self._keeper.plan(image)
         follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent)
         if not follower.wait():
             follower.close()
+            place.free()
             return webob.exc.HTTPNotFound()
         reading = self._keeper.activity.follow(image.id) if filling else None
 
         def closed(sent: int, expected: int) -> None:
             follower.close()
+            place.free()
             if reading is not None:
                 reading.close()
             self._keeper.activity.served(image.id, sent, hit=not filling)
@@ -122,6 +142,14 @@ class ReplicaServer:
         except ValueError:
             return False
         return any(address in network for network in self._keeper.settings.trusted_networks)
+
+
+def _no_bytes(_start: int, _stop: int) -> Iterator[bytes]:
+    yield from ()
+
+
+def _not_counted(sent: int, expected: int) -> None:
+    pass
 
 
 def _sane(request: webob.Request) -> bool:

@@ -40,6 +40,14 @@ SERVING = [
         help="Networks (CIDR) whose clients may read per-host URLs without a signature. The address is the socket's "
         "peer: behind a proxy that is the proxy, so use signatures there.",
     ),
+    cfg.IntOpt(
+        "max_peer_streams",
+        default=32,
+        min=0,
+        help="Most bodies of per-host URLs one process sends at a time, to other hosts and to clients with signed URLs "
+        "together; whoever comes then gets 503 and goes to another copy. Fewer than the threads of a process leaves "
+        "some for the API. 0: no limit. What nginx sends does not count.",
+    ),
     cfg.StrOpt(
         "sendfile",
         default="off",

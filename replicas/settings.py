@@ -42,6 +42,7 @@ class Settings:
     signing_keys: tuple[Key, ...] = field(default=(), repr=False)
     signature_lifetime_seconds: int = 3600
     trusted_networks: tuple[Network, ...] = ()
+    max_peer_streams: int = 32  # in one process; 0: no limit
     sendfile: str = "off"
     sendfile_prefix: str = "/replica-files/"
     max_bytes: int = 0
@@ -69,6 +70,7 @@ class Settings:
 
 
 _COPIED = (
+    "max_peer_streams",
     "sendfile",
     "sendfile_prefix",
     "signature_lifetime_seconds",

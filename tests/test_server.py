@@ -12,6 +12,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from services import eventually
 from services.configuration import SIGNING_KEYS
 from services.databases import Postgres
 from services.faulty import FaultyServer
@@ -255,6 +256,67 @@ def test_ranges_while_filling(host: GlanceHost, faulty: FaultyServer) -> None:
             assert int(answer.result().headers["Content-Length"]) == len(expected)
         assert whole.result() == DATA
     assert host.site.backend_reads(image_id) == 1
+
+
+def test_head_of_a_growing_file(host: GlanceHost) -> None:
+    """HEAD tells the whole length at once, also while no byte has come, and hurries nobody (B 25)."""
+    image_id = host.client().create(data=DATA)["id"]
+    growing = Cache(host.cache_dir).begin(image_id, SIZE)
+    assert growing is not None
+    for length in (0, MIB):
+        growing.append(DATA[:length], 0)
+        began = time.monotonic()
+        answer = get(signed(host, image_id), "HEAD")
+        assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, str(SIZE), b"")
+        assert answer.headers["Cache-Status"].endswith("hit; detail=filling")
+        assert time.monotonic() - began < 5
+        assert not growing.is_wanted
+    growing.discard()
+    assert get(signed(host, image_id), "HEAD").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def busy(site: GlanceSite) -> Iterator[GlanceHost]:
+    """A host of one process that sends two bodies at a time."""
+    options = {"replicas": {"max_peer_streams": "2"}}
+    with site.add_host("127.0.0.4", processes=1, threads=16, options=options) as made:
+        yield made
+
+
+def cached(host: GlanceHost, data: bytes) -> str:
+    """An image of these bytes that the host has."""
+    image_id = str(host.client().create(data=data)["id"])
+    assert host.client().download(image_id).content == data
+    assert eventually((host.cache_dir / image_id).exists)
+    return image_id
+
+
+def test_a_busy_host_refuses(busy: GlanceHost) -> None:
+    """Two bodies are sent at a time: a third gets 503 and when to come again, HEAD is answered (F 63)."""
+    data = random.Random(4).randbytes(24 * MIB)
+    image_id = cached(busy, data)
+    slow = [requests.get(signed(busy, image_id), stream=True, timeout=30) for _ in range(2)]
+    assert [one.status_code for one in slow] == [200, 200]
+    third = get(signed(busy, image_id))
+    assert (third.status_code, int(third.headers["Retry-After"]) > 0) == (503, True)
+    assert get(signed(busy, image_id), "HEAD").status_code == 200
+    assert busy.client().download(image_id).content == data, "Glance's own URL is not limited"
+    assert slow[0].content == data
+    assert eventually(lambda: get(signed(busy, image_id)).status_code == 200)
+    slow[1].close()
+
+
+def test_places_are_given_back(busy: GlanceHost) -> None:
+    """Whole bodies, ranges, 304, 416, clients that leave: no place is lost (F 63)."""
+    url = signed(busy, cached(busy, DATA))
+    etag = get(url).headers["ETag"]
+    cases: list[tuple[dict[str, str], int]] = [({}, 200), ({"Range": "bytes=5-9"}, 206)]
+    cases += [({"If_None_Match": etag}, 304), ({"Range": "bytes=99999999-"}, 416)]
+    for _ in range(3):
+        for headers, status in cases:
+            assert eventually(lambda headers=headers, status=status: get(url, **headers).status_code == status)
+        requests.get(url, stream=True, timeout=30).close()
+    assert eventually(lambda: get(url).content == DATA)
 
 
 def test_deactivated_and_deleted_are_refused(host: GlanceHost) -> None:

@@ -55,8 +55,8 @@ KEY = {
 # test_power_loss is about crashes of the machine.
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
-    r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$|Verdict\.UNVERIFIABLE$"
-    r"|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host|its pin is lifted"
+    r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
+    r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host|its pin is lifted"
     r"|a crash of the machine"
 )
 

@@ -56,8 +56,8 @@ KEY = {
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
-    r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\"|one\.host|its pin is lifted"
-    r"|a crash of the machine"
+    r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
+    r"|one\.host|its pin is lifted|a crash of the machine"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before

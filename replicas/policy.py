@@ -56,7 +56,10 @@ class Policy(Protocol):
     """Decides for one host. Hosts do not talk to each other: what is to be so many times must follow from `World`."""
 
     def wishes(self, world: World) -> Iterable[Wish]:
-        """What this host should have. Called every few minutes; an exception costs this policy's wishes, no more."""
+        """What this host should have. Called every few minutes; an exception costs this policy's wishes, no more.
+
+        The janitor waits for it: seconds, not minutes.
+        """
 
 
 PolicyFactory = Callable[[Settings], Policy]

@@ -20,9 +20,9 @@ from .copies import Copies, Copying
 from .errors import ReplicaError
 from .hosts import is_alive
 from .ledger import Ledger
-from .model import IMAGE_ACTIVE, Image, Pass
+from .model import IMAGE_ACTIVE, Image, Pass, is_image_id
 from .pins import Pins
-from .policy import GROUP, Described, Policy, PolicyFactory, Wish, World
+from .policy import GROUP, Described, Policy, PolicyFactory, Priority, Wish, World
 from .settings import Settings
 from .space import Space
 from .uses import Uses
@@ -79,7 +79,7 @@ class Stocking:
         try:
             if name not in self._policies:
                 self._policies[name] = load(name, self._settings)
-            return list(self._policies[name].wishes(known))
+            return [_sound(wish) for wish in self._policies[name].wishes(known)]
         except Exception as error:  # somebody else's code
             problem = f"stocking: policy {name}: {error or type(error).__name__}"
             log.warning("janitor: %s", problem, exc_info=not isinstance(error, ReplicaError))
@@ -191,6 +191,13 @@ def _state_of(path: str | None) -> object:
     except OSError:
         return None
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def _sound(wish: Wish) -> Wish:
+    """The wish, if that is what it is. Raises TypeError."""
+    if isinstance(wish, Wish) and is_image_id(wish.image_id) and isinstance(wish.priority, Priority):
+        return wish
+    raise TypeError(f"{wish!r} is no wish for an image")
 
 
 def _raise(_manager: object, _entry: object, error: BaseException) -> None:

@@ -247,7 +247,8 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (folder / "tested-1.dist-info").mkdir(parents=True)
     (folder / "tested-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tested\nVersion: 1\n")
     (folder / "tested-1.dist-info" / "entry_points.txt").write_text(
-        "[glance_replicas.policies]\nlargest = tested:Largest\nbroken = tested:Broken\nabsent = tested:NoSuchName\n"
+        "[glance_replicas.policies]\nlargest = tested:Largest\nbroken = tested:Broken\nodd = tested:Odd\n"
+        "absent = tested:NoSuchName\n"
     )
     (folder / "tested.py").write_text(
         """
@@ -267,6 +268,10 @@ class Broken(Largest):
     def wishes(self, world):
         yield Wish(next(world.images()).image.id, "a wish before the end")
         raise RuntimeError("out of order")
+
+class Odd(Largest):
+    def wishes(self, world):
+        yield "an image"
 """
     )
     monkeypatch.syspath_prepend(folder)
@@ -287,7 +292,7 @@ def test_a_policy_of_ones_own(host: GlanceHost, here: Settings) -> None:
 
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize(
-    ("name", "words"), [("broken", "out of order"), ("absent", "NoSuchName"), ("nobody", "nobody")]
+    ("name", "words"), [("broken", "out of order"), ("odd", "no wish"), ("absent", "NoSuchName"), ("nobody", "nobody")]
 )
 def test_a_broken_policy_costs_its_own_wishes_only(host: GlanceHost, here: Settings, name: str, words: str) -> None:
     """It is a problem of the pass; what it wished before it broke is not asked for, the others' wishes are."""

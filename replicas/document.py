@@ -6,7 +6,7 @@ the site shows them) and `GET /v2/images/{id}/locations`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from .model import Digest, Evidence, Image, Location, Result, Verdict, is_image_
 
 MAX_BYTES = 4 << 20  # of JSON; a thousand replicas with long URLs are half of it
 MAX_REPLICAS = 1000
+MOST_CACHED = 50  # copies on hosts that a document names
 MAX_TEXT = 8192  # characters of one value
 
 
@@ -70,6 +71,7 @@ class Document:
     os_hash_algo: str | None = None
     os_hash_value: str | None = None
     replicas: tuple[Replica, ...] = ()
+    total: int | None = None  # copies the caller may know of; `replicas` are the best of them. None: not said
     is_ordered: bool = field(default=True, compare=False)  # by whoever made it; Glance's own answers are not
 
     @property
@@ -108,7 +110,10 @@ def replica(location: Location, url: str, result: Result | None, heartbeat_age: 
 
 
 def build(image: Image, replicas: Sequence[Replica]) -> Document:
-    """The document of an image with its replicas in this order, which becomes their priority."""
+    """The document of an image with its replicas in this order, which becomes their priority.
+
+    Of copies on hosts only the first `MOST_CACHED`, which is more than a client tries.
+    """
     digest = image.digest
     multihash = digest if digest and digest != checksum.expected(None, None, image.checksum) else None
     return Document(
@@ -119,14 +124,23 @@ def build(image: Image, replicas: Sequence[Replica]) -> Document:
         checksum=image.checksum,
         os_hash_algo=multihash.algorithm if multihash else None,
         os_hash_value=multihash.value if multihash else None,
-        replicas=tuple(replace(one, priority=place) for place, one in enumerate(replicas, 1)),
+        replicas=tuple(replace(one, priority=place) for place, one in enumerate(_best(replicas), 1)),
+        total=len(replicas),
     )
+
+
+def _best(replicas: Sequence[Replica]) -> Iterator[Replica]:
+    left = MOST_CACHED
+    for one in replicas:
+        left -= one.is_cached
+        if one.durable or left >= 0:
+            yield one
 
 
 def dump(document: Document) -> str:
     """The document as JSON text; `parse` gives the same document back."""
     fields = {name: getattr(document, name) for name in _TEXTS}
-    fields |= {"size": document.size, "replicas": [_entry(one) for one in document.replicas]}
+    fields |= {"size": document.size, "total": document.total, "replicas": [_entry(one) for one in document.replicas]}
     return json.dumps({"image_id": document.image_id, **fields, "download": document.download}, allow_nan=False)
 
 
@@ -163,7 +177,14 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
     if image_id is not None and found != image_id:
         raise _wrong(f"it is about image {found}, not {image_id}")
     texts = {name: _text(value, name, "") for name in _TEXTS}
-    return Document(found, **texts, size=_size(value, ""), replicas=_replicas(value), is_ordered="replicas" in value)
+    return Document(
+        found,
+        **texts,
+        size=_whole(value, "size", "", "number of bytes"),
+        replicas=_replicas(value),
+        total=_whole(value, "total", "", "number of copies"),
+        is_ordered="replicas" in value,
+    )
 
 
 def load(text: str | bytes) -> Any:
@@ -201,7 +222,7 @@ def _replica(entry: Any, where: str, place: int) -> Replica:
         kind=_text(entry, "kind", where) or "unknown",
         durable=durable,
         **{name: _text(entry, name, where) for name in ("host", "zone", "store")},
-        size=_size(entry, where),
+        size=_whole(entry, "size", where, "number of bytes"),
         priority=priority,
         state=_state(entry.get("state"), f"{where}.state"),
         heartbeat_age_seconds=_seconds(entry, "heartbeat_age_seconds", where),
@@ -254,10 +275,10 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     return value
 
 
-def _size(entry: Mapping[str, Any], where: str) -> int | None:
-    value = entry.get("size")
+def _whole(entry: Mapping[str, Any], name: str, where: str, what: str) -> int | None:
+    value = entry.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
-        raise _wrong(f"{where}.size".lstrip(".") + " is no number of bytes")
+        raise _wrong(f"{where}.{name}".lstrip(".") + f" is no {what}")
     return value
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _WRONG_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
 _SILENT_SECONDS = 30.0  # the same for a host that did not answer
+_MOST_PEERS = 16  # a reader asks before it turns to the stores, should they all refuse or be silent
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 
 
@@ -50,7 +51,8 @@ class Route:
             states = self._hosts.states(image.id)
             suspects = [one for one in found if self._is_suspect(one, states)]
             found = [one for one in found if one not in suspects] + [one for one in suspects if not one.is_cached]
-        return found
+        peers = [one for one in found if one.is_cached]
+        return [*peers[:_MOST_PEERS], *(one for one in found if not one.is_cached)]
 
     def open(self, background: bool, one: Location, offset: int) -> Body:
         """A host that does not answer is left alone for a while, for all images."""

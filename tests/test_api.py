@@ -183,6 +183,16 @@ def test_best_first_for_the_caller(site: GlanceSite, image: str) -> None:
     assert seen == {"closed", "peer"}, "without hints the load is spread"
 
 
+def test_how_many_there_are(site: GlanceSite, image: str) -> None:
+    """An image on very many hosts: the best for the caller are named, and how many there are (E 58)."""
+    for number in range(60):
+        metadata = {"replica_host": "peer", "replica_zone": "zone-far", "store": "web"}
+        site.add_location(image, f"{PEER}/replicas/{image}", metadata | {"number": str(number)})
+    value = member(site).request("GET", f"/v2/images/{image}/replicas?host=closed", ok=True).json()
+    assert (len(value["replicas"]), value["total"]) == (50, 62)
+    assert hosts(value)[0] == "closed"
+
+
 def test_states_and_the_damaged_last(site: GlanceSite, image: str) -> None:
     """The last verdict of each copy is told, and one known to be damaged comes last though it is nearest."""
     near = Location(image, f"{host_of(site, 'closed').url}/replicas/{image}", {"replica_host": "closed"})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glance_replicas import document
-from glance_replicas.document import MAX_REPLICAS, Document, build, dump, parse, replica
+from glance_replicas.document import MAX_REPLICAS, MOST_CACHED, Document, build, dump, parse, replica
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 
@@ -32,7 +32,7 @@ def test_there_and_back() -> None:
     assert parse(dump(made())) == made()
     value = json.loads(dump(made()))
     names = {"image_id", "name", "status", "size", "checksum", "os_hash_algo", "os_hash_value", "replicas", "download"}
-    assert set(value) == names
+    assert set(value) == names | {"total"}
     assert value["download"] == f"/v2/images/{IMAGE}/file"
     first = value["replicas"][0]
     assert first["state"] == {
@@ -49,6 +49,21 @@ def test_there_and_back() -> None:
     )
     assert value["replicas"][1]["priority"] == 2
     assert value["replicas"][1]["state"] is None
+
+
+def test_the_best_of_many() -> None:
+    """Of 500 copies on hosts the fifty best are named, and every durable one, and how many there are (E 58)."""
+    found = []
+    for number in range(500):
+        metadata = {"replica_host": f"h{number}"}
+        one = Location(IMAGE, f"http://h{number}/replicas/{IMAGE}", metadata)
+        found.append(replica(one, one.url, None, None, NOW))
+    found.append(replica(Location(IMAGE, "file:///x"), "file:///x", None, None, NOW))
+    shown = parse(dump(build(Image(IMAGE, "active", 1, None), found)))
+    assert [one.host for one in shown.replicas] == [*(f"h{number}" for number in range(MOST_CACHED)), None]
+    assert [one.priority for one in shown.replicas] == list(range(1, MOST_CACHED + 2))
+    assert shown.total == 501
+    assert parse({"image_id": IMAGE, "replicas": []}).total is None
 
 
 def test_digest_of_a_legacy_image() -> None:

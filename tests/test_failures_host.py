@@ -263,6 +263,23 @@ def test_five_hundred_hosts(cloud: Cloud) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_fill_asks_so_many_peers(cloud: Cloud) -> None:
+    """Of a hundred living hosts that have the image a fill asks a few, not always the same, then the store (E 58)."""
+    name, keeper = cloud.image(), cloud.host("here", host_zone="near")
+    for number in range(100):
+        url = f"http://127.1.0.{number + 1}:1"
+        keeper.ledger.heartbeat(Host(f"n{number}", None, url))
+        zone = {"replica_zone": "near"} if number < 3 else {}
+        cloud.site.add_location(name, f"{url}/replicas/{name}", {"replica_host": f"n{number}", "store": "web", **zone})
+    image = keeper.active(name)
+    assert image is not None
+    first, second = ([one.host for one in keeper.plan(image).sources()] for _ in range(2))
+    assert (len(first), first[-1]) == (17, None)
+    assert set(first[:3]) == {"n0", "n1", "n2"}, "those of its own zone are among them"
+    assert first != second
+    assert read(keeper, name) == DATA
+
+
 def test_garbage_for_a_ledger(cloud: Cloud, tmp_path: Path) -> None:
     """The ledger's file is no database: fills, rows and downloads go on (D 44)."""
     (tmp_path / "garbage.sqlite").write_bytes(random.Random(2).randbytes(20_000))

@@ -39,13 +39,21 @@ class Stage(ExitStack):
         self.site: GlanceSite = self.enter_context(GlanceSite(self.folder / "site", database.create_glance("bench")))
         self._images: dict[int, str] = {}
 
-    def hosts(self, *pipelines: str, number: int = 2, **rest: Any) -> list[GlanceHost]:
-        """Running hosts, each with its workers warm; two processes of 16 threads unless told."""
+    def hosts(self, *pipelines: str, number: int = 2, link_rate: int = 0, **rest: Any) -> list[GlanceHost]:
+        """Running hosts, each with its workers warm; two processes of 16 threads unless told.
+
+        With `link_rate` hosts reach each other through an nginx that gives every connection so many bytes a second.
+        """
         rest = {"processes": 2, "threads": 16, "start": False, **rest}
-        made = [
-            self.site.add_host(f"127.0.0.{number}", pipeline=name, name=f"{name}-{number}", **rest)
-            for number, name in enumerate(pipelines, number)
-        ]
+        made = []
+        for at, name in enumerate(pipelines, number):
+            port = free_port()
+            options = {"replicas": {"host_url": f"http://127.0.0.1:{port}"}} if link_rate else {}
+            made.append(
+                self.site.add_host(f"127.0.0.{at}", pipeline=name, name=f"{name}-{at}", options=options, **rest)
+            )
+            if link_rate:
+                nginx_link(self, made[-1], port, link_rate)
         for host in made:
             host.start(wait=False)
         for host in made:
@@ -143,8 +151,10 @@ class Origin:
 class Peer:
     """Another server on a port of its own, from a command line that is made of folder and port."""
 
-    def __init__(self, stage: Stage, name: str, command: Callable[[Path, int], Sequence[str | Path]]) -> None:
-        self.port = free_port()
+    def __init__(
+        self, stage: Stage, name: str, command: Callable[[Path, int], Sequence[str | Path]], port: int = 0
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder = stage.folder / f"{name}-{self.port}"
         folder.mkdir()
@@ -171,7 +181,7 @@ http {{
 """
 
 
-def _nginx(stage: Stage, server: str, cache: bool) -> Peer:
+def _nginx(stage: Stage, server: str, *, cache: bool = False, port: int = 0) -> Peer:
     def command(folder: Path, port: int) -> Sequence[str | Path]:
         http = f"proxy_cache_path {folder}/cache keys_zone=all:8m use_temp_path=off;" if cache else ""
         user = "user root;" if os.geteuid() == 0 else ""
@@ -179,12 +189,21 @@ def _nginx(stage: Stage, server: str, cache: bool) -> Peer:
         conf.write_text(_NGINX.format(folder=folder, port=port, http=http, server=server, user=user, workers=2))
         return [need("nginx"), "-e", "stderr", "-p", folder, "-c", conf]
 
-    return Peer(stage, "nginx", command)
+    return Peer(stage, "nginx", command, port)
+
+
+def nginx_link(stage: Stage, host: GlanceHost, port: int, rate: int) -> Peer:
+    """nginx in front of a host, at `rate` bytes a second for each connection."""
+    return _nginx(
+        stage,
+        f"location / {{ proxy_pass {host.url}; proxy_http_version 1.1; proxy_buffering off; limit_rate {rate}; }}",
+        port=port,
+    )
 
 
 def nginx_files(stage: Stage, root: Path) -> Peer:
     """nginx with two workers and sendfile on the files of a folder."""
-    return _nginx(stage, f"root {root};", cache=False)
+    return _nginx(stage, f"root {root};")
 
 
 def nginx_cache(stage: Stage, origin: Origin) -> Peer:

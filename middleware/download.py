@@ -11,13 +11,13 @@ from glance.api import policy
 from glance.api.common import image_send_notification
 
 from glance_replicas.cache import Copy
-from glance_replicas.errors import Corrupt
+from glance_replicas.errors import CacheError, Corrupt
 from glance_replicas.fill import Plan
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.growing import read
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
-from glance_replicas.relay import guarded
+from glance_replicas.relay import Relay, guarded
 
 from . import serve
 
@@ -100,14 +100,27 @@ class Download:
 
         def whole(_start: int, _stop: int) -> Iterator[bytes]:
             try:
-                yield from guarded(read(copy.fd, 0, plan.size), plan.digest, plan.size)
+                yield from guarded(self._readable(plan, copy), plan.digest, plan.size)
             except Corrupt:
                 self._keeper.cache.set_aside(plan.image.id)
                 raise
-            self._keeper.cache.mark_verified(plan.image.id, copy)
-            self._keeper.verified(plan.image)
+            if self._keeper.cache.exists(plan.image.id):
+                self._keeper.cache.mark_verified(plan.image.id, copy)
+                self._keeper.verified(plan.image)
 
         return self._response(whole, copy.close, "hit; detail=adopted")
+
+    def _readable(self, plan: Plan, copy: Copy) -> Iterator[bytes]:
+        """The bytes of the file, and from where it cannot be read those of the sources; it is set aside then."""
+        position = 0
+        try:
+            for chunk in read(copy.fd, 0, plan.size):
+                yield chunk
+                position += len(chunk)
+        except CacheError as error:
+            log.error("image %s: read from the sources at byte %d: %s", plan.image.id, position, error)
+            self._keeper.cache.set_aside(plan.image.id)
+            yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
 
     def _response(self, reader: serve.Read, close: Callable[[], None], how: str) -> webob.Response:
         def closed(sent: int, expected: int) -> None:

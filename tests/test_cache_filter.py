@@ -368,6 +368,23 @@ def test_stock_cache_file_is_verified_before_it_is_believed(site: GlanceSite, on
     assert one.client().download(image_id).content == data
 
 
+def test_stock_cache_file_that_cannot_be_read_to_its_end(one: GlanceHost) -> None:
+    """While a file is adopted its tail is lost: the client gets the rest from the store, and the file goes."""
+    data = new_bytes(32 * MIB)  # far more than sockets hold
+    image_id = one.client().create(data=data)["id"]
+    path = one.cache_dir / image_id
+    path.write_bytes(data)
+    with requests.get(
+        f"{one.url}/v2/images/{image_id}/file", headers=one.client().identity, stream=True, timeout=30
+    ) as answer:
+        body = answer.iter_content(MIB)
+        got = next(body)
+        os.truncate(path, 28 * MIB)
+        assert got + b"".join(body) == data
+        assert answer.headers["Cache-Status"] == f'"{one.name}"; hit; detail=adopted'
+    assert not path.exists()
+
+
 CASES: dict[str, Callable[[GlanceClient, str], requests.Response]] = {
     "owner": lambda client, image: client.download(image),
     "prefer": lambda client, image: client.download(image, params={"prefer": "fast"}),

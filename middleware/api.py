@@ -1,6 +1,7 @@
 """Filter `api`: an image's replicas as a document, and signed URLs wherever Glance shows those of our hosts.
 
     GET   /v2/images/{id}/replicas    every copy the caller may know of, best first
+    POST, DELETE /v2/images/{id}/replicas/{host}    an operator's orders (orders.py)
     GET   /v2/images/{id}             replica URLs in `locations` and `direct_url` come out signed,
     GET   /v2/images/{id}/locations   for callers who may download the image
     PATCH /v2/images/{id}             and go in unsigned, so that what was read can be written back
@@ -22,7 +23,7 @@ from oslo_config import cfg
 
 from glance_replicas import choose, document, signing
 from glance_replicas.download import arrange
-from glance_replicas.hosts import Hosts
+from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import place_key
 from glance_replicas.location import replica_url
 from glance_replicas.model import Image, is_image_id
@@ -30,6 +31,7 @@ from glance_replicas.model import Image, is_image_id
 from . import host
 from .access import Access
 from .facts import image_of
+from .orders import Orders
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +39,24 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
 MAX_HINT = 255  # characters of a caller's zone, host or seed
-_PATH = re.compile(r"/v2/images/([^/]+)(/replicas|/locations)?")
+_PATH = re.compile(r"/v2/images/([^/]+)(/replicas(?:/[^/]+)?|/locations)?")
 
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#api`. Raises ConfigError, which stops the start."""
     keeper = host.keeper()
-    return lambda app: ReplicasApi(app, keeper.hosts, bool(keeper.settings.signing_keys))
+    return lambda app: ReplicasApi(app, keeper)
 
 
 class ReplicasApi:
     """One WSGI filter; see the module."""
 
-    def __init__(self, app: App, hosts: Hosts, signs: bool) -> None:
+    def __init__(self, app: App, keeper: Keeper) -> None:
         self._app = app
-        self._hosts = hosts
-        self._signs = signs
+        self._hosts = keeper.hosts
+        self._signs = bool(keeper.settings.signing_keys)
         self._access = Access()
+        self._orders = Orders(keeper, self._access)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer, sign, unsign or pass on."""
@@ -64,8 +67,11 @@ class ReplicasApi:
         return answer(environ, start_response)  # type: ignore[no-any-return]
 
     def _answer(self, request: webob.Request, image_id: str, what: str | None) -> Any:
-        if what == "/replicas":
+        if what is not None and what.startswith("/replicas"):
+            host_name = what.removeprefix("/replicas").removeprefix("/")
             try:
+                if host_name:
+                    return self._orders.answer(request, image_id, host_name)
                 return self._replicas(request, image_id)
             except webob.exc.HTTPException as refusal:
                 return refusal

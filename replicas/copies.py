@@ -55,7 +55,7 @@ class Copying:
     age_seconds: float  # of the request
     ended_seconds: float | None  # since it was done, failed or cancelled
     wait_seconds: float  # until it is tried again
-    attempts: int  # that failed
+    attempts: int  # that failed one after the other, without a byte more
     bytes: int  # on the host so far
     size: int | None  # bytes of the image, once known
     detail: str
@@ -119,13 +119,9 @@ class Copies:
         what = {"state": State.FAILED, "detail": database.clean(detail, TEXT)}
         return self._change(image_id, host, lambda now: what | {"finished_at": now})
 
-    def put_off(self, image_id: str, host: str, detail: str, seconds: float = 0.0, *, failures: int = 0) -> bool:
-        """It waits, `seconds` at least, after so many failures more; False: it was cancelled, or has ended."""
-        what = {
-            "state": State.WAITING,
-            "detail": database.clean(detail, TEXT),
-            "attempts": copies.c.attempts + failures,
-        }
+    def put_off(self, image_id: str, host: str, detail: str, seconds: float, attempts: int) -> bool:
+        """It waits, `seconds` at least, after so many attempts that failed; False: it was cancelled, or has ended."""
+        what = {"state": State.WAITING, "detail": database.clean(detail, TEXT), "attempts": attempts}
         return self._change(image_id, host, lambda now: what | {"not_before": now + timedelta(seconds=seconds)})
 
     def cancel(self, image_ids: Collection[str] | None = None, hosts: Collection[str] | None = None) -> int:

@@ -45,11 +45,14 @@ class Plan:
 class Background(Protocol):
     """A fill that nobody waits for yet; what it leaves when it breaks is kept for the next try."""
 
-    def written(self, length: int, wanted: bool) -> None:
+    def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
         """`length` bytes more are on disk. May sleep, to keep a rate, and raise CacheError to end the fill.
 
-        `wanted`: somebody waits for it by now, and neither is proper.
+        Neither is proper while somebody waits for it, which may begin during the sleep.
         """
+
+    def ended(self, failure: Exception | None) -> None:
+        """The fill is over and the file where it will be; the reason when it is not complete."""
 
 
 def start(cache: Cache, plan: Plan, background: Background | None = None) -> threading.Thread | None:
@@ -83,14 +86,18 @@ class Fill:
     def run(self) -> None:
         """The image is complete, or its growing file is gone (go on alone) or in `invalid/` (break off)."""
         image, began = self._plan.image, time.monotonic()
+        failure: Exception | None = None
         try:
             kept = self._write()
             self._cache.commit(self._growing, image.id)
         except Corrupt as error:
+            failure = error
             log.error("image %s: fill refused: %s", image.id, error)
         except (SourceError, CacheError) as error:
+            failure = error
             log.warning("image %s: fill given up: %s", image.id, error)
-        except Exception:  # outermost edge of a thread
+        except Exception as error:  # outermost edge of a thread
+            failure = error
             log.exception("image %s: fill broke", image.id)
         else:
             took = time.monotonic() - began
@@ -99,6 +106,8 @@ class Fill:
         finally:
             self.let_go()
             self._report(self._plan.ended)
+            if self._background is not None:
+                self._report(partial(self._background.ended, failure))
 
     def let_go(self) -> None:
         """What is not complete by now is removed; in the background it is left, unlocked, for the next `start`.
@@ -132,7 +141,7 @@ class Fill:
                 raise CacheError(f"{self._growing.path}: {error.strerror}") from error
             offset += len(chunk)
             if self._background is not None:
-                self._background.written(len(chunk), self._growing.is_wanted)
+                self._background.written(len(chunk), lambda: self._growing.is_wanted)
             now = time.monotonic()
             if now - began > self._plan.max_seconds:
                 raise CacheError(f"{offset} bytes in {now - began:.0f} s: longer than max_fill_seconds")

@@ -4,17 +4,19 @@ One pass, in this order, each step safe to be killed in and to be done again:
 
     heartbeat      the ledger knows that this host lives
     removals       what `replica prune` or another host asked to go: row, then file
-    growing        what a dead filler left is removed once nobody took it over
+    invalid        files set aside as wrong go after a day
     adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     pins           the files that are to stay are marked, others no longer are
     trim           back within the limits of space
     stock          what the policies want to be here, and is not, is asked for
-    queue          `queue/<image_id>` is filled
+    copies         what this host was asked to fetch, and growing files left behind, are filled
     scrub          the file longest unverified is read again, at a bounded rate
     the dead       rows of hosts without a heartbeat are withdrawn
-    forget         counts of use older than a month go; what was served since the last pass is told
+    forget         counts of use older than a month and copies that ended a week ago go; what was served is told
+
+Between two passes `removals` and `copies` are looked at every few seconds.
 
 Absent, present and unknown are three answers: when the catalogue, the directory or the ledger cannot be asked, the
 steps that need it do nothing.
@@ -25,11 +27,13 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 
+from .copier import Copier
 from .errors import CacheError, ReplicaError
-from .fill import start
-from .growing import Growing, try_lock
+from .growing import try_lock
 from .keeper import Keeper
+from .ledger import Withdrawal
 from .model import Host, Pass
 from .reconcile import Reconciler
 from .scrub import Scrubber
@@ -38,7 +42,7 @@ from .stocking import Stocking
 log = logging.getLogger(__name__)
 
 _LOCK = ".janitor"
-_INCOMPLETE_SECONDS = 3600.0  # a growing file nobody fills is kept so long for somebody to take over
+_STEP_SECONDS = 5.0  # between two looks at what was asked of this host
 _INVALID_SECONDS = 86400.0
 _USES_DAYS = 30  # how long it is known what was used how much
 
@@ -54,9 +58,9 @@ class Janitor:
         self._scrubber = Scrubber(keeper, self._breathe)
         self._reconciler = Reconciler(keeper)
         self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
+        self._copier = Copier(keeper)
         self._beaten = 0.0
         self._lock_fd: int | None = None
-        self._fillers: list[threading.Thread] = []
         self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
@@ -80,8 +84,9 @@ class Janitor:
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
         try:
             done = self._pass()
-            for one in (*self._fillers, *filter(None, [self._scrubbing])):
-                one.join()
+            done.filled += self._copier.finish(self._breathe)
+            if self._scrubbing is not None:
+                self._scrubbing.join()
             self._count(done)
             return done
         finally:
@@ -92,25 +97,30 @@ class Janitor:
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             os.close(fd)
+        self._copier = Copier(self._keeper)
         self._start_thread()
 
     def _start_thread(self) -> None:
         threading.Thread(target=self._run, name="replica-janitor", daemon=True).start()
 
     def _run(self) -> None:
+        interval, next_pass = self._settings.janitor_interval_seconds, 0.0
         while not self._stop.is_set():
+            is_time = time.monotonic() >= next_pass
             try:
                 if self._lock_fd is None and self._settings.janitor:
                     self._lock_fd = self._lock()
                 if self._lock_fd is not None:
-                    self._pass()
-                else:
+                    self._pass() if is_time else self._look()
+                elif is_time:
                     self._keeper.tell()
             except ReplicaError as error:
                 log.warning("janitor: %s", error)
             except Exception:  # outermost edge of a thread
                 log.exception("janitor")
-            self._stop.wait(self._settings.janitor_interval_seconds)
+            if is_time:
+                next_pass = time.monotonic() + interval
+            self._stop.wait(min(_STEP_SECONDS, interval))
 
     def _lock(self) -> int | None:
         """The host-wide lock, freed by the kernel when this process dies; None: another holds it."""
@@ -123,12 +133,11 @@ class Janitor:
 
     def _pass(self) -> Pass:
         done = Pass()
-        self._fillers = []
         self._cache.prepare()
         steps = (
-            *(self._heartbeat, self._removals, self._growing, self._adopt),
+            *(self._heartbeat, self._removals, self._invalid, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(self._pins, self._trim, self._stock, self._queue, self._scrub, self._reconciler.bury, self._forget),
+            *(self._pins, self._trim, self._stock, self._copy, self._scrub, self._reconciler.bury, self._forget),
         )
         for step in steps:
             try:
@@ -142,6 +151,13 @@ class Janitor:
         done.served_bytes = self._keeper.tell()
         log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
         return done
+
+    def _look(self) -> None:
+        """What others asked of this host is not left until the next pass."""
+        self._copier.step()
+        asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
+        for request in self._keeper.hosts.ask(asked, ()):
+            self._remove(request, Pass())
 
     def _heartbeat(self, done: Pass) -> None:
         """The ledger knows this host. Rows under a URL the host had before go first, while that is still known."""
@@ -177,19 +193,17 @@ class Janitor:
 
     def _removals(self, done: Pass) -> None:
         for request in self._keeper.ledger.pending_withdrawals(self._settings.host_name):
-            self._keeper.withdraw(request.image_id)
-            done.removed += bool(self._cache.remove(request.image_id))
-            log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
-            self._keeper.ledger.finish_withdrawal(request.id)
+            self._remove(request, done)
 
-    def _growing(self, _done: Pass) -> None:
-        for image_id, facts in self._cache.listed("incomplete"):
-            if time.time() - facts.st_mtime > _INCOMPLETE_SECONDS:
-                with self._cache.errors(image_id):
-                    growing = Growing.lock(self._cache.folder / "incomplete" / image_id, facts.st_size)
-                if growing is not None:
-                    log.info("image %s: growing file without a filler removed", image_id)
-                    growing.discard()
+    def _remove(self, request: Withdrawal, done: Pass) -> None:
+        if self._copier.fills(request.image_id):  # a copy that was cancelled ends first, or its file would come after
+            return
+        self._keeper.withdraw(request.image_id)
+        done.removed += bool(self._cache.remove(request.image_id))
+        log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
+        self._keeper.ledger.finish_withdrawal(request.id)
+
+    def _invalid(self, _done: Pass) -> None:
         for image_id, facts in self._cache.listed("invalid"):
             if time.time() - facts.st_ctime > _INVALID_SECONDS:
                 self._cache.drop("invalid", image_id)
@@ -206,16 +220,8 @@ class Janitor:
     def _stock(self, done: Pass) -> None:
         self._stocking.run(done)
 
-    def _queue(self, done: Pass) -> None:
-        """A name stays until its file is there, so that a pass cut short asks again; wrong bytes end it, too."""
-        condemned = {image_id for image_id, _ in self._cache.listed("invalid")}
-        for image_id, _ in self._cache.listed("queue"):
-            image = self._keeper.active(image_id)
-            if image is None or image_id in condemned or self._cache.exists(image_id):
-                self._cache.drop("queue", image_id)
-            elif filler := start(self._cache, self._keeper.plan(image)):
-                done.filled += 1
-                self._fillers.append(filler)
+    def _copy(self, done: Pass) -> None:
+        done.filled += self._copier.step()
 
     def _scrub(self, _done: Pass) -> None:
         """Beside the passes, not in one: at a bounded rate a large file takes hours."""
@@ -224,6 +230,7 @@ class Janitor:
             self._scrubbing.start()
 
     def _forget(self, _done: Pass) -> None:
+        self._copier.forget()
         self._keeper.uses.trim(_USES_DAYS)
 
     def _count(self, done: Pass) -> None:

@@ -88,9 +88,10 @@ class Keeper:
         url = self.own_url(image.id)
         if url is not None:
             self._record(image, Location(image.id, url, self.metadata()), Verdict.INTACT)
-        self._pin(image)
+        self.carry_pin(image)
 
-    def _pin(self, image: Image) -> None:
+    def carry_pin(self, image: Image) -> None:
+        """The complete file of this host stays if it is to; what cannot be asked now the janitor finds out."""
         try:
             self.hosts.ask(lambda: self.pinning.carry_one(image.id), None)
         except (CatalogueError, CacheError) as error:

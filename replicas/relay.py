@@ -57,7 +57,8 @@ class Relay:
                     return
             if self._offset == began_at:
                 break
-        raise Unreachable(f"no source gave bytes {self._offset} to {self._size}") from last
+        why = f"; the last one: {last}" if last else ""
+        raise Unreachable(f"no source gave bytes {self._offset} to {self._size}{why}") from last
 
     def _read(self, source: Location) -> Iterator[bytes]:
         with closing(self._opener(source, self._offset)) as body:

@@ -122,7 +122,7 @@ def _preload() -> None:
     for name in (
         *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify"),
-        *("tools.list", "tools.host", "tools.check"),
+        *("tools.list", "tools.copy", "tools.host", "tools.check"),
     ):
         importlib.import_module(f"glance_replicas.{name}")
     stevedore.ExtensionManager("cliff.formatter.list")

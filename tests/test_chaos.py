@@ -28,7 +28,22 @@ from chaos import left_behind, violations
 from services import environment
 from services.glance import GlanceSite
 
-from glance_replicas import cache, checksum, fill, growing, janitor, keeper, pinning, reconcile, route, scrub, space
+from glance_replicas import (
+    cache,
+    checksum,
+    copier,
+    fill,
+    growing,
+    janitor,
+    keeper,
+    orders,
+    pinning,
+    reconcile,
+    route,
+    scrub,
+    space,
+)
+from glance_replicas.copies import Copies
 from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
@@ -41,10 +56,12 @@ SHARES = 2  # processes that do them side by side
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
+    copier: "step _take_up _is_there _start _settle",
     fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
-    janitor: "run_once _removals _growing _adopt _queue _heartbeat _pins _trim",
+    janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
+    orders: "_left discard done dropped refused wants",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
     route: "_claim release renew",
@@ -58,6 +75,8 @@ SPARED = re.compile(
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
     r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
     r"|one\.host|its pin is lifted|a crash of the machine"
+    # Ends of a copy that change no more than others that are tried (test_copier).
+    r"|job\.told|_orders\.(failed|paused|dropped)|is_open:$|continue$|yield Want"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before
@@ -155,9 +174,12 @@ def fill_new(world: World) -> None:
 class Cancelled:
     """A fill in the background that is ended as soon as anything is written."""
 
-    def written(self, length: int, wanted: bool) -> None:
+    def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
         """End it."""
-        raise CacheError(f"cancelled after {length} bytes, wanted: {wanted}")
+        raise CacheError(f"cancelled after {length} bytes, wanted: {is_wanted()}")
+
+    def ended(self, failure: Exception | None) -> None:
+        """Nothing more."""
 
 
 def fill_in_two_parts(world: World) -> None:
@@ -212,6 +234,7 @@ def everything(world: World) -> None:
     world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
     for name in (QUEUED, BARE):
         (world.cache.folder / "queue" / name).touch()
+    Copies(world.keeper.ledger.database).request([IDLE, OLD, DELETED, BAD], [world.settings.host_name], who="a test", pin=True)
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE))
     os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))

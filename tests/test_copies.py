@@ -87,7 +87,7 @@ def test_asked_again_after_the_end(copies: Copies) -> None:
     """What has ended begins anew, as it is asked for now."""
     ask(copies, A, priority=HIGH, pin=True)
     copies.progress(A, "h1", 10, 100)
-    copies.put_off(A, "h1", "it broke", 3600, failures=1)
+    copies.put_off(A, "h1", "it broke", 3600, 1)
     assert copies.failed(A, "h1", "gone for good")
     assert ask(copies, A) == 1
     found = only(copies)
@@ -108,7 +108,7 @@ def test_the_life_of_a_request(copies: Copies) -> None:
     assert found.ended_seconds is not None
     assert 0 <= found.ended_seconds < 30
     assert copies.due("h1", 10) == []
-    late = (copies.progress(A, "h1", 1, 100), copies.failed(A, "h1", "x"), copies.put_off(A, "h1", "x"))
+    late = (copies.progress(A, "h1", 1, 100), copies.failed(A, "h1", "x"), copies.put_off(A, "h1", "x", 1, 1))
     assert late == (False, False, False)
     assert only(copies).state is State.DONE
 
@@ -116,14 +116,14 @@ def test_the_life_of_a_request(copies: Copies) -> None:
 def test_put_off(copies: Copies, database_url: str) -> None:
     """A failure counts and makes it wait by the database's clock; a pause without failure does not count."""
     ask(copies, A)
-    assert copies.put_off(A, "h1", "no room\0", 600, failures=1)
+    assert copies.put_off(A, "h1", "no room\0", 600, 1)
     found = only(copies)
     assert (found.state, found.attempts, found.detail) == (State.WAITING, 1, "no room\ufffd")
     assert 500 < found.wait_seconds <= 600
     assert copies.due("h1", 10) == []
     shift(database_url, A, not_before=-601)
     assert [one.image_id for one in copies.due("h1", 10)] == [A]
-    assert copies.put_off(A, "h1", "outside the hours")
+    assert copies.put_off(A, "h1", "outside the hours", 0, 1)
     assert only(copies).attempts == 1
 
 

@@ -5,7 +5,6 @@ with what others say.
 """
 
 import dataclasses
-import itertools
 import os
 import random
 import shutil
@@ -17,98 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloud import DATA, MIB, SIZE, Cloud
 from services.faulty import FaultyServer
-from services.glance import GlanceSite
 from services.schema import query
 
-from glance_replicas import checksum, settings
 from glance_replicas.errors import Corrupt
 from glance_replicas.fill import start
 from glance_replicas.follow import start_or_join
 from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
-from glance_replicas.model import Host, Pass
+from glance_replicas.model import Pass
 from glance_replicas.reconcile import Reconciler
 
-MIB = 1 << 20
-SIZE = 3 * MIB + 17
-DATA = random.Random(5).randbytes(SIZE)
-_ids = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> settings.Settings:
-    """The settings of a host that was never started."""
-    site = GlanceSite(tmp_path_factory.mktemp("configured"))
-    host = site.add_host("127.0.0.2", start=False)
-    return settings.load([str(host.config_file)])
-
-
-class Cloud:
-    """One catalogue, one ledger, one durable back end (a faulty server), and hosts made as they are needed."""
-
-    def __init__(self, folder: Path, loaded: settings.Settings, durable: FaultyServer) -> None:
-        self.site = GlanceSite(folder / "site")
-        self.durable, self._folder = durable, folder
-        ledger = f"sqlite:///{folder / 'site' / 'glance-replicas.sqlite'}"
-        self._settings = dataclasses.replace(
-            loaded,
-            database=self.site.database_url,
-            ledger=ledger,
-            connect_timeout_seconds=1.0,
-            stall_timeout_seconds=1.0,
-            dead_after_seconds=3600,
-        )
-        self._open: list[Keeper] = []
-
-    def host(self, name: str, url: str = "", **changes: Any) -> Keeper:
-        """A host with a directory of its own, known to the ledger."""
-        url = url or f"http://127.0.0.9:{next(_ids)}"
-        made = dataclasses.replace(
-            self._settings, host_name=name, host_url=url, cache_dir=self._folder / name, **changes
-        )
-        keeper = Keeper(made)
-        keeper.cache.prepare()
-        keeper.ledger.heartbeat(Host(name, None, url))
-        self._open.append(keeper)
-        return keeper
-
-    def image(self, **faults: Any) -> str:
-        """A new image whose one durable location is the faulty server."""
-        name = f"80000000-0000-4000-8000-{next(_ids):012d}"
-        digest = checksum.of([DATA], "sha512")[0]
-        self.site.rows(
-            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
-            " visibility, os_hidden, os_hash_algo, os_hash_value) VALUES (:id, 'x', :size, 'active', CURRENT_TIMESTAMP,"
-            " CURRENT_TIMESTAMP, false, 0, 0, false, 'shared', false, 'sha512', :digest)",
-            id=name,
-            size=SIZE,
-            digest=digest.value,
-        )
-        self.site.add_location(name, self.durable.put(f"/{name}", DATA, **faults), {"store": "web"})
-        return name
-
-    def reads(self, name: str) -> int:
-        """How often the durable copy was read."""
-        return self.durable.reads(f"/{name}")
-
-    def rows(self, name: str) -> list[str]:
-        """The hosts registered for an image."""
-        found = [one["metadata"].get("replica_host") for one in self.site.locations(name)]
-        return [one for one in found if one]
-
-    def close(self) -> None:
-        """No connection is left."""
-        for keeper in self._open:
-            keeper.catalogue.close()
-            keeper.ledger.close()
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, loaded: settings.Settings, faulty: FaultyServer) -> Iterator[Cloud]:
-    """A cloud without hosts."""
-    with closing(Cloud(tmp_path, loaded, faulty)) as made:
-        yield made
+pytest_plugins = ["cloud"]
 
 
 @pytest.fixture

@@ -293,7 +293,8 @@ class Background:
         self.length, self.ends_at = 0, ends_at
         self.wanted: list[bool] = []
 
-    def written(self, length: int, wanted: bool) -> None:
+    def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
+        wanted = is_wanted()
         self.length += length
         self.wanted.append(wanted)
         if self.length >= self.ends_at and not wanted:

@@ -179,7 +179,8 @@ def problems(line: str) -> list[str]:
     """What is wrong with a `replica ...` or `replica-...` line of a document: no such command, no such option."""
     words = shlex.split(re.split("  +", line)[0], comments=True)
     words = words[0].split("-", 1) + words[1:] if words[0] != "replica" else words
-    name = next((name for name in commands() if words[1 : 1 + len(name.split())] == name.split()), None)
+    longest_first = sorted(commands(), key=len, reverse=True)
+    name = next((name for name in longest_first if words[1 : 1 + len(name.split())] == name.split()), None)
     if name is None:
         return [f"no command: {line}"]
     known = "".join(action for action in known_options(name))

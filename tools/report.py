@@ -133,8 +133,11 @@ class Progress:
 
     def step(self, length: int | None, text: str = "") -> None:
         """One more is done; `length` in bytes."""
-        self._done += 1
-        self._bytes += length or 0
+        self.show(self._done + 1, self._bytes + (length or 0), text)
+
+    def show(self, done: int, length: int, text: str = "") -> None:
+        """So many are done by now; `length` bytes in all."""
+        self._done, self._bytes = done, length
         now = time.monotonic()
         if self._shown and (now - self._last > 0.2 or self._done == self._total):
             self._last = now

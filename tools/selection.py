@@ -57,15 +57,25 @@ class Selection:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The arguments that make a Selection."""
-    parser.add_argument("image", nargs="*", type=values.image_id, metavar="IMAGE", help="id of an image")
-    parser.add_argument("--name", metavar="NAME", help="images of exactly this name")
-    parser.add_argument("--owner", metavar="PROJECT", help="images of this project id")
+    add_image_options(parser)
     parser.add_argument("--host", metavar="HOST", help="only the cached copies of this host (its host_name)")
     parser.add_argument(
         "--kind",
         metavar="KIND",
         help="only these locations: cached, durable, or a scheme such as file, swift+https, rbd",
     )
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Those of them that choose images."""
+    parser.add_argument("image", nargs="*", type=values.image_id, metavar="IMAGE", help="id of an image")
+    parser.add_argument("--name", metavar="NAME", help="images of exactly this name")
+    parser.add_argument("--owner", metavar="PROJECT", help="images of this project id")
+
+
+def images_from(parsed: argparse.Namespace) -> Selection:
+    """The selection that these arguments name, by image alone."""
+    return Selection(tuple(parsed.image), parsed.name, parsed.owner)
 
 
 def from_arguments(parsed: argparse.Namespace) -> Selection:

@@ -1,0 +1,112 @@
+"""An operator's orders about the copy of one image on one host, given to any host.
+
+    POST   /v2/images/{id}/replicas/{host}   fetch it: 202 and the request; JSON body {"priority": "high", "pin": true}
+    DELETE /v2/images/{id}/replicas/{host}   end that, and remove the copy: 202
+
+Both are lines in the ledger that the host meant finds within seconds. Who may: Glance's own policies of its cache API,
+`cache_image` and `cache_delete`.
+"""
+
+import json
+from typing import Any
+
+import webob
+import webob.exc
+from glance.api.v2 import policy
+
+from glance_replicas.copies import PRIORITIES, Copies
+from glance_replicas.errors import LedgerError
+from glance_replicas.keeper import Keeper
+from glance_replicas.location import replica_url
+from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
+
+from .access import Access
+from .facts import image_of
+
+_MAX_BODY = 4096  # bytes
+_NAMES = {number: name for name, number in PRIORITIES.items()}
+
+
+class Orders:
+    """Answers the two calls."""
+
+    def __init__(self, keeper: Keeper, access: Access) -> None:
+        self._keeper = keeper
+        self._access = access
+        self._copies = Copies(keeper.ledger.database)
+
+    def answer(self, request: webob.Request, image_id: str, host: str) -> webob.Response:
+        """202; raises HTTPException: not found, forbidden, not as it is, bad request, ledger away."""
+        calls = {"POST": (self._fetch, "cache_image"), "DELETE": (self._remove, "cache_delete")}
+        if request.method not in calls:
+            raise webob.exc.HTTPMethodNotAllowed(headers={"Allow": ", ".join(calls)})
+        if not is_image_id(image_id):
+            raise webob.exc.HTTPNotFound(explanation=f"No image found with ID {image_id}")
+        call, rule = calls[request.method]
+        found = self._access.find(request.context, image_id)
+        policy.CacheImageAPIPolicy(
+            request.context, image=found, policy_str=rule, enforcer=self._access.enforcer
+        ).manage_image_cache()
+        try:
+            value = call(request, image_of(found), self._known(host))
+        except LedgerError as error:
+            raise webob.exc.HTTPServiceUnavailable(explanation=f"Nothing was asked for: {error}") from error
+        return webob.Response(status=202, content_type="application/json", text=json.dumps(value))
+
+    def _fetch(self, request: webob.Request, image: Image, host: Host) -> dict[str, Any]:
+        priority, pin = _wishes(request)
+        if image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
+            raise webob.exc.HTTPConflict(
+                explanation=f"Image {image.id} is {image.status}: only active images with data and a digest are copied"
+            )
+        if host.age_seconds > self._keeper.settings.dead_after_seconds:
+            raise webob.exc.HTTPConflict(
+                explanation=f"Host {host.name} is dead: it was last heard of {host.age_seconds:.0f} s ago"
+            )
+        if pin:
+            self._keeper.pins.add([image.id], [host.name], _who(request))
+        self._copies.request([image.id], [host.name], who=_who(request), priority=priority, pin=pin)
+        row = self._copies.list([image.id], [host.name])[0]
+        return {
+            "image_id": row.image_id,
+            "host": row.host,
+            "state": str(row.state),
+            "priority": _NAMES.get(row.priority, row.priority),
+            "pin": row.pin,
+            "bytes": row.bytes,
+            "size": row.size,
+            "age_seconds": row.age_seconds,
+        }
+
+    def _remove(self, request: webob.Request, image: Image, host: Host) -> dict[str, Any]:
+        cancelled = self._copies.cancel([image.id], [host.name])
+        copy = Location(image.id, replica_url(host.url, image.id), {HOST_KEY: host.name})
+        self._keeper.ledger.request_withdrawal(copy, reason="asked for through the API", who=_who(request))
+        return {"image_id": image.id, "host": host.name, "state": "removing", "cancelled": cancelled}
+
+    def _known(self, name: str) -> Host:
+        hosts = {one.name: one for one in self._keeper.ledger.hosts()}
+        if name not in hosts:
+            raise webob.exc.HTTPNotFound(explanation=f"There is no host {name} that keeps copies")
+        return hosts[name]
+
+
+def _wishes(request: webob.Request) -> tuple[int, bool]:
+    """Priority and pin. Raises HTTPBadRequest, HTTPRequestEntityTooLarge."""
+    body = request.body_file.read(_MAX_BODY + 1)
+    if len(body) > _MAX_BODY:
+        raise webob.exc.HTTPRequestEntityTooLarge(explanation=f"The body may have {_MAX_BODY} bytes")
+    try:
+        value = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not value.keys() <= {"priority", "pin"}:
+        raise webob.exc.HTTPBadRequest(explanation='The body is no JSON object of "priority" and "pin"')
+    priority, pin = value.get("priority", "normal"), value.get("pin", False)
+    if not isinstance(priority, str) or priority not in PRIORITIES or not isinstance(pin, bool):
+        raise webob.exc.HTTPBadRequest(explanation='"priority" is one of high, normal, low; "pin" is true or false')
+    return PRIORITIES[priority], pin
+
+
+def _who(request: webob.Request) -> str:
+    return f"user {request.context.user_id} of project {request.context.project_id}"

@@ -234,7 +234,9 @@ def everything(world: World) -> None:
     world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
     for name in (QUEUED, BARE):
         (world.cache.folder / "queue" / name).touch()
-    Copies(world.keeper.ledger.database).request([IDLE, OLD, DELETED, BAD], [world.settings.host_name], who="a test", pin=True)
+    Copies(world.keeper.ledger.database).request(
+        [IDLE, OLD, DELETED, BAD], [world.settings.host_name], who="a test", pin=True
+    )
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE))
     os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))

@@ -56,12 +56,12 @@ SHARES = 2  # processes that do them side by side
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
-    copier: "step _take_up _is_there _start _settle",
+    copier: "_take_up _is_there _start _settle",
     fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
-    orders: "_left discard done dropped refused wants",
+    orders: "discard done refused",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
     route: "_claim release renew",

@@ -25,7 +25,7 @@ from glance_replicas.fill import start
 from glance_replicas.follow import start_or_join
 from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
-from glance_replicas.model import Pass
+from glance_replicas.model import Host, Pass
 from glance_replicas.reconcile import Reconciler
 
 pytest_plugins = ["cloud"]

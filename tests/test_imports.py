@@ -14,8 +14,8 @@ LAYERS = [
     "body checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables location "
     "migrations options part pipeline policy settings signing throttle",
     "cache catalogue choose copies ledger lint pins prune rules sources uses verify",
-    "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay route rules_file scrub "
-    "space stocking",
+    "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay route rules_file "
+    "scrub space stocking",
     "middleware tools",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

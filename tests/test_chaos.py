@@ -31,12 +31,10 @@ from services.glance import GlanceSite
 from glance_replicas import (
     cache,
     checksum,
-    copier,
     fill,
     growing,
     janitor,
     keeper,
-    orders,
     pinning,
     reconcile,
     route,
@@ -56,12 +54,10 @@ SHARES = 2  # processes that do them side by side
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
-    copier: "_take_up _is_there _start _settle",
     fill: "start run let_go _write _append",
     growing: "append discard lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
-    orders: "discard done refused",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
     route: "_claim release renew",
@@ -75,8 +71,6 @@ SPARED = re.compile(
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
     r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
     r"|one\.host|its pin is lifted|a crash of the machine"
-    # Ends of a copy that change no more than others that are tried (test_copier).
-    r"|job\.told|_orders\.(failed|paused|dropped)|is_open:$|continue$|yield Want"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before

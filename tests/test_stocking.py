@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import Programs
 from scenes import new_bytes
 from services.glance import GlanceHost, GlanceSite
 from stevedore import ExtensionManager
@@ -18,6 +19,7 @@ from glance_replicas.catalogue import Catalogue
 from glance_replicas.copies import Copies, State
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import Ledger
+from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Pass, Use
 from glance_replicas.pins import Pins
 from glance_replicas.policy import Priority
@@ -303,3 +305,45 @@ def test_a_broken_policy_costs_its_own_wishes_only(host: GlanceHost, here: Setti
     assert problem.startswith(f"stocking: policy {name}: ")
     assert words in problem
     assert asked(here) == {one: "rule: gold"}
+
+
+def test_hosts_end_up_with_what_the_rules_want(tmp_path: Path) -> None:
+    """Three hosts, one file on disk: after their passes each image is where it is wanted, verified and registered.
+
+    A changed file takes effect with the next passes, and nothing goes because of it.
+    """
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: [{match: {tag: golden}, copies: all, pin: true}, {match: {tag: plain}, copies: 2}]")
+    options = {"replicas": {"rules_file": str(rules), "janitor": "false"}}
+    with GlanceSite(tmp_path / "site") as site:
+        serving = site.add_host("127.0.0.2", processes=1, options=options)
+        others = [site.add_host(f"127.0.0.{n}", options=options, start=False) for n in (3, 4)]
+        hosts = [serving, *others]
+        ledger = Ledger(site.ledger_url)
+        for one in hosts:
+            ledger.heartbeat(Host(one.name, one.zone, one.url))
+        golden, plain, other = image(serving, "golden"), image(serving, "plain"), image(serving, "other")
+        with Programs() as programs:
+
+            def passes() -> dict[str, int]:
+                for one in hosts:
+                    done = programs.run("--config-file", one.config_file, "janitor", "--once")
+                    assert done.status == 0, done.err
+                return {name: sum(_has(one, name) for one in hosts) for name in (golden, plain, other)}
+
+            assert passes() == {golden: 3, plain: 2, other: 0}
+            assert len(Pins(ledger.database).all([golden])) == 3
+            rules.write_text("rules: [{match: {tag: other}, copies: 1}]")
+            assert passes() == {golden: 3, plain: 2, other: 1}
+        ledger.close()
+
+
+def _has(host: GlanceHost, image_id: str) -> bool:
+    """A verified file with the right bytes and a row, or neither."""
+    path, url = host.cache_dir / image_id, replica_url(host.url, image_id)
+    rows = [row["url"] for row in host.site.locations(image_id)]
+    assert path.exists() == (url in rows)
+    if path.exists():
+        assert path.read_bytes() == host.site.store_file(image_id).read_bytes()
+        assert not path.stat().st_mode & 0o222
+    return path.exists()

@@ -118,10 +118,13 @@ class Growing:
         self.close()
 
     def close(self) -> None:
-        """Free the lock; may be called more than once."""
+        """Free the lock, also where a process forked meanwhile has the descriptor; may be called more than once."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            finally:
+                os.close(fd)
 
 
 def wait_for(fd: int) -> None:

@@ -48,10 +48,14 @@ class Space:
         self._elsewhere = elsewhere
 
     def used(self) -> int:
-        """Bytes of complete, growing (as reserved) and invalid files. Raises CacheError."""
-        total = sum(entry.size for entry in self._cache.entries())
-        total += sum(facts.st_size for _, facts in self._cache.listed("invalid"))
-        return total + sum(max(one.st_size, one.st_blocks * 512) for _, one in self._cache.listed("incomplete"))
+        """Bytes of complete, growing (as reserved) and invalid files. Raises CacheError.
+
+        Files move on meanwhile: from `incomplete/` to their place, from either to `invalid/`. The folders are read in
+        that order, so that none is missed, and a file met twice as complete counts once.
+        """
+        files = {name: max(one.st_size, one.st_blocks * 512) for name, one in self._cache.listed("incomplete")}
+        files |= {entry.image_id: entry.size for entry in self._cache.entries()}
+        return sum(files.values()) + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
 
     def free(self) -> int:
         """Bytes the file system still gives us. Raises CacheError."""

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,6 +88,24 @@ def test_foreign_names_are_left_alone(cache: Cache) -> None:
     assert cache.open(B) is None
     with pytest.raises(ValueError, match="no image id"):
         cache.open("../etc/passwd")
+
+
+def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
+    """A process forked during a fill, which has its descriptor, keeps the file from neither eviction nor readers."""
+    growing = cache.begin(A, 10)
+    assert growing is not None
+    growing.append(b"x" * 10, 0)
+    child = os.fork()
+    if not child:
+        signal.pause()
+    try:
+        cache.commit(growing, A)
+        copy = cache.take(A)
+        assert copy is not None
+        copy.close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_only_one_filler(cache: Cache) -> None:

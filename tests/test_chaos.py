@@ -7,6 +7,7 @@ Then one janitor pass has to put everything in agreement. This file, run as a pr
 import contextlib
 import dataclasses
 import json
+import linecache
 import os
 import random
 import re
@@ -70,7 +71,7 @@ SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
     r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
-    r"|one\.host|its pin is lifted|a crash of the machine"
+    r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"
 )
 
 Point = tuple[str, int, int]  # file name, line, how many times it is reached before
@@ -228,9 +229,7 @@ def everything(world: World) -> None:
     world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
     for name in (QUEUED, BARE):
         (world.cache.folder / "queue" / name).touch()
-    Copies(world.keeper.ledger.database).request(
-        [IDLE, OLD, DELETED, BAD], [world.settings.host_name], who="a test", pin=True
-    )
+    Copies(world.keeper.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE))
     os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))
@@ -468,7 +467,11 @@ def test_killed_at_every_line(in_memory: Path) -> None:
     outcomes = [json.loads(line) for out in outs for line in out.read_text().splitlines()]
     bad = [one for one in outcomes if one["found"]]
     assert not bad, f"{len(bad)} of {len(outcomes)}:\n" + "\n".join(map(str, bad[:20]))
-    missed = [one for one in outcomes if not one["killed"] and one["point"][2] == 0]
+    missed = [
+        one
+        for one in outcomes
+        if not one["killed"] and one["point"][2] == 0 and not SPARED.search(linecache.getline(*one["point"][:2]))
+    ]
     assert not missed, "the first visit to a line must be met"
     tried = {(one["point"][0], one["point"][1]) for one in outcomes if one["killed"]}
     left = [

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -175,3 +176,29 @@ def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
     [(_, facts)] = cache.listed("invalid")
     assert facts.st_blocks * 512 < SIZE
     assert Space(cache, 0, 0).used() == 1000
+
+
+def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
+    """A file that becomes complete while the files are counted is counted, once (else two fills get its room)."""
+    space, image_ids = Space(cache, 0, 0), [f"{number:08d}-0000-4000-8000-000000000000" for number in range(300)]
+
+    def commits() -> None:
+        for image_id in image_ids:
+            growing = cache.begin(image_id, SIZE)
+            assert growing is not None
+            os.ftruncate(growing.fd, SIZE)
+            begun.append(image_id)
+            cache.commit(growing, image_id)
+
+    begun: list[str] = []
+    writer = threading.Thread(target=commits)
+    writer.start()
+    looks = 0
+    while writer.is_alive():
+        least = len(begun) * SIZE
+        used = space.used()
+        assert least <= used <= (len(begun) + 1) * SIZE
+        looks += 1
+    writer.join()
+    assert looks
+    assert space.used() == len(image_ids) * SIZE

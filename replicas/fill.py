@@ -133,7 +133,8 @@ class Fill:
         return kept
 
     def _append(self, chunks: Iterator[bytes], offset: int) -> None:
-        began = renewed = time.monotonic()
+        began = time.monotonic()
+        renewed = began - _RENEW  # the first time with the first bytes
         for chunk in chunks:
             try:
                 self._growing.append(chunk, offset)

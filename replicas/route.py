@@ -43,10 +43,11 @@ class Route:
         Who `fills` claims it, and asks only those who began before (no loops). A peer whose copy is known to be
         damaged, or gave wrong bytes here, is not asked; a store that did is last.
         """
-        filling = self._claim(image) if fills else self._filling(image)
-        if len(self._hosts.all()) > 1:
+        found = list(image.durable)
+        if len(self._hosts.all()) > 1:  # else there is nobody to ask, nor to tell before the first bytes are there
+            filling = self._claim(image) if fills else self._filling(image)
             image = self._again(image)  # a fill that ended before our claim has left a row by now
-        found = [*self._peers(image), *filling, *image.durable]
+            found = [*self._peers(image), *filling, *image.durable]
         if len(found) > 1:
             states = self._hosts.states(image.id)
             suspects = [one for one in found if self._is_suspect(one, states)]

@@ -19,7 +19,7 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded
 
-from . import serve
+from . import direct, serve
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Download:
             return self._filling(plan, follower)
         if copy.entry.verified:
             follower = Follower(self._keeper.cache, plan, copy.detach())
-            return self._response(follower.read, follower.close, "hit")
+            send = direct.sender(self._keeper.settings, follower.fileno())
+            return self._response(follower.read, follower.close, "hit", send)
         if "Range" in self._request.headers:
             copy.close()
             return None
@@ -122,7 +123,9 @@ class Download:
             self._keeper.cache.set_aside(plan.image.id)
             yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
 
-    def _response(self, reader: serve.Read, close: Callable[[], None], how: str) -> webob.Response:
+    def _response(
+        self, reader: serve.Read, close: Callable[[], None], how: str, send: direct.Send | None = None
+    ) -> webob.Response:
         def closed(sent: int, expected: int) -> None:
             close()
             self._keeper.activity.served(self._image.id, sent, hit=how.startswith("hit"))
@@ -130,7 +133,7 @@ class Download:
             target = policy.ImageTarget(self._found)
             image_send_notification(sent, expected, target, self._request, _notifier())
 
-        return serve.response(self._request, self._image, reader, closed, self._status(how))
+        return serve.response(self._request, self._image, reader, closed, self._status(how), send)
 
     def _status(self, how: str) -> str:
         return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 import webob
 
+from glance_replicas.checksum import PIECE
 from glance_replicas.model import Image
+
+from .direct import Send
 
 Read = Callable[[int, int], Iterator[bytes]]  # bytes [start, stop)
 
@@ -16,22 +19,34 @@ class Body:
     """A WSGI iterable over a range of an image. WebOb asks it for sub-ranges (`app_iter_range`).
 
     A plain iterator, never `wsgi.file_wrapper`: uWSGI 2.0.31 ignores its offset and overruns Content-Length.
-    `closed(sent, expected)` is called once, when the server lets go.
+    With `send` all but the first piece goes past the iterator. `closed(sent, expected)` is called once, when the
+    server lets go.
     """
 
-    def __init__(self, read: Read, start: int, stop: int, closed: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, read: Read, start: int, stop: int, closed: Callable[[int, int], None], send: Send | None = None
+    ) -> None:
         self._read = read
         self._span = (start, stop)
         self._closed: Callable[[int, int], None] | None = closed
+        self._send = send
         self._sent = 0
 
     def app_iter_range(self, start: int, stop: int) -> "Body":
         """The same bytes from `start` to before `stop`; takes the place of this body."""
         closed, self._closed = self._closed, None
-        return Body(self._read, start, stop, closed or _nothing)
+        return Body(self._read, start, stop, closed or _nothing, self._send)
 
     def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._read(*self._span):
+        start, stop = self._span
+        if self._send is not None and stop - start > PIECE:
+            yield from self._pieces(start, start + PIECE)
+            for sent in self._send(start + self._sent, stop):
+                self._sent += sent
+        yield from self._pieces(start + self._sent, stop)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        for chunk in self._read(start, stop):
             self._sent += len(chunk)
             yield chunk
 
@@ -49,13 +64,15 @@ class Closed(Protocol):
         """Called once."""
 
 
-def response(request: webob.Request, image: Image, read: Read, closed: Closed, cache_status: str) -> webob.Response:
+def response(  # noqa: PLR0917
+    request: webob.Request, image: Image, read: Read, closed: Closed, cache_status: str, send: Send | None = None
+) -> webob.Response:
     """200, 206, 304 or 416 with the image's bytes, for GET and HEAD (RFC 9110 sections 13 and 14)."""
     size = image.size or 0
     _settle(request, size, _etag(image))
     answer = webob.Response(
         request=request,
-        app_iter=Body(read, 0, size, closed),
+        app_iter=Body(read, 0, size, closed, send),
         content_type="application/octet-stream",
         charset=None,
         conditional_response=True,

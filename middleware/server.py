@@ -21,7 +21,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
-from . import host, serve
+from . import direct, host, serve
 from .streams import Place, Streams
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ class ReplicaServer:
         status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
         if reading is not None:
             status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
-        return serve.response(request, image, follower.read, closed, status)
+        send = None if filling else direct.sender(self._keeper.settings, follower.fileno())
+        return serve.response(request, image, follower.read, closed, status, send)
 
     def _sent_by_nginx(self, image: Image) -> Any:
         """Headers only; nginx sends the file, with ranges and conditions of its own."""

@@ -96,6 +96,10 @@ class Follower:
                 yield from self._alone(position, stop)
                 return
 
+    def fileno(self) -> int:
+        """The descriptor of the file, open until `close`."""
+        return self._fd
+
     def close(self) -> None:
         """Let go; may be called more than once."""
         fd, self._fd = self._fd, -1

@@ -51,8 +51,10 @@ SERVING = [
     cfg.StrOpt(
         "sendfile",
         default="off",
-        choices=["off", "x-accel-redirect"],
-        help="Let an nginx in front send committed files. It must map sendfile_prefix to image_cache_dir.",
+        choices=["off", "x-accel-redirect", "uwsgi"],
+        help="Who sends complete files from the kernel. x-accel-redirect: an nginx in front, those of per-host URLs; "
+        "it must map sendfile_prefix to image_cache_dir. uwsgi: uWSGI's own connection, past Python; not where uWSGI "
+        "does TLS or transforms answers.",
     ),
     cfg.StrOpt("sendfile_prefix", default="/replica-files/", help="Internal location of nginx for sendfile."),
 ]

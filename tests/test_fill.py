@@ -300,6 +300,9 @@ class Background:
         if self.length >= self.ends_at and not wanted:
             raise CacheError("cancelled")
 
+    def ended(self, failure: Exception | None) -> None:
+        self.failure = failure
+
 
 def finish(filler: threading.Thread | None) -> None:
     """The filler began, and has ended."""

@@ -1,22 +1,26 @@
 """The per-host URL in a real Glance: who is let in, and exactly which bytes come out, under uWSGI and gunicorn."""
 
 import http.client
+import os
 import random
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scenes import settle
 from services import eventually
 from services.configuration import SIGNING_KEYS
 from services.databases import Postgres
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
+from services.process import members
 
 from glance_replicas.cache import Cache
 from glance_replicas.ledger import Ledger
@@ -37,11 +41,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterat
         yield made
 
 
-@pytest.fixture(scope="module", params=["uwsgi", "gunicorn"])
+@pytest.fixture(scope="module", params=["uwsgi", "gunicorn", "uwsgi, sendfile"])
 def host(site: GlanceSite, request: pytest.FixtureRequest) -> Iterator[GlanceHost]:
     """One host under each WSGI server in turn; 127.0.0.1, where the tests call from, is not trusted."""
-    address = {"uwsgi": "127.0.0.2", "gunicorn": "127.0.0.3"}[request.param]
-    with site.add_host(address, server=request.param, threads=16) as made:
+    server, _, direct = request.param.partition(", ")
+    address = {"uwsgi": "127.0.0.2", "gunicorn": "127.0.0.3", "uwsgi, sendfile": "127.0.0.4"}[request.param]
+    options = {"replicas": {"sendfile": "uwsgi"}} if direct else {}
+    with site.add_host(address, server=server, threads=16, options=options) as made:
         yield made
 
 
@@ -378,3 +384,43 @@ def test_who_waits_for_a_fill(host: GlanceHost) -> None:
             assert next(answer.iter_content(1000)) == DATA[:1000]
             assert growing.is_wanted == wanted
     growing.discard()
+
+
+def test_file_cut_short_while_it_is_sent(host: GlanceHost) -> None:
+    """A complete file that loses its tail under a reader: the rest comes from the store, whoever sends the file."""
+    data = random.Random(4).randbytes(32 * MIB)  # far more than sockets hold
+    image_id = host.client().create(data=data)["id"]
+    assert host.client().download(image_id).content == data
+    settle((host.cache_dir / image_id).exists)
+    url = f"{host.url}/v2/images/{image_id}/file"
+    with requests.get(url, headers=host.client().identity, stream=True, timeout=30) as answer:
+        body = answer.iter_content(MIB)
+        got = next(body)
+        os.truncate(host.cache_dir / image_id, 28 * MIB)
+        assert got + b"".join(body) == data
+        assert answer.headers["Cache-Status"] == f'"{host.name}"; hit'
+
+
+def test_client_that_leaves_a_hit(host: GlanceHost, image: str) -> None:
+    """Clients that go in the middle of a complete file leave nothing open, and the host serves on."""
+    for _ in range(20):
+        with socket.create_connection((host.address, host.port), 10) as connection:
+            path = signed(host, image).removeprefix(host.url)
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert get(signed(host, image)).content == DATA
+    name = str(host.cache_dir / image)
+    settle(lambda: not any(name in opened(pid) for pid in members(host.process.pid)))
+
+
+def opened(pid: int) -> list[str]:
+    """What a process has open."""
+    return [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]
+
+
+def test_sendfile_where_it_cannot_be(site: GlanceSite) -> None:
+    """`sendfile = uwsgi` under another server stops the start, and the log says why."""
+    made = site.add_host("127.0.0.5", server="gunicorn", options={"replicas": {"sendfile": "uwsgi"}}, start=False)
+    with pytest.raises(RuntimeError, match="this process is not run by uWSGI"):
+        made.start()
+    site.hosts.remove(made)

@@ -1,0 +1,77 @@
+"""`sendfile = uwsgi`: the bytes of complete files go from the kernel's page cache to the client's connection.
+
+Only where uWSGI itself holds a plain connection and writes what it is given before it asks for more: the first piece of
+a body takes the usual way, headers before it, and the rest is sent past Python behind it.
+"""
+
+import importlib
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from glance_replicas.errors import ConfigError
+from glance_replicas.settings import Settings
+
+Send = Callable[[int, int], Iterator[int]]  # bytes [start, stop): how many went, again and again; fewer: the file ends
+
+_MOST = 2 << 20  # bytes of one call, so that a fast client does not keep a thread in the kernel
+_STALL_SECONDS = 60.0  # without a byte taken
+_OTHERWISE = ("https-socket", "https", "async", "gevent", "asyncio", "ugreen")  # options under which it would go wrong
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError when `sendfile = uwsgi` and this process does not serve so."""
+    if settings.sendfile != "uwsgi":
+        return
+    try:
+        options = _uwsgi().opt
+    except ImportError as error:
+        raise ConfigError(
+            "[replicas] sendfile = uwsgi: this process is not run by uWSGI; set it to off, or to x-accel-redirect "
+            "with nginx in front"
+        ) from error
+    names = {name.decode() if isinstance(name, bytes) else str(name) for name in options}
+    wrong = sorted(name for name in names if name.removesuffix("2") in _OTHERWISE)
+    if wrong:
+        raise ConfigError(
+            f"[replicas] sendfile = uwsgi does not go with uWSGI's option {wrong[0]}, which bytes would pass by; "
+            "set it to off"
+        )
+
+
+def sender(settings: Settings, fd: int) -> Send | None:
+    """What sends parts of the complete file `fd` on the connection of the request in progress; None: not so here."""
+    return (
+        None if settings.sendfile != "uwsgi" else lambda start, stop: _send(_uwsgi().connection_fd(), fd, start, stop)
+    )
+
+
+def _send(connection: int, fd: int, start: int, stop: int) -> Iterator[int]:
+    """Raises OSError when the client has gone, TimeoutError when it takes nothing; the connection is of no use then."""
+    room = select.poll()
+    room.register(connection, select.POLLOUT)
+    while start < stop:
+        try:
+            sent = os.sendfile(connection, fd, start, min(stop - start, _MOST))
+        except BlockingIOError:
+            if not room.poll(_STALL_SECONDS * 1000):
+                _cut(connection)
+                raise TimeoutError(f"the client took nothing for {_STALL_SECONDS:.0f} s") from None
+            continue
+        if not sent:
+            return
+        start += sent
+        yield sent
+
+
+def _cut(connection: int) -> None:
+    """Nobody takes what follows on this connection for the rest of the body."""
+    with socket.socket(fileno=os.dup(connection)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
+def _uwsgi() -> Any:
+    """The module that uWSGI puts into its own processes; ImportError elsewhere."""
+    return importlib.import_module("uwsgi")

@@ -39,7 +39,9 @@ class Stage(ExitStack):
         self.site: GlanceSite = self.enter_context(GlanceSite(self.folder / "site", database.create_glance("bench")))
         self._images: dict[int, str] = {}
 
-    def hosts(self, *pipelines: str, number: int = 2, link_rate: int = 0, **rest: Any) -> list[GlanceHost]:
+    def hosts(
+        self, *pipelines: str, number: int = 2, link_rate: int = 0, sendfile: str = "off", **rest: Any
+    ) -> list[GlanceHost]:
         """Running hosts, each with its workers warm; two processes of 16 threads unless told.
 
         With `link_rate` hosts reach each other through an nginx that gives every connection so many bytes a second.
@@ -48,9 +50,11 @@ class Stage(ExitStack):
         made = []
         for at, name in enumerate(pipelines, number):
             port = free_port()
-            options = {"replicas": {"host_url": f"http://127.0.0.1:{port}"}} if link_rate else {}
+            options = {"sendfile": sendfile} | ({"host_url": f"http://127.0.0.1:{port}"} if link_rate else {})
             made.append(
-                self.site.add_host(f"127.0.0.{at}", pipeline=name, name=f"{name}-{at}", options=options, **rest)
+                self.site.add_host(
+                    f"127.0.0.{at}", pipeline=name, name=f"{name}-{at}", options={"replicas": options}, **rest
+                )
             )
             if link_rate:
                 nginx_link(self, made[-1], port, link_rate)

@@ -83,7 +83,7 @@ def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str
 
 def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]:
     """Bytes that nobody accounts for."""
-    folder, counted = keeper.cache.folder, 0
+    folder, counted = keeper.cache.folder, dict[int, int]()  # by inode: a crash may leave one file under two names
     for path in (path for path in folder.rglob("*") if path.is_file()):
         facts, place = path.lstat(), path.parent.relative_to(folder).parts
         if len(path.name) != 36:
@@ -95,10 +95,12 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
             yield f"{path}: {facts.st_size} bytes of an image of {len(data)}"
         if data is not None and facts.st_blocks * 512 > len(data) + 65536:
             yield f"{path}: {facts.st_blocks * 512} bytes on disk of an image of {len(data)}"
-        counted += max(facts.st_size, facts.st_blocks * 512) if place == ("incomplete",) else 0
-        counted += facts.st_size if place in ((), ("invalid",)) else 0
-    if counted != keeper.space.used():
-        yield f"{counted} bytes are there, Space.used() says {keeper.space.used()}"
+        if place == ("incomplete",):
+            counted.setdefault(facts.st_ino, max(facts.st_size, facts.st_blocks * 512))
+        elif place in ((), ("invalid",)):
+            counted[facts.st_ino] = facts.st_size
+    if sum(counted.values()) != keeper.space.used():
+        yield f"{sum(counted.values())} bytes are there, Space.used() says {keeper.space.used()}"
 
 
 def left_behind(keeper: Keeper, one_pass: Callable[[], object]) -> list[str]:

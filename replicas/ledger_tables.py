@@ -193,6 +193,46 @@ uses = _table(
     sa.Index("ix_replica_uses_image_id", "image_id", "day"),
 )
 
+runs = _table(
+    "runs",
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("options", sa.Text, nullable=False),  # JSON: what is looked at, and how deep
+    sa.Column("started_at", Moment, nullable=False),  # a result from before is not of this run
+    sa.Column("finished_at", Moment),
+)
+
+claims = _table(
+    "claims",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("place", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False),  # the process that is looking
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Index("ix_replica_claims_expires_at", "expires_at"),
+)
+
+looks = _table(
+    "looks",
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),  # that is to read its own file
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("requested_at", Moment, nullable=False),
+    sa.Index("ix_replica_looks_host", "host", "requested_at"),
+)
+
+strays = _table(
+    "strays",
+    sa.Column("place", sa.String(255), primary_key=True),  # host:NAME or store:ID
+    sa.Column("key", sa.String(64), primary_key=True),  # sha256 of the name
+    sa.Column("name", sa.Text, nullable=False),  # file or object, without credentials
+    sa.Column("kind", sa.String(20), nullable=False),  # dark or lost
+    sa.Column("image_id", sa.String(36)),
+    sa.Column("size", sa.BigInteger),  # bytes
+    sa.Column("first_seen", Moment, nullable=False),
+    sa.Column("last_seen", Moment, nullable=False),
+    sa.Column("sightings", sa.Integer, nullable=False),
+)
+
 
 def clock(connection: sa.Connection) -> datetime:
     """The database's time, now."""

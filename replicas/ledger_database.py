@@ -40,6 +40,10 @@ class LedgerDatabase:
         """The revision of the tables; None when there are none."""
         return self.read(migrations.revision)
 
+    def absent(self) -> list[str]:
+        """The tables, and columns of tables, that this version needs and the database has not."""
+        return self.read(migrations.absent)
+
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` returns, in one transaction that changes nothing."""
         with self._errors():

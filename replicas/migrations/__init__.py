@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from ..ledger_tables import VERSION_TABLE
+from ..ledger_tables import VERSION_TABLE, metadata
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,20 @@ def latest() -> str | None:
 def revisions() -> list[str]:
     """Every revision, oldest first."""
     return [one.revision for one in reversed(list(_script().walk_revisions()))]
+
+
+def absent(connection: sa.Connection) -> list[str]:
+    """The tables, and columns of tables, that this version needs and the database has not."""
+    inspector = sa.inspect(connection)
+    there = set(inspector.get_table_names())
+    missing = []
+    for table in metadata.sorted_tables:
+        if table.name not in there:
+            missing.append(table.name)
+            continue
+        columns = {column["name"] for column in inspector.get_columns(table.name)}
+        missing += [f"{table.name}.{column.name}" for column in table.c if column.name not in columns]
+    return missing
 
 
 def _script() -> ScriptDirectory:

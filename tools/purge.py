@@ -1,0 +1,87 @@
+"""`replica db purge`: the ledger's past is forgotten, as far as it is older than an age."""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+
+from glance_replicas.copies import Copies
+from glance_replicas.errors import CatalogueError
+from glance_replicas.glance_tables import UNREADABLE
+from glance_replicas.location import scheme
+from glance_replicas.purge import Key
+from glance_replicas.purge import Purge as Past
+from glance_replicas.uses import Uses
+
+from . import values
+from .command import UNKNOWN, OnHost
+from .report import count
+
+DAY = 86400  # seconds
+
+
+class Purge(OnHost):
+    """Forget what is over and older than an age: the history of checks, finished runs and copies, dead hosts.
+
+    What is in force stays: the last result of every location that the catalogue has, pins, open requests, living hosts.
+    The record of removals stays as well unless --withdrawals is given. Safe while hosts work, and to run again.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The age."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--older-than", type=values.seconds, required=True, metavar="AGE", help="what is older goes: 90d, 52w"
+        )
+        parser.add_argument(
+            "--withdrawals", action="store_true", help="the record of finished removals, who and why, goes too"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Print what went."""
+        past = Past(self.ledger.database, parsed_args.older_than)
+        for what, forget in self._parts(past, parsed_args):
+            try:
+                gone = forget()
+            except CatalogueError as error:
+                self.note(f"{what} are kept: {error}")
+                self.worsen(UNKNOWN)
+                continue
+            self.app.stdout.write(f"{what}: {count(gone, 'row')} removed\n")
+
+    def _parts(self, past: Past, parsed: argparse.Namespace) -> Iterator[tuple[str, Callable[[], int]]]:
+        seconds, database = parsed.older_than, self.ledger.database
+        yield "results of checks", lambda: self.ledger.trim(seconds)
+        yield "states of locations that are no more", lambda: self._states(past)
+        yield "finished runs", past.runs
+        yield "expired claims", past.claims
+        yield "looks that no host took", past.looks
+        yield "finished copies", lambda: Copies(database).trim(seconds)
+        yield "days of use", lambda: Uses(database).trim(math.ceil(seconds / DAY))
+        yield "dead hosts", lambda: self._hosts(past, max(seconds, self.settings.dead_after_seconds))
+        if parsed.withdrawals:
+            yield "finished withdrawals", past.withdrawals
+
+    def _states(self, past: Past) -> int:
+        if next(self.catalogue.images(batch=1), None) is None:
+            raise CatalogueError("the catalogue has no image at all; see that [database] connection is Glance's")
+        return past.states(self._listed)
+
+    def _listed(self, ids: list[str]) -> set[Key]:
+        """The places the catalogue has of these images; of one whose URLs cannot be read, all there are states of."""
+        from glance_replicas.ledger import place_key
+
+        found, closed = set(), set()
+        for image in self.catalogue.images(ids):
+            found |= {(image.id, place_key(one)) for one in image.locations}
+            if any(scheme(one.url) == UNREADABLE for one in image.locations):
+                closed.add(image.id)
+        return found | set(self.ledger.states(closed))
+
+    def _hosts(self, past: Past, silent_seconds: float) -> int:
+        """Silent for so long, and no row of the catalogue names them: another host's janitor withdraws rows first."""
+        silent = [one.name for one in self.ledger.hosts() if one.age_seconds > silent_seconds]
+        return sum(past.host(name) for name in silent if not self._has_rows(name))
+
+    def _has_rows(self, name: str) -> bool:
+        return any(next(self.catalogue.of_host(name, pending=pending), None) for pending in (False, True))

@@ -9,6 +9,7 @@ from glance.common import exception
 from glance.db import ImageProxy, ImageRepo, get_api
 
 from glance_replicas.model import IMAGE_DEACTIVATED
+from glance_replicas.together import Together
 
 
 class Access:
@@ -17,11 +18,17 @@ class Access:
     def __init__(self) -> None:
         self.enforcer = policy.Enforcer()
         self._db = get_api()
+        self._together: Together[Any] = Together()
 
     def find(self, context: Any, image_id: str) -> Any:
-        """The image as the caller may see it (a `glance.domain.Image` behind its proxy); raises HTTPNotFound."""
+        """The image as the caller may see it (a `glance.domain.Image` behind its proxy); raises HTTPNotFound.
+
+        Not to be changed: requests of one caller that come at the same time share it.
+        """
+        repository = ImageRepo(context, _Untagged(self._db))
+        caller = (context.user_id, context.project_id, context.is_admin, context.show_deleted, tuple(context.roles))
         try:
-            found = ImageRepo(context, _Untagged(self._db)).get(image_id)
+            found = self._together.ask((image_id, caller), lambda: repository.get(image_id))
         except exception.NotFound as error:
             raise webob.exc.HTTPNotFound(explanation=error.msg) from error
         return _Tagged(found.image, context, self._db)

@@ -55,6 +55,11 @@ class Evidence(enum.StrEnum):
     SAMPLE = "sample"
     FULL = "full"
 
+    @property
+    def depth(self) -> int:
+        """0 for the shallowest."""
+        return list(Evidence).index(self)
+
 
 @dataclass(frozen=True)
 class Digest:
@@ -137,14 +142,26 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a place itself says of an object; nothing of it was read."""
+
+    size: int | None  # bytes
+    digests: tuple[Digest, ...] = ()  # of every byte, computed by the place when they were written
+    basis: str = "the place states no digest of its own"  # what was asked and compared, one line
+    damage: str | None = None  # a part that is gone or is another one
+
+
+@dataclass(frozen=True)
 class Seen:
     """What one look at a location brought home; `verify.judge` makes a verdict of it."""
 
     evidence: Evidence
     size: int | None = None  # bytes the place says or that were read
-    digest: Digest | None = None  # of every byte, only with evidence `full`
+    digest: Digest | None = None  # of every byte: as hashed (`full`), or as the place says (`stored`)
     error: str | None = None  # one line, redacted
     failure: Verdict | None = None  # set when the look itself failed; `judge` passes it on
+    sampled: int = 0  # bytes that were compared with those of an intact copy, and are the same
+    basis: str | None = None  # one line: what a look that was not `full` rests on
 
 
 @dataclass(frozen=True)

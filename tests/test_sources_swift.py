@@ -1,5 +1,7 @@
 """The Swift reader: credentials in every form, refusals, and a 404 that means something else than "missing"."""
 
+import hashlib
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from services.swift import Swift
 from test_sources import Place, dlo, load, plain, read, slo, swift_place, swift_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from glance_replicas.look import look
+from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
 from glance_replicas.sources import Limits
 from glance_replicas.sources import swift as swift_module
 
@@ -129,6 +133,76 @@ def test_segment_missing(swift: Swift, tmp_path: Path) -> None:
         else:
             with pytest.raises((Unreachable, WrongAnswer)):
                 read(place.open(url))
+
+
+def stored(place: Place, url: str) -> Result:
+    """A look at what Swift says of an object that is to be DATA."""
+    sha512, md5 = hashlib.sha512(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
+    location = place.location(url)
+    image = Image(location.image_id, "active", len(DATA), Digest("sha512", sha512), checksum=md5)
+    return look(place.sources, image, location, Evidence.STORED)
+
+
+def test_stored_plain(swift: Swift, tmp_path: Path, url: str) -> None:
+    """The ETag of a plain object is held against the image's md5; nothing is read."""
+    reads = swift.count(url.rpartition("/")[2])
+    result = stored(single(swift, tmp_path), url)
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.STORED)
+    place = swift_place(swift, tmp_path, plain)
+    result = stored(place, place.put(DATA[::-1]))
+    assert (result.verdict, result.evidence) == (Verdict.CORRUPT, Evidence.STORED)
+    assert stored(place, place.put(DATA[1:])).verdict is Verdict.WRONG_SIZE
+    assert swift.count(url.rpartition("/")[2]) == reads
+
+
+def test_stored_without_md5(swift: Swift, tmp_path: Path, url: str) -> None:
+    """An image without an md5 has nothing to hold an ETag against: `size`, and it is said."""
+    place = single(swift, tmp_path)
+    image = Image(place.location(url).image_id, "active", len(DATA), Digest("sha512", "00" * 64))
+    result = look(place.sources, image, place.location(url), Evidence.STORED)
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.SIZE)
+
+
+@pytest.mark.parametrize("upload", [dlo, slo])
+def test_stored_large(swift: Swift, tmp_path: Path, upload: Any) -> None:
+    """Segments that are there as listed are `size`; one that is gone, or is another one, is damage by `stored`."""
+    connection, place = swift.connection(), swift_place(swift, tmp_path, upload)
+    result = stored(place, place.put(DATA))
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.SIZE)
+    assert "5 segments" in result.detail
+    replaced = place.put(DATA)
+    piece = b"x" * (len(DATA) // 5 + 1)
+    connection.put_object("segments", f"{replaced.rpartition('/')[2]}-00001", io.BytesIO(piece))
+    gone = place.put(DATA)
+    connection.delete_object("segments", f"{gone.rpartition('/')[2]}-00003")
+    if upload is slo:
+        for url, text in ((replaced, "segment 2 of 5 of the SLO"), (gone, "segment 4 of 5 of the SLO")):
+            result = stored(place, url)
+            assert (result.verdict, result.evidence) == (Verdict.CORRUPT, Evidence.STORED)
+            assert text in result.detail
+    else:  # its list is made of what is there
+        assert stored(place, replaced).verdict is Verdict.INTACT
+        assert stored(place, gone).verdict is Verdict.WRONG_SIZE
+
+
+def test_stored_one_segment(swift: Swift, tmp_path: Path) -> None:
+    """What Glance makes of an upload whose size it is not told: a DLO of one segment, whose ETag is the image's md5."""
+    connection, place = swift.connection(), swift_place(swift, tmp_path, plain)
+    url = place.put(b"")
+    name = url.rpartition("/")[2]
+    connection.put_object("segments", f"{name}-00001", io.BytesIO(DATA))
+    connection.put_object(swift.container, name, b"", headers={"X-Object-Manifest": f"segments/{name}-"})
+    result = stored(place, url)
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.STORED)
+    connection.put_object("segments", f"{name}-00001", io.BytesIO(DATA[::-1]))
+    assert stored(place, url).verdict is Verdict.CORRUPT
+
+
+def test_stored_absent(swift: Swift, tmp_path: Path) -> None:
+    """What is not there is missing by any evidence; a container that is not there is not."""
+    place = single(swift, tmp_path)
+    assert stored(place, swift_url(swift, "absent")).verdict is Verdict.MISSING
+    assert stored(place, swift_url(swift, "absent", "no-such-container")).verdict is Verdict.UNREACHABLE
 
 
 @pytest.fixture

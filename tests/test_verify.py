@@ -1,6 +1,7 @@
 """Verdicts: the rule by table and by property, and one look at copies that are damaged in every way."""
 
 import hashlib
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from services.faulty import FaultyServer
 
 from glance_replicas.look import look
-from glance_replicas.model import Digest, Evidence, Image, Location, Seen, Verdict
+from glance_replicas.model import Digest, Evidence, Image, Location, Result, Seen, Verdict
 from glance_replicas.sources import Limits, Sources, file, web
-from glance_replicas.verify import judge
+from glance_replicas.verify import judge, ranges, reference
 
 ID = "11111111-1111-4111-8111-111111111111"
 GOOD, OTHER = Digest("sha256", "aa" * 32), Digest("sha256", "bb" * 32)
@@ -24,7 +25,9 @@ def image(size: int | None = 10, digest: Digest | None = GOOD) -> Image:
     return Image(ID, "active", size, digest)
 
 
-FULL, SIZE = Evidence.FULL, Evidence.SIZE
+SIZE, STORED, SAMPLE, FULL = Evidence
+MD5 = Digest("md5", "cc" * 16)
+WITH_MD5 = Image(ID, "active", 10, GOOD, checksum=MD5.value)
 TABLE = [
     (image(), Seen(SIZE, 10), Verdict.INTACT, "10 bytes as expected; the content was not read"),
     (image(), Seen(SIZE, 9), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
@@ -65,6 +68,24 @@ TABLE = [
         "expected a digest by sha256, found one by md5; 10 bytes as expected",
     ),
     (image(), Seen(FULL, None, GOOD), Verdict.UNVERIFIABLE, "sha256 as expected, but of no stated number of bytes"),
+    (WITH_MD5, Seen(STORED, 10, MD5), Verdict.INTACT, "md5 and 10 bytes as expected"),
+    (WITH_MD5, Seen(STORED, 10, GOOD, basis="why"), Verdict.INTACT, "sha256 and 10 bytes as expected; why"),
+    (
+        WITH_MD5,
+        Seen(STORED, 10, Digest("md5", "dd" * 16), basis="why"),
+        Verdict.CORRUPT,
+        f"expected md5 {MD5.value}, found {'dd' * 16}; 10 bytes as expected; why",
+    ),
+    (WITH_MD5, Seen(STORED, 9, MD5), Verdict.WRONG_SIZE, "expected 10 bytes, found 9"),
+    (image(), Seen(SIZE, 10, basis="why"), Verdict.INTACT, "10 bytes as expected; why"),
+    (
+        image(),
+        Seen(SAMPLE, 10, sampled=4, basis="why"),
+        Verdict.INTACT,
+        "10 bytes as expected, 4 of them compared; why",
+    ),
+    (image(), Seen(SAMPLE, 10), Verdict.UNVERIFIABLE, "nothing was compared"),
+    (image(), Seen(SAMPLE, None, sampled=4), Verdict.UNVERIFIABLE, "no size to compare"),
     (image(), Seen(SIZE, 10, failure=Verdict.DENIED, error="no entry"), Verdict.DENIED, "no entry"),
     (image(), Seen(FULL, failure=Verdict.STALLED), Verdict.STALLED, "the look ended as stalled"),
 ]
@@ -100,6 +121,7 @@ SIZES = st.none() | st.integers(0, 3)
         DIGESTS,
         st.none() | st.text(),
         st.none() | st.sampled_from([one for one in Verdict if one is not Verdict.INTACT]),
+        st.integers(0, 2),
     ),
 )
 def test_intact_means_equal(wanted: Image, seen: Seen) -> None:
@@ -110,7 +132,12 @@ def test_intact_means_equal(wanted: Image, seen: Seen) -> None:
         assert seen.failure is None
         assert seen.size is not None
         assert wanted.size in (None, seen.size)
-        assert wanted.digest == seen.digest is not None if seen.evidence is not SIZE else wanted.size == seen.size
+        if seen.evidence is SIZE:
+            assert wanted.size == seen.size
+        elif seen.evidence is SAMPLE:
+            assert seen.sampled
+        else:
+            assert wanted.digest == seen.digest is not None
     if verdict is Verdict.CORRUPT and seen.failure is None:
         assert wanted.digest is not None
         assert seen.digest is not None
@@ -128,8 +155,12 @@ SOURCES = Sources([web.Reader(Limits(connect=0.5, stall=0.5))])
 DAMAGE = [
     ({}, FULL, Verdict.INTACT, FULL),
     ({}, SIZE, Verdict.INTACT, SIZE),
-    ({}, Evidence.STORED, Verdict.INTACT, FULL),  # nothing here looks less deep and yet at the content
-    ({}, Evidence.SAMPLE, Verdict.INTACT, FULL),
+    ({}, STORED, Verdict.INTACT, SIZE),  # the copy's own word about itself is no evidence
+    ({"etag": '"00"'}, STORED, Verdict.INTACT, SIZE),
+    ({"longer": 1}, STORED, Verdict.WRONG_SIZE, SIZE),
+    ({"status": 503}, STORED, Verdict.UNREACHABLE, STORED),
+    ({}, SAMPLE, Verdict.INTACT, FULL),  # of a small image everything
+    ({"flip_at": HALF}, SAMPLE, Verdict.CORRUPT, FULL),
     ({"chunked": True}, FULL, Verdict.INTACT, FULL),
     ({"chunked": True}, SIZE, Verdict.UNVERIFIABLE, SIZE),
     ({"flip_at": 0}, FULL, Verdict.CORRUPT, FULL),
@@ -168,6 +199,94 @@ def test_look(
     assert result.detail
     assert result.checked_at
     assert 0 < result.seconds < 5
+
+
+LARGE = bytes(range(253)) * 40_000  # 10 MB: larger than a sample
+BIG = Image(ID, "active", len(LARGE), Digest("sha512", hashlib.sha512(LARGE).hexdigest()))
+
+
+def sampled(faulty: FaultyServer, other: dict[str, Any] | None, **faults: Any) -> Result:
+    """A sample of a copy with these faults, held against another copy, with faults of its own, if there is one."""
+    here = Location(ID, faulty.put("/x", LARGE, **faults))
+    there = None if other is None else Location(ID, faulty.put("/other", LARGE, **other))
+    return look(SOURCES, BIG, here, SAMPLE, reference=there)
+
+
+def test_sample(faulty: FaultyServer) -> None:
+    """Ranges that are those of an intact copy are intact, by evidence `sample`; no more than they are counted."""
+    told: list[int] = []
+    here, there = (Location(ID, faulty.put(path, LARGE)) for path in ("/x", "/other"))
+    result = look(SOURCES, BIG, here, SAMPLE, reference=there, progress=told.append)
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, SAMPLE)
+    assert f"the same as in {there.url}" in result.detail
+    assert sum(told) < 2 * len(LARGE)
+    assert len(faulty.requests("/x")) == 9  # HEAD and eight ranges
+
+
+@pytest.mark.parametrize("at", [0, len(LARGE) - 1])
+def test_sample_differs(faulty: FaultyServer, at: int) -> None:
+    """A difference from an intact copy condemns neither: unverifiable, with the other's name and the way out."""
+    result = sampled(faulty, {}, flip_at=at)
+    assert (result.verdict, result.evidence) == (Verdict.UNVERIFIABLE, SAMPLE)
+    assert f"{faulty.url}/other" in result.detail
+    assert "a full look tells" in result.detail
+
+
+@pytest.mark.parametrize("other", [None, {"status": 503}], ids=str)
+def test_sample_without_reference(faulty: FaultyServer, other: dict[str, Any] | None) -> None:
+    """Ranges compared with nothing are no evidence of the content, and the detail says that they could be read."""
+    result = sampled(faulty, other)
+    assert (result.verdict, result.evidence) == (Verdict.INTACT, SIZE)
+    assert "could be read; compared with nothing" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("faults", "verdict", "evidence"),
+    [
+        ({"longer": 1}, Verdict.WRONG_SIZE, SIZE),
+        ({"truncate_at": 500_000}, Verdict.UNREACHABLE, SAMPLE),
+        ({"stall_at": 500_000}, Verdict.STALLED, SAMPLE),
+        ({"status": 404}, Verdict.MISSING, SAMPLE),
+        ({"chunked": True, "wrong_content_range": True}, Verdict.UNREACHABLE, SAMPLE),
+    ],
+    ids=str,
+)
+def test_sample_fails(faulty: FaultyServer, faults: dict[str, Any], verdict: Verdict, evidence: Evidence) -> None:
+    """What cannot be read in part is judged as if it were read in full."""
+    result = sampled(faulty, {}, **faults)
+    assert (result.verdict, result.evidence) == (verdict, evidence)
+
+
+@given(size=st.integers(0, 1 << 40), seed=st.text(max_size=5))
+def test_ranges(size: int, seed: str) -> None:
+    """The first and the last byte are in, no byte twice, no more than the bound, and the same seed gives the same."""
+    found = ranges(size, seed)
+    assert found == ranges(size, seed)
+    assert found[0].start == 0
+    assert found[-1].stop == size
+    assert all(one.stop <= other.start for one, other in itertools.pairwise(found))
+    assert sum(map(len, found)) <= min(size, 8 << 20)
+    if size <= 8 << 20:
+        assert sum(map(len, found)) == size
+
+
+def test_reference() -> None:
+    """Only another place that was intact in full serves as reference; a durable one before a cached one."""
+    target, cached, durable = (
+        Location(ID, "file:///a"),
+        Location(ID, "http://h/replicas/x", {"replica_host": "h"}),
+        Location(ID, "file:///b"),
+    )
+    whole = Image(ID, "active", 10, GOOD, (cached, target, durable))
+
+    def last(*good: Location, evidence: Evidence = FULL) -> Any:
+        return lambda one: Result(one, Verdict.INTACT, evidence) if one in good else None
+
+    assert reference(whole, target, last(target, cached, durable)) == durable
+    assert reference(whole, target, last(target, cached)) == cached
+    assert reference(whole, target, last(target)) is None
+    assert reference(whole, target, last(durable, evidence=STORED)) is None
+    assert reference(whole, target, lambda one: Result(one, Verdict.CORRUPT, FULL)) is None
 
 
 def test_look_stops(faulty: FaultyServer) -> None:

@@ -33,8 +33,9 @@ class Due(NamedTuple):
 class Verify(OnHostLister):
     """Verify locations against the images' digests.
 
-    Reads every byte (--evidence full), or asks for the length only (--evidence size). Exit status: 0 all intact; 1
-    damage found; 3 something could not be checked, or nothing was there to check. Damage wins.
+    Reads every byte (--evidence full), ranges (sample), or nothing: asks the place for the digest it keeps (stored),
+    or for the length only (size). Exit status: 0 all intact; 1 damage found; 3 something could not be checked, or
+    nothing was there to check. Damage wins.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -43,7 +44,7 @@ class Verify(OnHostLister):
         selection.add_options(parser)
         add = parser.add_argument
         add("--all", action="store_true", help="every location of every image")
-        add("--evidence", choices=["size", "full"], default="full", help="how deep to look (full)")
+        add("--evidence", choices=[str(one) for one in Evidence], default="full", help="how deep to look (full)")
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         add("--max-age", type=values.seconds, metavar="AGE", help="skip what was intact, as deep, so recently: 7d, 12h")
         add("--max-bytes-per-second", type=values.size, metavar="N", help="all workers together read no faster: 20M")
@@ -91,7 +92,7 @@ class Verify(OnHostLister):
                 self.worsen(DAMAGED)
             for one in filter(wanted.has, image.locations):
                 last = states(one)
-                if last and _is_recent(last, parsed.max_age):
+                if last and last.evidence.depth >= evidence.depth and _is_recent(last, parsed.max_age):
                     self.tally.skipped += 1
                 else:
                     yield Due(image, one, last)

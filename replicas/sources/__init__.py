@@ -1,11 +1,11 @@
 """Readers of image bytes, one module per kind of URL, and `Sources`, which picks the right one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import Unsupported
 from ..location import redact, scheme
-from ..model import Location
+from ..model import Location, Stored
 from .body import Body, Limits
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ class Reader(Protocol):
 
     def open(self, url: str, offset: int = 0) -> Body:
         """The bytes from `offset` on, exactly. WrongAnswer when the object is shorter than that."""
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """A reader of places that keep digests of what they hold. A copy's own word about itself is none."""
+
+    def stored(self, url: str) -> Stored:
+        """What the place says of the object, without reading it. Raises as `Reader.size`."""
 
 
 class Fallback(Protocol):
@@ -63,6 +71,11 @@ class Sources:
         """What the place says is the length in bytes, if it says. Raises the children of SourceError."""
         reader = self._reader(location)
         return reader.size(location.url) if reader else self._last_resort(location).size(location)
+
+    def stored(self, location: Location) -> Stored:
+        """What the place itself says of the object; its size alone where it keeps no digest. Raises as `size`."""
+        reader = self._reader(location)
+        return reader.stored(location.url) if isinstance(reader, Witness) else Stored(self.size(location))
 
     def _reader(self, location: Location) -> Reader | None:
         if self._peers is not None and location.is_cached and scheme(location.url) in self._peers.schemes:

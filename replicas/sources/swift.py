@@ -8,13 +8,16 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from oslo_config import cfg
 
-from ..errors import Absent, Denied, SourceError, Unreachable, Unsupported
+from ..errors import Absent, Denied, SourceError, Unsupported
 from ..location import redact
+from ..model import Stored
+from . import segments
 from .account import Account, Credentials, Entry
 from .body import Body, Limits
 from .configured import group_options
@@ -37,8 +40,9 @@ class _Object:
         except SourceError as error:
             raise type(error)(f"{self.shown}: {error}") from error
 
-    def target(self, entry: Entry, *, container: bool = False) -> Target:
-        url = f"{entry.url}/{self.path}" + ("" if container else f"/{self.name}")
+    def target(self, entry: Entry, path: str | None = None) -> Target:
+        """The object, or another quoted path of its account."""
+        url = f"{entry.url}/{path or f'{self.path}/{self.name}'}"
         return Target(url, self.shown, {"X-Auth-Token": entry.token})
 
 
@@ -64,33 +68,28 @@ class Reader:
 
     def size(self, url: str) -> int | None:
         """The length HEAD states, in bytes: for a large object that of all its segments."""
-        return self._ask(url, self._wire.size)
+        return self._ask(url, lambda target, _: self._wire.size(target))
 
     def open(self, url: str, offset: int = 0) -> Body:
         """The bytes from `offset` on, by Range."""
-        return self._ask(url, lambda target: self._wire.open(target, offset))
+        return self._ask(url, lambda target, _: self._wire.open(target, offset))
 
-    def _ask(self, url: str, do: Callable[[Target], T]) -> T:
+    def stored(self, url: str) -> Stored:
+        """The ETag of a plain object; of a large one its segments, each asked for."""
+        return self._ask(url, lambda target, beside: segments.stored(self._wire, target, beside))
+
+    def _ask(self, url: str, do: Callable[[Target, segments.Beside], T]) -> T:
         wanted = self._object(url)
         entry = wanted.enter()
         try:
             try:
-                return do(wanted.target(entry))
+                return do(wanted.target(entry), partial(wanted.target, entry))
             except Denied:  # perhaps only the token, which lives for hours
                 entry = wanted.enter(entry)
-                return do(wanted.target(entry))
+                return do(wanted.target(entry), partial(wanted.target, entry))
         except Absent:
-            self._must_have_container(wanted, entry)
+            segments.must_be_swift(self._wire, wanted.target(entry, wanted.path))
             raise
-
-    def _must_have_container(self, wanted: _Object, entry: Entry) -> None:
-        """Raises Unreachable unless Swift itself says that the container is there."""
-        try:
-            headers = self._wire.head(wanted.target(entry, container=True))
-        except SourceError as error:
-            raise Unreachable(f"{wanted.shown}: its container does not answer either") from error
-        if "X-Container-Object-Count" not in headers:
-            raise Unreachable(f"{wanted.shown}: not found, but by something that is not Swift")
 
     def _object(self, url: str) -> _Object:
         shown = redact(url)

@@ -76,7 +76,7 @@ class Wire:
         if response.status in (405, 501):
             return self._size_by_get(target)
         _check(response, target)
-        return _length(response, target)
+        return length_of(response.headers, target)
 
     def head(self, target: Target) -> Mapping[str, str]:
         """The headers of a successful HEAD; names in any case."""
@@ -93,7 +93,7 @@ class Wire:
             return _unsatisfied(response)
         _check(response, target)
         if response.status == 200:
-            return _length(response, target)
+            return length_of(response.headers, target)
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if not match or match.group(1, 2) != ("0", "0"):
             raise WrongAnswer(f"{target.shown}: another range than the first byte")
@@ -155,7 +155,7 @@ class _Chunks:
 
 def _extent(response: urllib3.BaseHTTPResponse, target: Target, offset: int) -> tuple[int | None, int | None, int]:
     """Of an answer to a request for everything from `offset`: whole size, bytes to come, bytes to drop."""
-    length = _length(response, target)
+    length = length_of(response.headers, target)
     if response.status == 200:
         if length is not None and length < offset:
             raise WrongAnswer(f"{target.shown}: {length} bytes, shorter than the offset {offset}")
@@ -183,10 +183,11 @@ def _check(response: urllib3.BaseHTTPResponse, target: Target) -> None:
         raise WrongAnswer(f"{target.shown}: encoded as {encoding[:20]!r}, though the bytes as they are were asked for")
 
 
-def _length(response: urllib3.BaseHTTPResponse, target: Target) -> int | None:
-    if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+def length_of(headers: Mapping[str, str], target: Target) -> int | None:
+    """The length of the body that these headers state, in bytes. Raises WrongAnswer for one that is none."""
+    if "chunked" in headers.get("Transfer-Encoding", "").lower():
         return None
-    texts = {one.strip() for one in response.headers.get("Content-Length", "").split(",")}
+    texts = {one.strip() for one in headers.get("Content-Length", "").split(",")}
     if texts == {""}:
         return None
     text = texts.pop()

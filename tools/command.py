@@ -133,10 +133,6 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
         gravity = (INTACT, UNKNOWN, DAMAGED)
         self.status = max(self.status, status, key=gravity.index)
 
-    def take_action(self, parsed_args: argparse.Namespace) -> Any:
-        """What the command does; see its own."""
-        raise NotImplementedError
-
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Do it and return the exit status."""
         super().run(parsed_args)

@@ -1,5 +1,6 @@
 """Throw-away PostgreSQL and MariaDB servers, in a folder of their own and as an ordinary user."""
 
+import abc
 import contextlib
 import os
 import shutil
@@ -28,7 +29,7 @@ def server_folder(prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class DatabaseServer:
+class DatabaseServer(abc.ABC):
     """A server, started, that makes databases; every path above `folder` must be open to the server's user."""
 
     user: str  # whom root runs it as
@@ -49,17 +50,17 @@ class DatabaseServer:
         self.initialise()
         self.start()
 
+    @abc.abstractmethod
     def initialise(self) -> None:
         """Fill the empty data folder."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def command(self) -> list[str | Path]:
         """The server's command line."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def url(self, name: str) -> str:
         """The SQLAlchemy URL of a database."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """The server accepts connections."""
@@ -102,13 +103,13 @@ class DatabaseServer:
         finally:
             engine.dispose()
 
+    @abc.abstractmethod
     def create(self, name: str) -> str:
         """The URL of a new empty database."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def create_glance(self, name: str) -> str:
         """The URL of a new database with Glance's tables."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -77,7 +77,7 @@ class Ledger:
             self.database.write(functools.partial(_record, results=results[start : start + CHUNK]))
 
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
-        """The latest result of each location, by (image id, `place_key`).
+        """The latest result of each location, by (image id, `place_key`); damage that a quick look did not see stays.
 
         With `full` the latest look that read every byte, where there was one; its size, detail and seconds
         are not kept. The location has the redacted URL and, of its metadata, the host.
@@ -89,7 +89,7 @@ class Ledger:
             if full:
                 wanted = wanted.where(states.c.full_checked_at.is_not(None))
             for row in self.database.rows(wanted):
-                found[row.image_id, row.place] = ledger_rows.full_result(row) if full else ledger_rows.result(row)
+                found[row.image_id, row.place] = ledger_rows.full_result(row) if full else ledger_rows.state(row)
         return found
 
     def history(self, image_id: str, limit: int = 50) -> list[Result]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -71,6 +71,14 @@ def result(row: Any) -> Result:
     """A row of the history or a state."""
     verdict, evidence = Verdict(row.verdict), Evidence(row.evidence)
     return Result(_location(row), verdict, evidence, row.detail, row.checked_at, row.seconds, row.size)
+
+
+def state(row: Any) -> Result:
+    """The latest result of a location; but what a full look found corrupt stays so until the next full look."""
+    last = result(row)
+    if row.full_verdict == Verdict.CORRUPT and last.verdict is Verdict.INTACT and last.evidence is not Evidence.FULL:
+        return replace(full_result(row), detail=f"a look of evidence {last.evidence} since then saw nothing wrong")
+    return last
 
 
 def full_result(row: Any) -> Result:

@@ -139,7 +139,18 @@ def test_the_last_full_look(ledger: Ledger) -> None:
     assert ledger.states([IMAGE], full=True)[key].verdict is Verdict.INTACT
     ledger.record([result(THEN + timedelta(2), Verdict.CORRUPT)])
     assert ledger.states([IMAGE], full=True)[key].verdict is Verdict.CORRUPT
-    assert ledger.states([IMAGE])[key].verdict is Verdict.INTACT
+
+
+def test_a_quick_look_does_not_clear_damage(ledger: Ledger) -> None:
+    """What a full look found corrupt is corrupt until a full look finds it intact; other verdicts are the latest."""
+    key = (IMAGE, place_key(DURABLE))
+    ledger.record([result(THEN, Verdict.CORRUPT), result(THEN + timedelta(1), evidence=Evidence.SIZE)])
+    kept = ledger.states([IMAGE])[key]
+    assert (kept.verdict, kept.evidence, kept.checked_at) == (Verdict.CORRUPT, Evidence.FULL, THEN)
+    ledger.record([result(THEN + timedelta(2), Verdict.MISSING, evidence=Evidence.SIZE)])
+    assert ledger.states([IMAGE])[key].verdict is Verdict.MISSING
+    ledger.record([result(THEN + timedelta(3)), result(THEN + timedelta(4), evidence=Evidence.SIZE)])
+    assert ledger.states([IMAGE])[key].checked_at == THEN + timedelta(4)
 
 
 def test_time_zones(ledger: Ledger, database_url: str) -> None:

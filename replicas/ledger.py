@@ -6,7 +6,7 @@ the real URL takes it from the catalogue.
 
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from . import __version__, database, ledger_rows, migrations
 from .ledger_database import LedgerDatabase
 from .ledger_rows import Fill, Withdrawal, place_key
 from .ledger_tables import Moment, checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
-from .model import Evidence, Host, Location, Result, Verdict
+from .model import Evidence, Host, Last, Location, Result, Verdict
 
 __all__ = ["Fill", "Ledger", "Withdrawal", "place_key"]
 
@@ -91,6 +91,41 @@ class Ledger:
             for row in self.database.rows(wanted):
                 found[row.image_id, row.place] = ledger_rows.full_result(row) if full else ledger_rows.state(row)
         return found
+
+    def lasts(self, image_ids: Collection[str]) -> dict[tuple[str, str], Last]:
+        """What is known of each place of these images, by (image id, `place_key`), in short."""
+        found: dict[tuple[str, str], Last] = {}
+        ids = sorted(set(image_ids))
+        for start in range(0, len(ids), CHUNK):
+            wanted = sa.select(*_LAST).where(states.c.image_id.in_(ids[start : start + CHUNK]))
+            for image_id, place, *rest in self.database.rows(wanted):
+                found[image_id, place] = ledger_rows.last(*rest)
+        return found
+
+    def by_age(
+        self, before: datetime, *, full: bool | None = None, page: int = 1000
+    ) -> Iterator[tuple[str, str, Last]]:
+        """Every place last looked at before that moment, the oldest look first: image id, `place_key`, what is known.
+
+        With `full` True by the last look that read every byte; False: those of which there was none yet. No
+        connection is held while the caller works.
+        """
+        column = states.c.full_checked_at if full else states.c.checked_at
+        wanted = sa.select(*_LAST).where(column < before).order_by(column, states.c.image_id, states.c.place)
+        if full is False:
+            wanted = wanted.where(states.c.full_checked_at.is_(None))
+        part = wanted
+        while rows := self.database.rows(part.limit(page)):
+            for image_id, place, *rest in rows:
+                yield image_id, place, ledger_rows.last(*rest)
+            end = rows[-1]
+            at = end.full_checked_at if full else end.checked_at
+            later = sa.tuple_(states.c.image_id, states.c.place) > sa.tuple_(end.image_id, end.place)
+            part = wanted.where(column >= at, sa.or_(column > at, later))
+
+    def now(self) -> datetime:
+        """The database's time."""
+        return self.database.read(clock)
 
     def history(self, image_id: str, limit: int = 50) -> list[Result]:
         """The last results of an image's locations, newest first."""
@@ -209,6 +244,9 @@ def _read_all(row: Mapping[str, Any]) -> bool:
     """A full look that broke off says nothing of the bytes; the one before it stands."""
     return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
 
+
+_LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
+_LAST += [states.c.full_verdict, states.c.full_checked_at]
 
 _WHEN = sa.bindparam("new_checked_at", type_=Moment())
 _FULL = (

@@ -9,9 +9,11 @@ from typing import Any
 
 from .database import clean
 from .location import place, redact
-from .model import HOST_KEY, Evidence, Host, Location, Result, Verdict
+from .model import HOST_KEY, Evidence, Host, Last, Location, Result, Verdict
 
 TEXT = 2000  # characters kept of a text that came from elsewhere
+_VERDICTS = {str(one): one for one in Verdict}
+_EVIDENCES = {str(one): one for one in Evidence}
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ def state(row: Any) -> Result:
 def full_result(row: Any) -> Result:
     """What a state says of the last look that read every byte."""
     return Result(_location(row), Verdict(row.full_verdict), Evidence.FULL, checked_at=row.full_checked_at)
+
+
+def last(verdict: str, evidence: str, at: datetime, full_verdict: str | None, full_at: datetime | None) -> Last:
+    """What a state says, in short: there may be millions."""
+    full = _VERDICTS[full_verdict] if full_verdict else None
+    return Last(_VERDICTS[verdict], _EVIDENCES[evidence], at, full, full_at)
 
 
 def host(row: Any, now: datetime) -> Host:

@@ -125,6 +125,7 @@ states = _table(
     sa.Column("full_verdict", sa.String(20)),  # of the last look that read every byte
     sa.Column("full_checked_at", Moment),
     sa.Index("ix_replica_states_checked_at", "checked_at"),
+    sa.Index("ix_replica_states_full_checked_at", "full_checked_at"),
 )
 
 withdrawals = _table(
@@ -216,7 +217,9 @@ looks = _table(
     sa.Column("image_id", sa.String(36), primary_key=True),
     sa.Column("host", sa.String(255), primary_key=True),  # that is to read its own file
     sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("rate", sa.BigInteger),  # bytes per second at most; None: as fast as it can
     sa.Column("requested_at", Moment, nullable=False),
+    sa.Column("renewed_at", Moment),  # while the host reads
     sa.Index("ix_replica_looks_host", "host", "requested_at"),
 )
 

@@ -177,6 +177,16 @@ class Result:
     size: int | None = None
 
 
+class Last(NamedTuple):
+    """What the ledger keeps of one place: the last look at it, and the last one that read every byte."""
+
+    verdict: Verdict
+    evidence: Evidence
+    checked_at: datetime  # UTC, aware
+    full_verdict: Verdict | None = None
+    full_checked_at: datetime | None = None
+
+
 class Use(NamedTuple):
     """How much was served: of one image, or by one host."""
 

@@ -313,3 +313,26 @@ def test_the_ledger_in_glances_database(glance_database_url: str) -> None:
     ledger.record([result(None, detail="ä€")])
     assert ([one.name for one in ledger.hosts()], ledger.history(IMAGE)[0].detail) == (["ä€"], "ä€")
     ledger.close()
+
+
+def test_places_come_by_the_age_of_their_last_look(ledger: Ledger) -> None:
+    """All of them once, page by page, also where many were recorded at one moment; `full` goes by looks in full."""
+    places = [Location(IMAGE, f"file:///{number}") for number in range(12)]
+    for number, one in enumerate(places):
+        at, evidence = THEN + timedelta(hours=number // 5), Evidence.SIZE if number % 3 else Evidence.FULL
+        ledger.record([result(at, evidence=evidence, location=one)])
+    ledger.record([result(THEN + timedelta(hours=9), evidence=Evidence.SIZE, location=places[0])])
+    end = THEN + timedelta(hours=10)
+
+    def ages(full: bool | None) -> list[datetime]:
+        found = list(ledger.by_age(end, full=full, page=3))
+        assert len({place for _, place, _ in found}) == len(found)
+        known = ledger.lasts([IMAGE])
+        assert all(known[image_id, place] == last for image_id, place, last in found)
+        return [last.full_checked_at or last.checked_at if full else last.checked_at for _, _, last in found]
+
+    assert len(ages(None)) == 12
+    assert (len(ages(True)), len(ages(False))) == (4, 8)
+    assert all(found == sorted(found) for found in (ages(None), ages(True), ages(False)))
+    assert [last.checked_at for _, _, last in ledger.by_age(THEN + timedelta(hours=1))] == [THEN] * 4
+    assert abs(ledger.now() - datetime.now(UTC)) < timedelta(seconds=30)

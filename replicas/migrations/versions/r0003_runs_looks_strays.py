@@ -39,9 +39,12 @@ def upgrade() -> None:
         sa.Column("image_id", sa.String(36), primary_key=True),
         sa.Column("host", sa.String(255), primary_key=True),
         sa.Column("who", sa.String(255), nullable=False),
+        sa.Column("rate", sa.BigInteger),
         sa.Column("requested_at", _moment(), nullable=False),
+        sa.Column("renewed_at", _moment()),
         **MYSQL,
     )
+    op.create_index("ix_replica_states_full_checked_at", "replica_states", ["full_checked_at"])
     op.create_index("ix_replica_looks_host", "replica_looks", ["host", "requested_at"])
     op.create_table(
         "replica_strays",

@@ -1,6 +1,6 @@
 """Filter `api`: an image's replicas as a document, and signed URLs wherever Glance shows those of our hosts.
 
-    GET   /v2/images/{id}/replicas    every copy the caller may know of, best first
+    GET   /v2/images/{id}/replicas    every copy the caller may know of, best first; JSON or Metalink
     POST, DELETE /v2/images/{id}/replicas/{host}    an operator's orders (orders.py)
     GET   /v2/images/{id}             replica URLs in `locations` and `direct_url` come out signed,
     GET   /v2/images/{id}/locations   for callers who may download the image
@@ -21,7 +21,7 @@ import webob
 import webob.exc
 from oslo_config import cfg
 
-from glance_replicas import choose, document, signing
+from glance_replicas import choose, document, metalink, signing
 from glance_replicas.download import arrange
 from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import place_key
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
+JSON = "application/json"
 MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
 MAX_HINT = 255  # characters of a caller's zone, host or seed
 _PATH = re.compile(r"/v2/images/([^/]+)(/replicas(?:/[^/]+)?|/locations)?")
@@ -89,7 +90,7 @@ class ReplicasApi:
         found = self._access.image(request.context, image_id)
         image = image_of(found)
         made = self._document(image, self._sees_stores(request.context, found), request.GET)
-        answer = webob.Response(content_type="application/json", text=document.dump(made))
+        answer = _answer_of(made, request)
         answer.headers["Cache-Control"] = "no-store"  # it holds signatures
         return answer
 
@@ -134,10 +135,23 @@ class ReplicasApi:
             return False
 
 
+def _answer_of(made: document.Document, request: webob.Request) -> webob.Response:
+    """JSON, or Metalink for those who ask for it."""
+    offers = request.accept.acceptable_offers([JSON, metalink.MEDIA_TYPE])
+    if offers and offers[0][0] == metalink.MEDIA_TYPE:
+        answer = webob.Response(content_type=metalink.MEDIA_TYPE, body=metalink.dump(made))
+    else:
+        answer = webob.Response(content_type=JSON, text=document.dump(made))
+    for link in metalink.links(made):
+        answer.headers.add("Link", link)
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
 def _is_small_json(answer: webob.Response) -> bool:
     """A whole JSON body of moderate size: what we can change without holding up anything."""
     length = answer.content_length
-    plain = answer.content_type == "application/json" and not answer.content_encoding
+    plain = answer.content_type == JSON and not answer.content_encoding
     return answer.status_int == 200 and plain and length is not None and 0 < length <= MAX_JSON
 
 

@@ -46,6 +46,11 @@ def short(text: str) -> str:
     return _DIGEST.sub(lambda match: match[0][:12] + "...", text)
 
 
+def visible(text: str) -> str:
+    """The text with control characters, which users may write into names, as escapes."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 class Bytes(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
     """A number of bytes, or None."""
 
@@ -86,10 +91,10 @@ class Text(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
     """A text, or None."""
 
     def human_readable(self) -> str:
-        """`-` for none; control characters, which users may write into names, as escapes."""
+        """`-` for none; nothing that would change the terminal."""
         if self._value is None:
             return NOTHING
-        return short("".join(one if one.isprintable() else repr(one)[1:-1] for one in str(self._value)))
+        return short(visible(str(self._value)))
 
 
 class JsonLines(ListFormatter):  # type: ignore[misc, unused-ignore]

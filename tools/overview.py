@@ -1,0 +1,124 @@
+"""`replica report`: the state of all copies at a glance, on the terminal, as JSON, or as one page for a browser."""
+
+import argparse
+import heapq
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from glance_replicas.errors import LedgerError
+
+from . import advice, selection, values
+from .command import BATCH, DAMAGED, UNKNOWN, OnHost
+from .report import age, count, size, visible
+from .survey import Condition, Row, Survey, row, survey
+
+ON_PAGE = 20_000  # images a page lists; a browser takes more, a reader does not
+BAR = 40  # characters
+
+
+class Report(OnHost):
+    """Show what is known of all copies: by place, by state, how long ago they were looked at, and the worst first.
+
+    Reads the catalogue and the ledger, no image data. --html writes one page that needs nothing else. Exit status: 0
+    nothing is known to be wrong; 1 damage is known; 3 something could not be checked when it was last tried, or
+    nothing ever was.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The selection and the form."""
+        parser = super().get_parser(prog_name)
+        selection.add_options(parser)
+        add = parser.add_argument
+        add("-f", "--format", choices=["text", "json"], default="text", help="for people (text), or for programs")
+        add("--html", type=Path, metavar="FILE", help="write a page for a browser there instead")
+        add("--worst", type=values.positive, default=10, metavar="N", help="images with trouble to name (10)")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Print it, or write the page."""
+        total = Survey(datetime.now(UTC), self.ledger.hosts(), self.settings.dead_after_seconds)
+        wanted = selection.from_arguments(parsed_args)
+        found = survey(self._rows(wanted), total)
+        most = ON_PAGE if parsed_args.html else parsed_args.worst
+        first = heapq.nsmallest(most, found, key=lambda row: row.rank)
+        if self._ledger_failed:
+            raise LedgerError(
+                "the ledger went away meanwhile, and a report without verdicts would mislead; run it again"
+            )
+        bad = [row for row in first if row.severity.is_trouble][: parsed_args.worst]
+        if parsed_args.html:
+            from . import page
+
+            page.write(parsed_args.html, total, first)
+            self.note(f"{parsed_args.html}: {count(total.images, 'image')}")
+        elif parsed_args.format == "json":
+            self.app.stdout.write(json.dumps(total.as_dict(bad), indent=2) + "\n")
+        else:
+            self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad))
+        self._weigh(total)
+
+    def _rows(self, wanted: selection.Selection) -> Iterator[Row]:
+        whole = wanted.host is None and wanted.kind is None
+        pairs = self.with_states(wanted)
+        while part := list(itertools.islice(pairs, BATCH)):
+            lasts = self.ledger.lasts([image.id for image, _ in part])
+            for image, state in part:
+                one = row(image, wanted.has, state, lasts)
+                if one.copies or (whole and not image.locations):
+                    yield one
+
+    def _weigh(self, total: Survey) -> None:
+        found = total.conditions()
+        if found[Condition.DAMAGED] or total.nowhere:
+            self.worsen(DAMAGED)
+        elif found[Condition.UNKNOWN] or not found[Condition.INTACT] + found[Condition.SHALLOW]:
+            self.worsen(UNKNOWN)
+
+
+def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
+    yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
+        f"{total.durable.copies} copies in stores, {total.cached.copies} on hosts"
+    )
+    yield ""
+    yield from _places(total)
+    yield ""
+    yield "last read in full"
+    longest = max(number for _, number in total.ages()) or 1
+    for name, number in total.ages():
+        yield f"  {name:>7}  {'#' * -(-number * BAR // longest):{BAR}}  {number}"
+    if bad:
+        yield ""
+        yield "the worst first"
+    for one in bad:
+        yield from _trouble(one)
+
+
+def _places(total: Survey) -> Iterator[str]:
+    """A table of stores and hosts."""
+    names = [str(one).title() for one in Condition]
+    table = [["Place", "Zone", "State", "Copies", "Size", *names, "Used", "Free"]]
+    for place in sorted(total.places):
+        host, one = total.host(place), total.places[place]
+        counts = [str(one.conditions[name]) for name in Condition]
+        room = [size(host.bytes_used), size(host.bytes_free)] if host else ["-", "-"]
+        where = [visible(str(place)), visible(place.zone) or "-", total.state(place) or "-"]
+        table.append([*where, str(one.copies), size(one.bytes), *counts, *room])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = [
+            f"{cell:{'<' if n < 3 else '>'}{width}}" for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _trouble(row: Row) -> Iterator[str]:
+    for one, last, step in row.problems():
+        if one is None or last is None:
+            yield f"image {row.image.id} ({visible(row.image.name or '')}): it has no location at all"
+        else:
+            when = f", {age((datetime.now(UTC) - last.checked_at).total_seconds())} ago" if last.checked_at else ""
+            yield visible(advice.problem(row.image, last)) + when
+        yield f"    next: {step}"

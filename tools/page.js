@@ -1,0 +1,215 @@
+"use strict";
+(() => {
+  const ROW = 28; // px, as in the style
+  const SPARE = 15; // rows drawn above and below what is seen
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { symbols, conditions, places, orders } = data;
+  const $ = (id) => document.getElementById(id);
+  const matrix = $("matrix");
+  const fields = ["q", "state", "at", "order", "damaged"];
+
+  // An image is [id, name, bytes, status, severity, copies]; a copy [place, verdict, evidence, seconds ago, detail, next].
+  const images = data.images.map(([id, name, size, status, severity, copies], rank) => ({
+    id, name, size, status, severity, rank,
+    copies: copies.map(([place, verdict, evidence, age, detail, next]) => ({ place, verdict, evidence, age, detail, next })),
+    text: `${name}\n${id}`.toLowerCase(),
+    oldest: Math.max(-1, ...copies.map((copy) => (copy[3] === null ? Infinity : copy[3]))),
+  }));
+  let shown = images;
+
+  function make(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  }
+
+  function units(bytes) {
+    if (bytes === null) return "-";
+    for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+      if (bytes < 1024) return unit === "B" ? `${bytes} B` : `${bytes.toFixed(1)} ${unit}`;
+      bytes /= 1024;
+    }
+    return `${bytes.toFixed(1)} TiB`;
+  }
+
+  function ago(seconds) {
+    if (seconds === null) return "never";
+    for (const [limit, unit, divisor] of [[120, "s", 1], [7200, "min", 60], [172800, "h", 3600]]) {
+      if (seconds < limit) return `${Math.floor(seconds / divisor)} ${unit} ago`;
+    }
+    return `${Math.floor(seconds / 86400)} d ago`;
+  }
+
+  function condition(copy) {
+    const found = conditions[copy.verdict];
+    return found === "intact" && copy.evidence !== "full" ? "shallow" : found;
+  }
+
+  function symbol(copy) {
+    return condition(copy) === "shallow" ? symbols.shallow : symbols[copy.verdict];
+  }
+
+  function words(copy) {
+    const place = places[copy.place];
+    const where = place.host ? `on host ${place.name}` : `in store ${place.name}`;
+    if (copy.verdict === "never") return `${where}: never looked at`;
+    const depth = copy.evidence === "full" ? "every byte read" : `by ${copy.evidence} only`;
+    return `${where}: ${copy.verdict.replace("_", " ")}, ${depth}, ${ago(copy.age)}`;
+  }
+
+  const worst = ["damaged", "unknown", "never", "shallow", "intact"];
+
+  function cell(image, place) {
+    const here = image.copies.filter((copy) => copy.place === place);
+    const first = places[place].first ? "first" : "";
+    if (!here.length) return first ? make("td", { class: first }) : make("td");
+    const kind = worst.find((one) => here.some((copy) => condition(copy) === one));
+    const title = here.map(words).join("\n");
+    return make("td", { class: `${kind} ${first}`.trim(), title, "aria-label": title }, here.map(symbol).join(""));
+  }
+
+  function row(image) {
+    const opener = make("button", { class: "open name", type: "button", title: `${image.name}\n${image.id}` }, `${image.name || image.id} `);
+    if (!image.copies.length) opener.append(make("span", { class: "badge damaged" }, "no copy"));
+    const made = make("tr", { "data-id": image.id }, make("th", { scope: "row" }, opener), make("td", { class: "size" }, units(image.size)));
+    made.append(...places.map((_, place) => cell(image, place)));
+    return made;
+  }
+
+  function heading() {
+    const groups = make("tr", {}, make("th", { class: "corner" }), make("th"));
+    const names = make("tr", {}, make("th", { class: "corner" }, "Image"), make("th", { class: "number" }, "Size"));
+    places.forEach((place, number) => {
+      if (place.first) {
+        const span = places.findIndex((other, at) => at > number && other.first);
+        const width = (span < 0 ? places.length : span) - number;
+        groups.append(make("th", { class: "group first", colspan: width, title: place.group }, place.group));
+      }
+      const title = place.host ? `host ${place.name}, ${place.state}` : `store ${place.name}`;
+      const more = [["first", place.first], ["chosen", String(number) === $("at").value], ["dead", place.host && place.state !== "alive"]];
+      const kinds = ["place", ...more.filter(([, so]) => so).map(([name]) => name)].join(" ");
+      names.append(make("th", { class: kinds, title, scope: "col" }, make("span", {}, place.name)));
+    });
+    return make("thead", {}, groups, names);
+  }
+
+  function columns() {
+    const many = places.length > 8;
+    matrix.classList.toggle("many", many);
+    const group = make("colgroup", {}, make("col"), make("col"), ...places.map(() => make("col")));
+    [...group.children].forEach((one, number) => {
+      one.style.width = number === 0 ? "17rem" : number === 1 ? "6rem" : many ? "2.6rem" : "7rem";
+    });
+    return group;
+  }
+
+  const body = make("tbody");
+  let from = -1;
+
+  function draw() {
+    const seen = Math.ceil(matrix.clientHeight / ROW) || 40;
+    const start = Math.max(0, Math.floor(matrix.scrollTop / ROW) - SPARE);
+    if (start === from) return;
+    from = start;
+    const end = Math.min(shown.length, start + seen + 2 * SPARE);
+    const gap = (rows) => {
+      const made = make("tr", { class: "gap", "aria-hidden": "true" }, make("td", { colspan: places.length + 2 }));
+      made.firstChild.style.height = `${rows * ROW}px`;
+      return made;
+    };
+    body.replaceChildren(gap(start), ...shown.slice(start, end).map(row), gap(shown.length - end));
+  }
+
+  function fits(image, want) {
+    if (want.q && !image.text.includes(want.q)) return false;
+    if (want.damaged && !image.copies.some((copy) => condition(copy) === "damaged")) return false;
+    const here = want.at === "" ? image.copies : image.copies.filter((copy) => String(copy.place) === want.at);
+    if (want.at !== "" && !here.length) return false;
+    if (want.state === "nowhere") return !image.copies.length;
+    return want.state === "" || here.some((copy) => condition(copy) === want.state || (want.state !== "intact" && copy.verdict === want.state));
+  }
+
+  const by = {
+    worst: (a, b) => a.rank - b.rank,
+    name: (a, b) => a.name.localeCompare(b.name) || a.rank - b.rank,
+    size: (a, b) => (b.size || 0) - (a.size || 0) || a.rank - b.rank,
+    oldest: (a, b) => (a.oldest === b.oldest ? a.rank - b.rank : b.oldest - a.oldest),
+    copies: (a, b) => a.copies.length - b.copies.length || a.rank - b.rank,
+  };
+
+  function apply() {
+    const want = { q: $("q").value.trim().toLowerCase(), state: $("state").value, at: $("at").value, damaged: $("damaged").checked };
+    shown = images.filter((image) => fits(image, want)).sort(by[$("order").value] || by.worst);
+    $("count").textContent = `${shown.length.toLocaleString("en")} of ${data.total.toLocaleString("en")} images`
+      + (images.length < data.total ? ` (the worst ${images.length.toLocaleString("en")} are in this page)` : "");
+    const table = make("table", {}, columns(), heading(), body);
+    matrix.replaceChildren(table, ...(shown.length ? [] : [make("p", {}, "No image is like that.")]));
+    matrix.scrollTop = 0;
+    from = -1;
+    draw();
+  }
+
+  function remember() {
+    const kept = new URLSearchParams();
+    for (const id of fields) {
+      const value = id === "damaged" ? ($(id).checked ? "1" : "") : id === "at" && $(id).value !== "" ? places[$(id).value].key : $(id).value;
+      if (value && !(id === "order" && value === "worst")) kept.set(id, value);
+    }
+    history.replaceState(null, "", `#${kept}`);
+  }
+
+  function recall() {
+    const kept = new URLSearchParams(location.hash.slice(1));
+    $("q").value = kept.get("q") || "";
+    $("damaged").checked = kept.get("damaged") === "1";
+    const at = places.findIndex((place) => place.key === kept.get("at"));
+    $("at").value = at < 0 ? "" : String(at);
+    for (const id of ["state", "order"]) {
+      const value = kept.get(id) || $(id).options[0].value;
+      $(id).value = [...$(id).options].some((one) => one.value === value) ? value : $(id).options[0].value;
+    }
+    apply();
+  }
+
+  function details(image) {
+    const facts = `${image.id}, ${image.status}, ${units(image.size)}`;
+    const table = make("table", {}, make("thead", {}, make("tr", {}, ...["Where", "State", "Evidence", "Looked at", "What was found, and what to do"].map((name) => make("th", {}, name)))));
+    const rows = make("tbody");
+    for (const copy of image.copies) {
+      const place = places[copy.place];
+      const said = make("td", {}, copy.detail || "");
+      if (copy.next) said.append(make("br"), make("code", {}, copy.next));
+      rows.append(make("tr", {},
+        make("td", {}, place.host ? `host ${place.name}` : `store ${place.name}`),
+        make("td", {}, make("span", { class: `badge ${condition(copy)}` }, `${symbol(copy)} ${copy.verdict.replace("_", " ")}`)),
+        make("td", {}, copy.evidence || "-"), make("td", {}, ago(copy.age)), said));
+    }
+    table.append(rows);
+    const close = make("button", { type: "button" }, "Close");
+    close.addEventListener("click", () => $("details").close());
+    const content = image.copies.length ? table : make("p", {}, "It has no location at all: nobody can download it.");
+    $("details").replaceChildren(make("h2", {}, make("span", { class: "name" }, image.name || image.id)), make("p", { class: "note" }, facts), content, close);
+    $("details").showModal();
+  }
+
+  function options(id, pairs) {
+    $(id).append(...pairs.map(([value, text]) => make("option", { value }, text)));
+  }
+
+  options("state", [["", "any"], ...data.states]);
+  options("at", [["", "anywhere"], ...places.map((place, number) => [String(number), place.host ? `host ${place.name}` : `store ${place.name}`])]);
+  options("order", orders);
+  $("filters").hidden = matrix.hidden = false;
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  $("filters").addEventListener("input", () => { apply(); remember(); });
+  $("clear").addEventListener("click", () => { history.replaceState(null, "", "#"); recall(); });
+  matrix.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+  matrix.addEventListener("click", (event) => {
+    const id = event.target.closest("tr[data-id]")?.dataset.id;
+    if (id) details(images.find((image) => image.id === id));
+  });
+  addEventListener("resize", () => { from = -1; draw(); });
+  addEventListener("hashchange", recall);
+  recall();
+})();

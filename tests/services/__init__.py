@@ -3,7 +3,9 @@
 Every one listens on 127.0.0.0/8 only, on a port of its own, and ends with the process that started it.
 """
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import sys
@@ -17,6 +19,11 @@ import pytest
 __all__ = ["absent", "environment", "eventually", "free_port", "need"]
 
 T = TypeVar("T")
+
+PORTS = (
+    10240,
+    32768,
+)  # a server takes seconds to start: no connection may get its port meanwhile (ip_local_port_range)
 
 # Where Debian keeps servers beside the PATH of an ordinary user.
 PLACES = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
@@ -40,13 +47,14 @@ def absent(reason: str) -> NoReturn:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that was free on this loopback address a moment ago."""
+    """A TCP port that was free on this loopback address a moment ago, and that no connection gets by itself."""
     if not address.startswith("127."):
         raise ValueError(f"{address} is not a loopback address")
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((address, port))
+            return port
 
 
 def eventually(answer: Callable[[], T], timeout: float = 10.0, pause: float = 0.02) -> T:

@@ -14,7 +14,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     copies         what this host was asked to fetch, and growing files left behind, are filled
     scrub          the file longest unverified is read again, at a bounded rate
     the dead       rows of hosts without a heartbeat are withdrawn
-    forget         counts of use older than a month and copies that ended a week ago go; what was served is told
+    forget         old counts of use and copies that ended a week ago go; what was served is told
 
 Between two passes `removals` and `copies` are looked at every few seconds.
 
@@ -38,13 +38,13 @@ from .model import Host, Pass
 from .reconcile import Reconciler
 from .scrub import Scrubber
 from .stocking import Stocking
+from .uses import KEPT_DAYS
 
 log = logging.getLogger(__name__)
 
 _LOCK = ".janitor"
 _STEP_SECONDS = 5.0  # between two looks at what was asked of this host
 _INVALID_SECONDS = 86400.0
-_USES_DAYS = 30  # how long it is known what was used how much
 
 
 class Janitor:
@@ -231,7 +231,7 @@ class Janitor:
 
     def _forget(self, _done: Pass) -> None:
         self._copier.forget()
-        self._keeper.uses.trim(_USES_DAYS)
+        self._keeper.uses.trim(KEPT_DAYS)
 
     def _count(self, done: Pass) -> None:
         scrubbed, damaged = self._scrubber.counts()

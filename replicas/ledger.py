@@ -143,10 +143,20 @@ class Ledger:
         return gone
 
     def request_withdrawal(
-        self, location: Location, *, reason: str, who: str, proof: Mapping[str, object] | None = None
+        self,
+        location: Location,
+        *,
+        reason: str,
+        who: str,
+        proof: Mapping[str, object] | None = None,
+        row_only: bool = False,
     ) -> int:
-        """The removal of this copy is asked for; returns its number. `proof` is anything JSON can hold."""
-        row = ledger_rows.whereabouts(location)
+        """The removal of this copy is asked for; returns its number. `proof` is anything JSON can hold.
+
+        With `row_only` no host is asked for anything until `hand_over`: the row is the caller's to withdraw.
+        """
+        row = ledger_rows.whereabouts(location) | {"location_id": location.row}
+        row |= {"row_only": row_only}
         row |= {"reason": database.clean(reason, ledger_rows.TEXT), "who": database.clean(who, 255)}
         row["proof"] = None if proof is None else json.dumps(dict(proof), default=str)
 
@@ -160,18 +170,56 @@ class Ledger:
 
     def pending_withdrawals(self, host: str) -> list[Withdrawal]:
         """What this host is still asked to remove, oldest first."""
-        wanted = sa.select(withdrawals).where(withdrawals.c.host == host, withdrawals.c.finished_at.is_(None))
+        mine = sa.and_(withdrawals.c.host == host, withdrawals.c.row_only.is_not(sa.true()))
+        wanted = sa.select(withdrawals).where(mine, withdrawals.c.finished_at.is_(None))
         return [ledger_rows.withdrawal(row) for row in self.database.rows(wanted.order_by(withdrawals.c.id))]
+
+    def hand_over(self, withdrawal_id: int) -> None:
+        """The janitor of its host is to remove the file now, the row being gone, and to finish the request."""
+        this = withdrawals.update().where(withdrawals.c.id == withdrawal_id)
+        self.database.change(this.values(row_only=False, finished_at=None))
 
     def finish_withdrawal(self, withdrawal_id: int) -> None:
         """It is done; the first time counts."""
         this = sa.and_(withdrawals.c.id == withdrawal_id, withdrawals.c.finished_at.is_(None))
         self.database.change(withdrawals.update().where(this).values(finished_at=utc_now()))
 
-    def withdrawals(self, limit: int = 100) -> list[Withdrawal]:
-        """The last requests, done or not, newest first."""
-        wanted = sa.select(withdrawals).order_by(withdrawals.c.id.desc()).limit(limit)
-        return [ledger_rows.withdrawal(row) for row in self.database.rows(wanted)]
+    def withdrawals(
+        self,
+        limit: int = 100,
+        *,
+        image_ids: Collection[str] | None = None,
+        host: str | None = None,
+        within_seconds: float | None = None,
+        is_open: bool = False,
+    ) -> list[Withdrawal]:
+        """The last requests, newest first: of these images, of this host, so recent; `is_open`: not yet done."""
+
+        def work(connection: sa.Connection) -> list[Withdrawal]:
+            wanted = sa.select(withdrawals).order_by(withdrawals.c.id.desc()).limit(limit)
+            if image_ids is not None:
+                wanted = wanted.where(withdrawals.c.image_id.in_(sorted(set(image_ids))))
+            if host is not None:
+                wanted = wanted.where(withdrawals.c.host == host)
+            if within_seconds is not None:
+                start = clock(connection) - timedelta(seconds=within_seconds)
+                wanted = wanted.where(withdrawals.c.requested_at >= start)
+            if is_open:
+                wanted = wanted.where(withdrawals.c.finished_at.is_(None))
+            return [ledger_rows.withdrawal(row) for row in connection.execute(wanted)]
+
+        return self.database.read(work)
+
+    def withdrawn(self, image_ids: Collection[str]) -> dict[tuple[str, int], Withdrawal]:
+        """The last request for each row of Glance's that was named in one, by (image id, row)."""
+        found: dict[tuple[str, int], Withdrawal] = {}
+        ids = sorted(set(image_ids))
+        for start in range(0, len(ids), CHUNK):
+            chosen = withdrawals.c.image_id.in_(ids[start : start + CHUNK])
+            wanted = sa.select(withdrawals).where(chosen, withdrawals.c.location_id.is_not(None))
+            for row in self.database.rows(wanted.order_by(withdrawals.c.id)):
+                found[row.image_id, row.location_id] = ledger_rows.withdrawal(row)
+        return found
 
     def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> list[Fill]:
         """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.

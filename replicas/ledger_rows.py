@@ -29,6 +29,9 @@ class Withdrawal:
     proof: Mapping[str, object] | None
     requested_at: datetime  # UTC, aware
     finished_at: datetime | None
+    row: int | None = None  # of Glance's `image_locations`, where that was known
+    place: str = ""  # place_key of the copy
+    row_only: bool = False  # nothing for the janitor of the host, or not yet
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,8 @@ def fill(row: Any, now: datetime) -> Fill:
 def withdrawal(row: Any) -> Withdrawal:
     """One request."""
     proof = None if row.proof is None else json.loads(row.proof)
-    return Withdrawal(
-        row.id, row.image_id, row.url, row.host, row.reason, row.who, proof, row.requested_at, row.finished_at
-    )
+    what = (row.id, row.image_id, row.url, row.host, row.reason, row.who, proof)
+    return Withdrawal(*what, row.requested_at, row.finished_at, row.location_id, row.place, bool(row.row_only))
 
 
 def age(moment: datetime, now: datetime) -> float:

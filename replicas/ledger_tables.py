@@ -140,7 +140,10 @@ withdrawals = _table(
     sa.Column("proof", sa.Text),  # JSON
     sa.Column("requested_at", Moment, nullable=False),
     sa.Column("finished_at", Moment),
+    sa.Column("location_id", sa.BigInteger),  # of Glance's row, which keeps it when a stale save brings it back
+    sa.Column("row_only", sa.Boolean),  # nothing for the janitor of the host, or not yet
     sa.Index("ix_replica_withdrawals_host", "host", "finished_at"),
+    sa.Index("ix_replica_withdrawals_image_id", "image_id"),
 )
 
 fills = _table(

@@ -1,23 +1,23 @@
 """Which location may go: a proof that the image keeps enough, or a refusal. Rules only, no I/O.
 
-What counts as kept is a *place*, not a row: two names of one copy are one copy. A place counts when it is durable, when
-every fresh look at it read all bytes and found them intact, and when it is not the place that goes. Anything not known
-does not count, and not knowing about the target is never a reason to remove it.
+What counts as kept is a *place*, not a row: two names of one copy are one copy. A place counts when it is durable and
+when every fresh look at it read all bytes and found them intact. Anything not known does not count, and not knowing
+about the target is never a reason to remove it. Why the target is to go is the `causes`' part.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import location
-from .model import Digest, Evidence, Image, Location, Result, Verdict
+from .causes import DAMAGED, Cause, Doubt, Identity, is_volatile, proves_intact
+from .model import Digest, Evidence, Image, Location, Result
+
+__all__ = ["DAMAGED", "Proof", "Refusal", "removable"]
 
 MAX_AGE_SECONDS = 300.0  # between the last look at a copy and the removal that relies on it
 CLOCK_SLACK_SECONDS = 2.0  # a look further in the future than this was not timed by our clock
-DAMAGED = tuple(verdict for verdict in Verdict if verdict.is_damage)
-Identity = Callable[[Location], Hashable]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Proof:
     reason: str
     keeps: tuple[Copy, ...]
     min_durable: int
+    cause: str  # the name of what condemned it
 
     def as_dict(self) -> dict[str, Any]:
         """The proof as JSON can hold it, for the ledger."""
@@ -68,16 +69,15 @@ def removable(
     *,
     now: datetime,
     judged: Digest | None,
-    states: Iterable[Verdict] | None = DAMAGED,
+    cause: Cause,
     min_durable: int = 1,
     max_age_seconds: float = MAX_AGE_SECONDS,
     identity: Identity = location.place,
 ) -> Proof | Refusal:
     """A Proof that `target` may go from `image`, as the catalogue has it now, or a Refusal that says why not.
 
-    `judged` is the digest that the results were judged by. `states` are the verdicts that condemn the target; None: a
-    cached replica that goes by the operator's order, whatever its state. `identity` names the copy behind a location;
-    the caller may know more than the URL says (two paths of one file).
+    `judged` is the digest that the results were judged by. `identity` names the copy behind a location; the caller may
+    know more than the URL says (two paths of one file).
     """
 
     def refuse(reason: str, unknown: bool = False) -> Refusal:
@@ -90,14 +90,15 @@ def removable(
         return refuse("the image has no digest, so that no copy of it can be proven intact")
     if image.digest != judged:
         return refuse("the image changed after its copies were looked at; run the command again", unknown=True)
-    condemned = _by_order(target) if states is None else _by_state(_of(target, fresh, identity), frozenset(states))
-    if isinstance(condemned, Refusal):
+    wanted = identity(target)
+    condemned = cause.judge(image, target, [one for one in fresh if identity(one.location) == wanted], identity)
+    if isinstance(condemned, Doubt):
         return refuse(condemned.reason, condemned.unknown)
     kept = _kept(image, fresh, identity)
     if len(kept) < max(1, min_durable):
         return refuse(_too_few(image, target, len(kept), max(1, min_durable)), _is_undecided(image, target, fresh))
     keeps = tuple(_copy(result, image.digest) for result in kept)
-    return Proof(image.id, location.redact(target.url), condemned, keeps, max(1, min_durable))
+    return Proof(image.id, location.redact(target.url), condemned, keeps, max(1, min_durable), cause.name)
 
 
 def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
@@ -107,60 +108,18 @@ def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
     return -timedelta(seconds=CLOCK_SLACK_SECONDS) <= age <= timedelta(seconds=max_age_seconds)
 
 
-def _of(target: Location, results: Iterable[Result], identity: Identity) -> list[Result]:
-    """The results about the copy behind this location, under whatever name."""
-    wanted = identity(target)
-    return [one for one in results if identity(one.location) == wanted]
-
-
-def _by_order(target: Location) -> str | Refusal:
-    if location.is_ours(target):
-        return "cached copy, removed by order"
-    return Refusal("", "", "it is no cached replica of ours: only those go without being damaged")
-
-
-def _by_state(looks: list[Result], states: frozenset[Verdict]) -> str | Refusal:
-    """The verdict that condemns a copy: every fresh look agrees on it, and looked deep enough to say so."""
-    verdicts = {one.verdict for one in looks}
-    if len(verdicts) != 1:
-        reason = "its state is not known" if not verdicts else f"looks disagree: {', '.join(sorted(verdicts))}"
-        return Refusal("", "", reason, unknown=True)
-    verdict = verdicts.pop()
-    if verdict.is_unknown:
-        return Refusal("", "", f"its state is not known ({verdict}): {looks[0].detail}".rstrip(": "), unknown=True)
-    if verdict not in states or not verdict.is_damage:
-        return Refusal("", "", f"it is {verdict}")
-    if verdict is Verdict.CORRUPT and looks[0].evidence not in (Evidence.STORED, Evidence.FULL):
-        return Refusal("", "", f"it is corrupt by evidence {looks[0].evidence} only", unknown=True)
-    if verdict is Verdict.WRONG_SIZE and location.scheme(looks[0].location.url) in ("http", "https"):
-        # A login page or an error page with status 200 looks just like it.
-        return Refusal("", "", "a wrong size from a web server may be another page, not a bad copy", unknown=True)
-    return f"{verdict}, evidence {looks[0].evidence}" + (f": {looks[0].detail}" if looks[0].detail else "")
-
-
 def _kept(image: Image, fresh: list[Result], identity: Identity) -> list[Result]:
-    """One result for each durable place that certainly is intact.
+    """For each durable place that certainly is intact the look that read every byte.
 
-    The target's own place is never one of them: every look at it condemns it, or it is volatile.
+    The target's own place is one of them only when another row goes on naming it: else every look condemns it, or it
+    is volatile.
     """
     looks: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
     for result in fresh:
         looks.get(identity(result.location), []).append(result)
-    volatile = {identity(one) for one in image.locations if _is_volatile(one)}
-    proofs = (_proof(found) for place, found in looks.items() if place not in volatile)
-    return [one for one in proofs if one is not None]
-
-
-def _is_volatile(one: Location) -> bool:
-    """Whether the copy is on a host: by its metadata, or by its URL when a user registered that by hand."""
-    return one.is_cached or urlsplit(one.url).path.endswith(f"/replicas/{one.image_id}")
-
-
-def _proof(looks: list[Result]) -> Result | None:
-    """The look that read every byte, when no fresh look at the same copy says anything but intact."""
-    if any(one.verdict is not Verdict.INTACT for one in looks):
-        return None
-    return next((one for one in looks if one.evidence is Evidence.FULL), None)
+    volatile = {identity(one) for one in image.locations if is_volatile(one)}
+    proofs = [found for place, found in looks.items() if place not in volatile and proves_intact(found)]
+    return [next(one for one in found if one.evidence is Evidence.FULL) for found in proofs]
 
 
 def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:

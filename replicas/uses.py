@@ -1,6 +1,6 @@
 """How much each image was used, per day and host, for popularity and for `replica host`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from .ledger_tables import clock, upsert, uses
 from .model import Use
 
 CHUNK = 500  # rows of one statement
+KEPT_DAYS = 40  # the janitors forget older counts
 
 
 class Uses:
@@ -46,6 +47,26 @@ class Uses:
         wanted = sa.select(uses.c.image_id, downloads.label("downloads")).group_by(uses.c.image_id)
         rows = self._since(days, wanted.order_by(downloads.desc(), uses.c.image_id).limit(limit))
         return [(row.image_id, int(row.downloads)) for row in rows]
+
+    def of_copies(self, image_ids: Collection[str], days: int) -> dict[tuple[str, str], int]:
+        """Downloads of these images by (image id, host); what was not used is absent."""
+        columns = (uses.c.image_id, uses.c.host)
+        wanted = sa.select(*columns, sa.func.sum(uses.c.downloads).label("downloads")).group_by(*columns)
+        found: dict[tuple[str, str], int] = {}
+        ids = sorted(set(image_ids))
+        for start in range(0, len(ids), CHUNK):
+            rows = self._since(days, wanted.where(uses.c.image_id.in_(ids[start : start + CHUNK])))
+            found |= {(row.image_id, row.host): int(row.downloads) for row in rows}
+        return found
+
+    def known_days(self) -> int:
+        """How many whole days up to now are certainly counted; 0 when there are no counts."""
+
+        def work(connection: sa.Connection) -> int:
+            first = connection.execute(sa.select(sa.func.min(uses.c.day))).scalar_one()
+            return 0 if first is None else max(0, (clock(connection).date() - first).days - 1)
+
+        return self._database.read(work)
 
     def of_hosts(self, days: int) -> dict[str, Use]:
         """What each host served; one that served nothing is absent."""

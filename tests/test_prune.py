@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glance_replicas import location
+from glance_replicas.causes import DAMAGED, Damaged, Ordered
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
-from glance_replicas.prune import DAMAGED, MAX_AGE_SECONDS, Proof, Refusal, removable
+from glance_replicas.prune import MAX_AGE_SECONDS, Proof, Refusal, removable
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
@@ -36,6 +37,8 @@ def look(
 
 def decide(image: Image, target: Location, *results: Result, **rest: object) -> Proof | Refusal:
     rest.setdefault("judged", image.digest)
+    states = rest.pop("states", DAMAGED)
+    rest.setdefault("cause", Ordered() if states is None else Damaged(states))  # type: ignore[arg-type]
     return removable(image, target, results, now=NOW, **rest)  # type: ignore[arg-type]
 
 

@@ -1,5 +1,6 @@
 """`replica prune` on a real site: what goes, what never goes, and what is written down."""
 
+import functools
 import json
 import uuid
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from programs import Desk
 from services.faulty import FaultyServer
 
 from glance_replicas.catalogue import Catalogue
+from glance_replicas.causes import DAMAGED
 from glance_replicas.ledger import Withdrawal
-from glance_replicas.prune import DAMAGED, Proof, Refusal
+from glance_replicas.prune import Proof, Refusal
 from glance_replicas.sources import Sources, file
-from glance_replicas.tools.removal import ACT_SECONDS, Order, Removal, Step
+from glance_replicas.tools.reasons import Order, Reasons
+from glance_replicas.tools.removal import ACT_SECONDS, Removal, Step
 
 pytest_plugins = ["desk"]
 
@@ -216,7 +219,7 @@ def test_no_ledger_no_removal(desk: Desk, tmp_path_factory: pytest.TempPathFacto
     [
         ([], "nothing named"),
         (["--yes"], "nothing named"),
-        (["--all", "--cached", "--state", "corrupt"], "exclude each other"),
+        (["--all", "--cached", "--state", "corrupt"], "not allowed with argument"),
         (["--all", "--state", "unreachable"], "invalid choice: 'unreachable'"),
         (["--all", "--min-durable", "0"], "'0' is no whole number above 0"),
     ],
@@ -232,7 +235,9 @@ def test_what_is_asked_wrongly(desk: Desk, words: list[str], said: str) -> None:
 def removal(desk: Desk) -> Iterator[Removal]:
     """What the command uses, in this process, so that a test may step in between plan and act."""
     catalogue, ledger = Catalogue(desk.site.database_url), desk.ledger
-    yield Removal(catalogue, ledger, Sources([file.Reader([desk.site.store_dir])]), Order(DAMAGED, 1), workers=2)
+    reasons = Reasons(catalogue, ledger, dead_after_seconds=3600)
+    order = Order(functools.partial(reasons.damaged, states=DAMAGED))
+    yield Removal(catalogue, ledger, Sources([file.Reader([desk.site.store_dir])]), order, workers=2)
     catalogue.close()
     ledger.close()
 

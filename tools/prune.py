@@ -1,42 +1,33 @@
-"""`replica prune`: remove damaged locations, or cached copies by order, each with a proof of what stays."""
+"""`replica prune`: remove damaged locations, or cached copies for a reason of the operator's, each with a proof."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from cliff.columns import FormattableColumn
-
-from glance_replicas import location
+from glance_replicas import causes, location
 from glance_replicas import prune as rule
 from glance_replicas.errors import ConfigError, Refused
-from glance_replicas.model import Image, Location, Verdict
+from glance_replicas.model import Image, Location, Result
 
-from . import selection, values
+from . import host_files, plan, selection, values
+from . import order as orders
 from .advice import where
-from .command import DAMAGED, UNKNOWN, OnHostLister
-from .report import Text, count, short
+from .command import BATCH, DAMAGED, UNKNOWN, OnHostLister
+from .report import count
 
 if TYPE_CHECKING:
-    from .removal import Order, Step
+    from .reasons import Order, Reasons
+    from .removal import Removal, Step
 
-COLUMNS = ("Image", "Name", "Action", "Kind", "Host", "Store", "Reason", "Proof", "URL")
 Target = tuple[Image, list[Location]]
-
-
-class Why(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
-    """A proof or a refusal."""
-
-    def human_readable(self) -> str:
-        """The copies that stay."""
-        return str(self._value) if isinstance(self._value, rule.Proof) else "-"
-
-    def machine_readable(self) -> Any:
-        """The whole proof."""
-        return self._value.as_dict() if isinstance(self._value, rule.Proof) else None
+States = Callable[[Location], Result | None]
 
 
 class Prune(OnHostLister):
-    """Remove damaged locations (--state), or cached copies (--cached, --host), with a proof for each.
+    """Remove damaged locations, or cached copies for another reason, with a proof for each.
 
     Without --yes only the plan is shown. A location goes only when the image keeps --min-durable durable copies that
     have just been read in full and are intact; that is proven again under a lock just before. Exit status: 0 done, or
@@ -47,14 +38,14 @@ class Prune(OnHostLister):
         """The selection, the order, and the bounds."""
         parser = super().get_parser(prog_name)
         selection.add_options(parser)
+        orders.add_options(parser)
         add = parser.add_argument
         add("--all", action="store_true", help="all images")
-        states = [str(one) for one in rule.DAMAGED]
-        text = "remove what is in this state; may be repeated (all three)"
-        add("--state", action="append", choices=states, default=[], help=text)
-        add("--cached", action="store_true", help="remove cached copies, whatever their state")
+        add("--pinned", action="store_true", help="pinned copies, too")
         add("--min-durable", type=values.positive, default=1, metavar="N", help="durable copies an image keeps (1)")
         add("--max-removals", type=values.positive, default=20, metavar="N", help="a longer plan is refused (20)")
+        text = "a plan with more than this part of the locations looked through is refused, such as 10%%"
+        add("--max-share", type=values.percent, metavar="PERCENT", help=text)
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         add("--yes", action="store_true", help="do it; without, only the plan is shown")
         return parser
@@ -63,25 +54,25 @@ class Prune(OnHostLister):
         """The plan, or what was done."""
         from .removal import Removal
 
-        wanted, order = selection.from_arguments(parsed_args), _order(parsed_args)
+        wanted = selection.from_arguments(parsed_args)
         if wanted.is_everything and not parsed_args.all:
             raise ConfigError("nothing named: give image ids, --name, --owner, --host or --kind; or --all")
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
-        targets = list(self._targets(wanted, order))
-        if not wanted.ids:
-            _bound(sum(len(found) for _, found in targets), parsed_args.max_removals)
+        self._reasons = self._make_reasons(parsed_args)
+        order = orders.from_arguments(parsed_args, self._reasons)
         removal = Removal(self.catalogue, self.ledger, self.sources, order, workers=parsed_args.workers)
-        steps = [step for image, found in targets for step in removal.plan(image, found)]
-        for looks in {id(step.looks): step.looks for step in steps}.values():
-            self.record(looks.results)
-        _bound(sum(isinstance(step.answer, rule.Proof) for step in steps), parsed_args.max_removals)
+        if parsed_args.yes:
+            removal.settle()
+        steps = self._plan(parsed_args, wanted, removal, order)
         if parsed_args.yes:
             steps = [removal.act(step) if isinstance(step.answer, rule.Proof) else step for step in steps]
-        self._lines = list(_closing(steps, parsed_args.yes))
+        self._lines = list(plan.closing(steps, parsed_args.yes))
         for step in steps:
             self._weigh(step)
-        return COLUMNS, [_row(step, parsed_args.yes) for step in steps]
+        if self.for_people(parsed_args) and not parsed_args.columns:
+            return plan.BRIEF, [plan.brief(step, parsed_args.yes) for step in steps]
+        return plan.COLUMNS, [plan.row(step, parsed_args.yes) for step in steps]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then what comes next and the sum."""
@@ -91,79 +82,99 @@ class Prune(OnHostLister):
         self.closing(parsed_args, self._lines)
         return 0
 
+    def _make_reasons(self, parsed: argparse.Namespace) -> "Reasons":
+        from .reasons import Reasons
+
+        by_name = bool(parsed.image) and not (parsed.keep_cached or parsed.unused or parsed.quota)
+        return Reasons(
+            self.catalogue,
+            self.ledger,
+            dead_after_seconds=self.settings.dead_after_seconds,
+            pin_property=self.settings.pin_property,
+            spares_pinned=not (parsed.pinned or by_name),
+        )
+
+    def _plan(
+        self, parsed: argparse.Namespace, wanted: selection.Selection, removal: "Removal", order: "Order"
+    ) -> "list[Step]":
+        """Proofs and refusals, recorded; raises Refused when they are too many."""
+        self._seen = 0
+        targets = list(self._targets(wanted, order))
+        bound = functools.partial(_bound, most=parsed.max_removals, share=parsed.max_share, seen=self._seen)
+        if parsed.quota:
+            steps = list(self._by_quota(targets, parsed, removal, bound))
+        else:
+            if not wanted.ids:
+                bound(sum(len(found) for _, found in targets))
+            steps = [step for image, found in targets for step in removal.plan(image, found)]
+        for looks in {id(step.looks): step.looks for step in steps}.values():
+            self.record(looks.results)
+        bound(sum(isinstance(step.answer, rule.Proof) for step in steps))
+        return steps
+
     def _targets(self, wanted: selection.Selection, order: "Order") -> Iterator[Target]:
         """What may have to go: of named images every location asked for, of others what the ledger has as damaged."""
-        for image, states in self.with_states(wanted):
-            found = [one for one in image.locations if wanted.has(one)]
-            if order.states is None:
-                found = list(self._ours(found))
-            elif not wanted.ids:
-                if self._ledger_failed:
-                    raise Refused("without the ledger it is not known what is damaged; name the images")
-                found = [one for one in found if (last := states(one)) and last.verdict in order.states]
-            if found:
-                yield image, found
+        images = self.with_states(wanted)
+        while batch := list(itertools.islice(images, BATCH)):
+            cause_of = order.causes([image for image, _ in batch])
+            for image, states in batch:
+                chosen = [one for one in image.locations if wanted.has(one)]
+                self._seen += sum(order.reads_targets or one.is_cached for one in chosen)
+                found = [one for one in chosen if self._may_go(image, one, cause_of(one), states, bool(wanted.ids))]
+                if found:
+                    yield image, found
 
-    def _ours(self, found: list[Location]) -> Iterator[Location]:
-        for one in found:
-            if location.is_ours(one):
-                yield one
-            elif one.is_cached:
-                self.note(
-                    f"image {one.image_id}: left alone, no registration of ours in spite of its metadata: {where(one)}"
-                )
+    def _may_go(self, image: Image, one: Location, cause: causes.Cause, states: States, named: bool) -> bool:
+        if isinstance(cause, causes.Damaged) and not named:
+            if self._ledger_failed:
+                raise Refused("without the ledger it is not known what is damaged; name the images")
+            last = states(one)
+            return last is not None and last.verdict in cause.states
+        judged = cause.judge(image, one, (), host_files.identity)
+        if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and one.is_cached:
+            ours = location.is_ours(one)
+            why = (
+                f"{judged.reason} (--pinned takes it, too)"
+                if ours
+                else "no registration of ours in spite of its metadata"
+            )
+            self.note(f"image {image.id}: left alone, {why}: {where(one)}")
+        return isinstance(judged, str) or judged.unknown
+
+    def _by_quota(
+        self, targets: list[Target], parsed: argparse.Namespace, removal: "Removal", bound: Callable[[int], None]
+    ) -> "Iterator[Step]":
+        """Of each host the least used copies, as many as bring it down to its quota and no more."""
+        downloads = self._reasons.downloads([image for image, _ in targets])
+        copies = [(image, one) for image, found in targets for one in found]
+        copies.sort(
+            key=lambda copy: (copy[1].host or "", downloads.get((copy[0].id, copy[1].host or ""), 0), copy[1].row)
+        )
+        for host, held in itertools.groupby(copies, key=lambda copy: copy[1].host or ""):
+            over, mine = self._reasons.held(host) - parsed.quota, list(held)
+            sizes = list(itertools.accumulate(image.size or 0 for image, _ in mine))
+            bound(sum(before < over for before in itertools.chain([0], sizes[:-1])))
+            for image, one in mine:
+                if over <= 0:
+                    break
+                for step in removal.plan(image, [one]):
+                    over -= (image.size or 0) * isinstance(step.answer, rule.Proof)
+                    yield step
 
     def _weigh(self, step: "Step") -> None:
         if isinstance(step.answer, rule.Refusal):
             self.worsen(UNKNOWN if step.answer.unknown else DAMAGED)
 
 
-def _order(parsed: argparse.Namespace) -> "Order":
-    from .removal import Order
-
-    if parsed.cached and parsed.state:
-        raise ConfigError(
-            "--cached and --state exclude each other; damaged cached copies only: --kind cached --state ..."
-        )
-    if parsed.cached or (parsed.host and not parsed.state):
-        return Order(None, parsed.min_durable)
-    return Order(tuple(Verdict(one) for one in parsed.state) or rule.DAMAGED, parsed.min_durable)
-
-
-def _bound(number: int, most: int) -> None:
+def _bound(number: int, *, most: int, share: Fraction | None, seen: int) -> None:
     if number > most:
         raise Refused(
             f"{count(number, 'removal')} are more than --max-removals {most}, and none was done; name fewer images, or "
             f"add --max-removals {number} if so many are meant to go"
         )
-
-
-def _closing(steps: "Sequence[Step]", acted: bool) -> Iterator[str]:
-    """What stays behind of a removal, and the sum."""
-    for step in steps:
-        if isinstance(step.answer, rule.Refusal):
-            reason = step.answer.reason.replace(f"{step.answer.target}: ", "")
-            yield short(f"image {step.image.id}: kept {where(step.target)}: {reason}")
-            if step.answer.unknown:
-                yield f"    next: replica verify {step.image.id}"
-        elif step.removed and location.is_ours(step.target):
-            yield f"image {step.image.id}: the file goes with the next pass of the janitor of host {step.target.host}"
-        elif step.removed:
-            yield f"image {step.image.id}: out of the catalogue; what bytes there are were left {where(step.target)}"
-    proven = sum(isinstance(step.answer, rule.Proof) for step in steps)
-    kept = f", {len(steps) - proven} kept" if len(steps) > proven else ""
-    if not steps:
-        yield "nothing to prune"
-    elif acted:
-        yield f"{sum(step.removed for step in steps)} removed{kept}"
-    else:
-        yield f"{count(proven, 'location')} can go{kept}; nothing was done" + (", add --yes to do it" if proven else "")
-
-
-def _row(step: "Step", acted: bool) -> tuple[Any, ...]:
-    one, answer = step.target, step.answer
-    action = "removed" if step.removed else "keep" if acted or isinstance(answer, rule.Refusal) else "remove"
-    return (
-        *(step.image.id, Text(step.image.name), action, location.kind(one), Text(one.host), Text(one.store)),
-        *(Text(answer.reason), Why(answer), location.redact(one.url)),
-    )
+    if share is not None and number > share * seen:
+        raise Refused(
+            f"{count(number, 'removal')} are more than --max-share {float(100 * share):g}% of the "
+            f"{count(seen, 'location')} looked through, and none was done; see what happened (replica verify), or "
+            "allow a larger share"
+        )

@@ -1,32 +1,32 @@
-"""The flow of a removal: look, prove, note in the ledger, prove again under the lock, withdraw."""
+"""The flow of a removal: look, prove, note in the ledger, prove again under the lock, withdraw.
 
-from collections.abc import Iterator, Sequence
+Killed after the note: the request stays open, the row is there, and the next prune takes it up with a proof of its own.
+Killed after the row went: the next prune closes the request; the file of a cached copy is still there, and its host
+registers it anew. The host is asked to remove the file only when the row is gone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from glance_replicas import location, prune
+from glance_replicas import causes, location, prune
+from glance_replicas.causes import Cause
 from glance_replicas.errors import ReplicaError
+from glance_replicas.ledger import place_key
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 
 from . import host_files
 from .command import who
 from .looking import look_at
+from .reasons import Order
 
 if TYPE_CHECKING:
     from glance_replicas.catalogue import Catalogue, LockedImage
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.ledger import Ledger, Withdrawal
     from glance_replicas.sources import Sources
 
 ACT_SECONDS = 60.0  # between the end of a round of looks and the removal that relies on it
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the operator wants gone. `states` None: cached copies, whatever their state."""
-
-    states: tuple[Verdict, ...] | None
-    min_durable: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Step:
 
     image: Image
     target: Location
+    cause: Cause
     answer: prune.Proof | prune.Refusal
     looks: Looks
     removed: bool = False
@@ -59,59 +60,87 @@ class Removal:
     """Plans removals and does them; nothing goes without a line in the ledger."""
 
     def __init__(
-        self, catalogue: "Catalogue", ledger: "Ledger", sources: "Sources", order: Order, *, workers: int
+        self,
+        catalogue: "Catalogue",
+        ledger: "Ledger",
+        sources: "Sources",
+        order: Order,
+        *,
+        workers: int,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
-        self._order, self._workers = order, workers
+        self._order, self._workers, self._clock = order, workers, clock
 
     def plan(self, image: Image, targets: Sequence[Location]) -> Iterator[Step]:
-        """A step for each target, after one round of looks; targets that are intact are no part of it."""
-        looks = self._look(image, targets)
+        """A step for each target, after one round of looks; what was to be damaged and is intact is no part of it."""
+        looks, cause_of = self._look(image, targets), self._order.causes([image])
         for target in targets:
+            cause = cause_of(target)
             verdicts = {one.verdict for one in looks.results if one.location == target}
-            if self._order.states is None or verdicts != {Verdict.INTACT}:
-                yield Step(image, target, self._decide(image, target, looks), looks)
+            if cause.name != causes.Damaged.name or verdicts != {Verdict.INTACT}:
+                yield Step(image, target, cause, self._decide(image, target, cause, looks), looks)
 
     def act(self, step: Step) -> Step:
         """The step done, or refused after all; a fault on the way is a refusal that says so."""
         try:
-            if (datetime.now(UTC) - step.looks.ended).total_seconds() > ACT_SECONDS / 2:
+            if (self._clock() - step.looks.ended).total_seconds() > ACT_SECONDS / 2:
                 looks = self._look(step.image, [step.target])
-                step = replace(step, looks=looks, answer=self._decide(step.image, step.target, looks))
+                step = replace(step, looks=looks, answer=self._decide(step.image, step.target, step.cause, looks))
             return self._remove(step) if isinstance(step.answer, prune.Proof) else step
         except ReplicaError as error:
             return replace(step, answer=self._refusal(step, f"{error}", unknown=True))
 
+    def settle(self) -> None:
+        """Requests whose row went before the process that made them could say so are closed."""
+        for request in self._ledger.withdrawals(10000, is_open=True):
+            if (request.host is None or request.row_only) and not self._is_there(request):
+                self._ledger.finish_withdrawal(request.id)
+
+    def _is_there(self, request: "Withdrawal") -> bool:
+        image = self._catalogue.image(request.image_id)
+        rows = image.locations if image else ()
+        return any(one.row == request.row if request.row else place_key(one) == request.place for one in rows)
+
     def _remove(self, step: Step) -> Step:
         assert isinstance(step.answer, prune.Proof)
-        request = self._ledger.request_withdrawal(
-            step.target, reason=step.answer.reason, who=who(), proof=step.answer.as_dict()
-        )
+        proof, reason = step.answer.as_dict(), step.answer.reason
+        request = self._ledger.request_withdrawal(step.target, reason=reason, who=who(), proof=proof, row_only=True)
         removed = False
         try:
+            step = self._anew(step)
             with self._catalogue.locked(step.image.id) as locked:
                 answer = self._withdraw(step, locked)
             removed = isinstance(answer, prune.Proof)
         finally:
-            if not (removed and location.is_ours(step.target)):  # else the janitor of its host does the rest
+            if removed and location.is_ours(step.target) and not step.cause.leaves_bytes:
+                self._ledger.hand_over(request)  # the janitor of its host does the rest
+            else:
                 self._ledger.finish_withdrawal(request)
         return replace(step, answer=answer, removed=removed)
 
+    def _anew(self, step: Step) -> Step:
+        """The facts as they are now that others can see what is about to go, and looks of others since ours."""
+        states = self._ledger.states([step.image.id]).values()
+        news = tuple(one for one in states if one.checked_at and one.checked_at > step.looks.began)
+        looks = replace(step.looks, results=step.looks.results + news)
+        return replace(step, cause=self._order.causes([step.image])(step.target), looks=looks)
+
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
         """Prove it again with the rows as they are under the lock; only then does the row go."""
-        answer = self._decide(locked.image, step.target, step.looks)
+        answer = self._decide(locked.image, step.target, step.cause, step.looks)
         if isinstance(answer, prune.Proof) and not locked.withdraw(step.target):
             return self._refusal(step, "the location is no longer in the catalogue")
         return answer
 
-    def _decide(self, image: Image, target: Location, looks: Looks) -> prune.Proof | prune.Refusal:
+    def _decide(self, image: Image, target: Location, cause: Cause, looks: Looks) -> prune.Proof | prune.Refusal:
         return prune.removable(
             image,
             target,
             looks.results,
-            now=datetime.now(UTC),
+            now=self._clock(),
             judged=looks.image.digest,
-            states=self._order.states,
+            cause=cause,
             min_durable=self._order.min_durable,
             max_age_seconds=looks.max_age_seconds,
             identity=host_files.identity,
@@ -120,12 +149,12 @@ class Removal:
     def _look(self, image: Image, targets: Sequence[Location]) -> Looks:
         """Every durable copy in full; a cached one only when it goes because of its state."""
         chosen = {one.row: one for one in image.durable}
-        if self._order.states is not None:
+        if self._order.reads_targets:
             chosen |= {one.row: one for one in targets}
-        began = datetime.now(UTC)
+        began = self._clock()
         items = [(image, one, Evidence.FULL) for one in chosen.values()]
         results = tuple(result for _, result in look_at(self._sources, items, self._workers))
-        return Looks(image, results, began, datetime.now(UTC))
+        return Looks(image, results, began, self._clock())
 
     @staticmethod
     def _refusal(step: Step, reason: str, unknown: bool = False) -> prune.Refusal:

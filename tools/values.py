@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from fractions import Fraction
 
 from glance_replicas.model import is_image_id
 
@@ -40,3 +41,11 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def percent(text: str) -> Fraction:
+    """A part of one, exactly: `10%` or `10` is a tenth; above 0, at most 100."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%?", text)
+    if not match or not 0 < Fraction(match[1]) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage above 0 and up to 100, such as 10%")
+    return Fraction(match[1]) / 100

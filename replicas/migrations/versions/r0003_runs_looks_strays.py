@@ -1,4 +1,6 @@
-"""Verification runs that machines share, looks that hosts are asked for, and what no row or no file belongs to."""
+"""Verification runs that machines share, looks that hosts are asked for, what no row or no file belongs to, and which
+of Glance's rows a withdrawal was about.
+"""
 
 from typing import Any
 
@@ -59,6 +61,9 @@ def upgrade() -> None:
         sa.Column("sightings", sa.Integer, nullable=False),
         **MYSQL,
     )
+    op.add_column("replica_withdrawals", sa.Column("location_id", sa.BigInteger))
+    op.add_column("replica_withdrawals", sa.Column("row_only", sa.Boolean))
+    op.create_index("ix_replica_withdrawals_image_id", "replica_withdrawals", ["image_id"])
 
 
 def _moment() -> sa.types.TypeEngine[Any]:

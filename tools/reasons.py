@@ -1,0 +1,148 @@
+"""What an order of `replica prune` rests on: facts from catalogue and ledger, asked anew for every decision."""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glance_replicas import causes, location
+from glance_replicas.causes import Cause, Held
+from glance_replicas.ledger import Ledger, Withdrawal, place_key
+from glance_replicas.model import Image, Location, Verdict
+from glance_replicas.pins import Pins
+from glance_replicas.uses import KEPT_DAYS, Uses
+
+if TYPE_CHECKING:
+    from glance_replicas.catalogue import Catalogue
+
+DAY = 86400.0
+COUNTED_DAYS = 30  # of use, when copies are put in order by it
+MOST_UNUSED_SECONDS = (KEPT_DAYS - 10) * DAY
+Causes = Callable[[Sequence[Image]], Callable[[Location], Cause]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the operator wants gone. `causes` asks for the facts about some images, as of now."""
+
+    causes: Causes
+    min_durable: int = 1
+    reads_targets: bool = True  # what may go is looked at, too, not only what stays
+
+
+class Reasons:
+    """Makes causes. Every method raises CatalogueError or LedgerError when a fact cannot be asked for."""
+
+    def __init__(
+        self,
+        catalogue: "Catalogue",
+        ledger: Ledger,
+        *,
+        dead_after_seconds: float,
+        pin_property: str | None = None,
+        spares_pinned: bool = True,
+    ) -> None:
+        self._catalogue, self._ledger = catalogue, ledger
+        self._pins, self._uses = Pins(ledger.database), Uses(ledger.database)
+        self._dead_after_seconds, self._pin_property = dead_after_seconds, pin_property
+        self._spares_pinned = spares_pinned
+
+    def damaged(self, images: Sequence[Image], states: Collection[Verdict]) -> Callable[[Location], Cause]:
+        """Bad copies; and what was withdrawn before and is there."""
+        before = self._ledger.withdrawn([image.id for image in images])
+        pinned = self.pinned(images) if before else frozenset()
+
+        def cause(one: Location) -> Cause:
+            earlier = before.get((one.image_id, one.row or 0))
+            if earlier is None or earlier.place != place_key(one):
+                return causes.Damaged(states)
+            return causes.Again(_like(earlier, one, pinned), earlier.id, earlier.finished_at is not None)
+
+        return cause
+
+    def ordered(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
+        """Cached copies as such."""
+        found = causes.Ordered(self.pinned(images))
+        return lambda one: found
+
+    def dead(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
+        """Cached copies on dead hosts."""
+        found = causes.DeadHost(self.host_ages(), self._dead_after_seconds)
+        return lambda one: found
+
+    def duplicates(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
+        """Second names of one copy."""
+        return lambda one: causes.Duplicate()
+
+    def surplus(self, images: Sequence[Image], keep: int) -> Callable[[Location], Cause]:
+        """More cached copies than are wanted."""
+        found = causes.Surplus(keep, self.living(), self.pinned(images), self.downloads(images))
+        return lambda one: found
+
+    def unused(self, images: Sequence[Image], seconds: float) -> Callable[[Location], Cause]:
+        """Cached copies that nobody reads."""
+        ids = [image.id for image in images]
+        downloads = self._uses.of_copies(ids, math.ceil(seconds / DAY) + 1)
+        found = causes.Unused(seconds, self.known_seconds(), downloads, self._catalogue.ages(ids), self.pinned(images))
+        return lambda one: found
+
+    def over_quota(self, images: Sequence[Image], limit: int) -> Callable[[Location], Cause]:
+        """Cached copies of hosts that hold too much; asked for once for each host."""
+        pinned, held = self.pinned(images), dict[str, int]()
+
+        def cause(one: Location) -> Cause:
+            host = one.host or ""
+            if host not in held:
+                held[host] = self.held(host, but=one if len(images) == 1 else None)
+            return causes.OverQuota(limit, held[host], pinned)
+
+        return cause
+
+    def pinned(self, images: Sequence[Image]) -> frozenset[Held]:
+        """Which cached copies of these images are to stay; none when the operator wants pinned ones gone, too."""
+        if not self._spares_pinned:
+            return frozenset()
+        ids = [image.id for image in images]
+        by_order = {(pin.image_id, pin.host) for pin in self._pins.all(ids)}
+        everywhere = self._catalogue.with_property(self._pin_property, ids) if self._pin_property else set()
+        by_property = {(one.image_id, one.host or "") for image in images for one in image.cached}
+        return frozenset(by_order | {held for held in by_property if held[0] in everywhere})
+
+    def host_ages(self) -> dict[str, float]:
+        """Seconds since each host was heard of."""
+        return {host.name: host.age_seconds for host in self._ledger.hosts()}
+
+    def living(self) -> frozenset[str]:
+        """The hosts that were heard of not long ago."""
+        ages = self.host_ages()
+        return frozenset(name for name in ages if ages[name] <= self._dead_after_seconds)
+
+    def downloads(self, images: Sequence[Image]) -> dict[Held, int]:
+        """How often each copy was read of late."""
+        return self._uses.of_copies([image.id for image in images], COUNTED_DAYS)
+
+    def known_seconds(self) -> float:
+        """How far back counts of use go."""
+        return self._uses.known_days() * DAY
+
+    def held(self, host: str, *, but: Location | None = None) -> int:
+        """Bytes registered on a host, without the copies (`but` this one) that somebody is about to withdraw.
+
+        Requests are read before rows: one that is done in between counts as gone, so that of two that remove at once
+        at least one sees the other, and neither takes more than is over.
+        """
+        requests = self._ledger.withdrawals(10000, host=host, is_open=True)
+        going = {one.place for one in requests} - ({place_key(but)} if but else set())
+        rows = [one for one in self._catalogue.of_host(host) if location.is_ours(one)]
+        staying = {one.image_id for one in rows if place_key(one) not in going}
+        return sum(image.size or 0 for image in self._catalogue.images(staying))
+
+
+def _like(earlier: Withdrawal, one: Location, pinned: frozenset[Held]) -> Cause:
+    """The cause to try once more; what was no damage is an order by now, its facts being of another day."""
+    name = (earlier.proof or {}).get("cause", causes.Damaged.name)
+    if name == causes.Duplicate.name:
+        return causes.Duplicate()
+    if name == causes.Damaged.name or not location.is_ours(one):
+        return causes.Damaged()
+    return causes.Ordered(pinned)

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,18 +70,26 @@ class Catalogue:
         *,
         owner: str | None = None,
         name: str | None = None,
+        tagged: Collection[str] = (),
+        having: Mapping[str, str] = MappingProxyType({}),
         statuses: Collection[str] = LIVE,
         batch: int = 500,
     ) -> Iterator[Image]:
         """Images by ascending id, at most `batch` in memory; no connection is held while the caller works.
 
-        An image added meanwhile is seen if its id is still to come. With `ids`: those of them that exist.
+        An image added meanwhile is seen if its id is still to come. With `ids`: those of them that exist; `tagged`:
+        with all these tags; `having`: with all these properties.
         """
         wanted = sa.select(images.c.id).where(_in_status(statuses))
         if owner is not None:
             wanted = wanted.where(images.c.owner == owner)
         if name is not None:
             wanted = wanted.where(images.c.name == name)
+        for tag in tagged:
+            wanted = wanted.where(images.c.id.in_(_bearing(tags, tags.c.value == tag)))
+        for key, value in having.items():
+            same = sa.and_(properties.c.name == key, properties.c.value == value)
+            wanted = wanted.where(images.c.id.in_(_bearing(properties, same)))
         if ids is not None:
             for part in _chunks(sorted(set(ids)), batch):
                 yield from self._batch(wanted.where(images.c.id.in_(part)))
@@ -268,6 +277,11 @@ def _in_status(statuses: Collection[str]) -> sa.ColumnElement[bool]:
     if "deleted" in dead:
         either.append(sa.and_(images.c.deleted == sa.true(), images.c.status.not_in(DEAD)))
     return sa.or_(*either)
+
+
+def _bearing(table: sa.Table, what: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The ids of images with such a tag or property."""
+    return sa.select(table.c.image_id).where(what, table.c.deleted == sa.false())
 
 
 def _mentions(host_name: str) -> sa.ColumnElement[bool]:

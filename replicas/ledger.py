@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import __version__, database, ledger_rows, migrations
+from . import __version__, database, ledger_rows, migrations, recording
 from .ledger_database import LedgerDatabase
 from .ledger_rows import Fill, Withdrawal, place_key
-from .ledger_tables import Moment, checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
-from .model import Evidence, Host, Last, Location, Result, Verdict
+from .ledger_tables import checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
+from .model import Host, Last, Location, Result
 
 __all__ = ["Fill", "Ledger", "Withdrawal", "place_key"]
 
@@ -74,7 +74,7 @@ class Ledger:
         A result without `checked_at` is of now. An older result never replaces a newer state.
         """
         for start in range(0, len(results), CHUNK):
-            self.database.write(functools.partial(_record, results=results[start : start + CHUNK]))
+            self.database.write(functools.partial(recording.record, results=results[start : start + CHUNK]))
 
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
         """The latest result of each location, by (image id, `place_key`); damage that a quick look did not see stays.
@@ -274,32 +274,5 @@ def _lease(connection: sa.Connection, url: str, seconds: float, done: int) -> di
     return {"url": url, "renewed_at": now, "expires_at": now + timedelta(seconds=seconds), "bytes": done}
 
 
-def _record(connection: sa.Connection, results: Sequence[Result]) -> None:
-    """History and states. Rows are written in the order of their keys: two writers cannot deadlock."""
-    now = clock(connection)
-    rows = [ledger_rows.check_row(one, now) for one in results]
-    rows.sort(key=lambda row: (row["image_id"], row["place"], row["checked_at"]))
-    connection.execute(checks.insert(), rows)
-    latest = {(row["image_id"], row["place"]): row for row in rows}
-    upsert(connection, states, list(latest.values()), newer=states.c.checked_at)
-    full = {(row["image_id"], row["place"]): row for row in rows if _read_all(row)}
-    if full:
-        columns = ("image_id", "place", "verdict", "checked_at")
-        connection.execute(_FULL, [{f"new_{name}": row[name] for name in columns} for row in full.values()])
-
-
-def _read_all(row: Mapping[str, Any]) -> bool:
-    """A full look that broke off says nothing of the bytes; the one before it stands."""
-    return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
-
-
 _LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
 _LAST += [states.c.full_verdict, states.c.full_checked_at]
-
-_WHEN = sa.bindparam("new_checked_at", type_=Moment())
-_FULL = (
-    states.update()
-    .where(states.c.image_id == sa.bindparam("new_image_id"), states.c.place == sa.bindparam("new_place"))
-    .where(sa.or_(states.c.full_checked_at.is_(None), states.c.full_checked_at <= _WHEN))
-    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=_WHEN)
-)

@@ -186,6 +186,12 @@ class Last(NamedTuple):
     full_verdict: Verdict | None = None
     full_checked_at: datetime | None = None
 
+    @property
+    def standing(self) -> Verdict:
+        """The verdict that holds: what a full look found corrupt stays so until the next full look."""
+        hidden = self.verdict is Verdict.INTACT and self.evidence is not Evidence.FULL
+        return Verdict.CORRUPT if hidden and self.full_verdict is Verdict.CORRUPT else self.verdict
+
 
 class Use(NamedTuple):
     """How much was served: of one image, or by one host."""

@@ -27,7 +27,7 @@ class Need:
             at = self.tried_at(last)
             return at is not None and at >= self.since
         intact_at = last.checked_at if last.evidence.depth >= self.evidence.depth else last.full_checked_at
-        if last.verdict is not Verdict.INTACT or intact_at is None:
+        if last.standing is not Verdict.INTACT or intact_at is None:
             return False
         return self.since <= intact_at <= self.now  # a moment still to come is a clock that was wrong
 

@@ -8,6 +8,8 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +41,31 @@ class Done:
         return json.loads(self.out)
 
 
+@dataclass(frozen=True)
+class Started:
+    """A program that runs; its output goes to `folder`."""
+
+    programs: "Programs"
+    pid: int
+    folder: Path
+
+    def kill(self) -> Done:
+        """SIGKILL; what it had written until then, unless it had ended by itself."""
+        os.kill(self.pid, signal.SIGKILL)  # not reaped before `wait`, so that the number is still its own
+        return self.wait()
+
+    def out(self) -> str:
+        """What it has written so far."""
+        return (self.folder / "out").read_text()
+
+    def wait(self) -> Done:
+        """Its end."""
+        status = self.programs.ask(wait=self.pid)
+        done = Done(status, self.out(), (self.folder / "err").read_text())
+        shutil.rmtree(self.folder)
+        return done
+
+
 class Programs:
     """Runs `replica` with given arguments; close it at the end."""
 
@@ -51,13 +78,22 @@ class Programs:
 
     def run(self, *words: object) -> Done:
         """The exit status and the output of `replica` with these words."""
+        return self.start(*words).wait()
+
+    def start(self, *words: object) -> Started:
+        """The program runs, in a process of its own."""
+        folder = Path(tempfile.mkdtemp(prefix="glance-replicas-program-"))
+        for name in ("out", "err"):
+            (folder / name).touch()
+        return Started(self, self.ask(words=[str(word) for word in words], folder=str(folder)), folder)
+
+    def ask(self, **what: Any) -> int:
+        """The server's answer."""
         assert self._server.stdin
         assert self._server.stdout
-        with tempfile.TemporaryDirectory() as folder:
-            self._server.stdin.write(json.dumps({"words": [str(word) for word in words], "folder": folder}) + "\n")
-            self._server.stdin.flush()
-            status = int(self._server.stdout.readline())
-            return Done(status, Path(folder, "out").read_text(), Path(folder, "err").read_text())
+        self._server.stdin.write(json.dumps(what) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +157,7 @@ def _preload() -> None:
         glance_store.register_opts(cfg.ConfigOpts())
     for name in (
         *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
-        *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify"),
+        *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
         *("tools.list", "tools.copy", "tools.host", "tools.check"),
     ):
         importlib.import_module(f"glance_replicas.{name}")
@@ -130,7 +166,7 @@ def _preload() -> None:
 
 def _child(words: list[str], folder: str) -> None:
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(Path(folder, name), os.O_WRONLY), number)
     from glance_replicas.tools.main import main
 
     sys.argv = ["replica", *words]
@@ -146,10 +182,13 @@ def _serve() -> None:
     _preload()
     for line in sys.stdin:
         asked = json.loads(line)
+        if "wait" in asked:
+            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+            continue
         child = os.fork()
         if not child:
             _child(asked["words"], asked["folder"])
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(child, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body causes checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables "
-    "location metalink migrations options part pipeline policy settings signing throttle together",
-    "cache catalogue choose copies freshness ledger lint need pins prune purge rules sources uses verify",
+    "location metalink migrations options part pipeline policy recording settings signing throttle together",
+    "cache catalogue choose copies freshness ledger lint need pins prune purge rules runs sources uses verify",
     "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay route rules_file "
     "scrub space stocking",
     "middleware tools",

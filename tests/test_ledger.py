@@ -91,7 +91,7 @@ def test_many_heartbeats_at_once(ledger: Ledger) -> None:
 
 def test_record(ledger: Ledger) -> None:
     """Every result is in the history and the newest is the state, with each field and no secret."""
-    seen = result(THEN, Verdict.CORRUPT, Evidence.FULL, detail="other bytes", size=1 << 40, seconds=1.5)
+    seen = result(THEN, Verdict.MISSING, Evidence.FULL, detail="other bytes", size=1 << 40, seconds=1.5)
     ledger.record([seen, result(THEN, location=CACHED, evidence=Evidence.SIZE)])
     ledger.record([result(THEN + timedelta(seconds=1), evidence=Evidence.SIZE)])
     states = ledger.states([IMAGE, OTHER])
@@ -105,7 +105,7 @@ def test_record(ledger: Ledger) -> None:
     assert states[IMAGE, place_key(CACHED)].location.host == "host-1"
     newest, *_, oldest = ledger.history(IMAGE)
     assert newest == latest
-    kept = next(one for one in ledger.history(IMAGE) if one.verdict is Verdict.CORRUPT)
+    kept = next(one for one in ledger.history(IMAGE) if one.verdict is Verdict.MISSING)
     assert (kept.detail, kept.size, kept.seconds, kept.checked_at) == ("other bytes", 1 << 40, 1.5, THEN)
     assert "secret" not in kept.location.url
     assert oldest.checked_at == THEN

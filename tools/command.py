@@ -6,7 +6,7 @@ import getpass
 import itertools
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
@@ -14,7 +14,7 @@ from cliff.lister import Lister
 
 from glance_replicas import signing
 from glance_replicas.errors import ConfigError, LedgerError
-from glance_replicas.model import Image, Location, Result
+from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
 from .selection import Selection
@@ -100,15 +100,36 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
     ) -> Iterator[tuple[Image, Callable[[Location], Result | None]]]:
         """The images, and what gives the last result of a location; an id that names none makes the status 3."""
 
-        def unknown(text: str) -> None:
-            self.note(text)
-            self.worsen(UNKNOWN)
-
-        images = wanted.images(self.catalogue, unknown)
+        images = wanted.images(self.catalogue, self._unknown)
         while batch := list(itertools.islice(images, BATCH)):
             states = self.states(batch, full=full)
             for image in batch:
                 yield image, states
+
+    def with_lasts(
+        self, wanted: Selection, *, quiet: bool = False
+    ) -> Iterator[tuple[Image, Mapping[tuple[str, str], Last]]]:
+        """The images, and what the ledger says of their places, in short; the same for each of a batch.
+
+        With `quiet` nothing is said of ids that are no images.
+        """
+        images = wanted.images(self.catalogue, _ignore if quiet else self._unknown)
+        while batch := list(itertools.islice(images, BATCH)):
+            lasts = self._lasts(batch)
+            for image in batch:
+                yield image, lasts
+
+    def _lasts(self, images: Collection[Image]) -> Mapping[tuple[str, str], Last]:
+        if not self._ledger_failed:
+            try:
+                return self.ledger.lasts([image.id for image in images])
+            except LedgerError as error:
+                self.ledger_failed(error)
+        return {}
+
+    def _unknown(self, text: str) -> None:
+        self.note(text)
+        self.worsen(UNKNOWN)
 
     def ledger_failed(self, error: LedgerError) -> None:
         """Say it once; verdicts are neither read nor kept from here on."""
@@ -137,6 +158,10 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
         """Do it and return the exit status."""
         super().run(parsed_args)
         return self.status
+
+
+def _ignore(_text: str) -> None:
+    """It was said before."""
 
 
 class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]

@@ -26,12 +26,12 @@ class List(OnHostLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection."""
         parser = super().get_parser(prog_name)
-        selection.add_options(parser)
+        selection.add_options(parser, state=True)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """The rows, a stream."""
-        wanted = selection.from_arguments(parsed_args)
+        wanted = selection.from_arguments(parsed_args, state=True)
         return COLUMNS, self._rows(wanted)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:

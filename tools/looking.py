@@ -1,31 +1,149 @@
-"""Looking at many locations at once: bounded workers, results as they come."""
+"""Looking at many locations at once: bounded workers, so many for each place, results as they come."""
 
+import collections
 import concurrent.futures
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
-from glance_replicas import look
+from glance_replicas import location, look
 from glance_replicas.model import Evidence, Image, Location, Result
 from glance_replicas.sources import Sources
 
+LOOKAHEAD = 1000  # items that may wait because their place is busy
+GATHER_SECONDS = 0.2  # for which items are gathered to be claimed together
+
 Item = tuple[Image, Location, Evidence]
+T = TypeVar("T")
+
+
+class Bounds(NamedTuple):
+    """How many looks there are at a time."""
+
+    workers: int
+    each: int  # at one place
+
+
+def backend(one: Location) -> str:
+    """The place that a look at a location keeps busy: a host, a store, or a server."""
+    if one.host:
+        return f"host {one.host}"
+    if one.store:
+        return f"store {one.store}"
+    return f"{location.scheme(one.url)}://{urlsplit(location.redact(one.url)).netloc}"
 
 
 def look_at(
     sources: Sources, items: Iterable[Item], workers: int, throttle: Callable[[int], None] | None = None
 ) -> Iterator[tuple[Image, Result]]:
-    """A result for each item, in the order they are done. At most `2 * workers` items are under way."""
-    todo = iter(items)
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="look")
-    running: dict[concurrent.futures.Future[Result], Image] = {}
+    """A result for each item, in the order they are done."""
+
+    def see(item: Item) -> Result:
+        image, one, evidence = item
+        return look.look(sources, image, one, evidence, throttle=throttle)
+
+    found = work_off(items, see, lambda item: backend(item[1]), Bounds(workers, workers))
+    return ((item[0], result) for item, result in found)
+
+
+def work_off(
+    items: Iterable[T],
+    see: Callable[[T], Result],
+    place: Callable[[T], str],
+    bounds: Bounds,
+    *,
+    claim: Callable[[Sequence[T]], Sequence[T]] = lambda items: items,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[T, Result]]:
+    """What `see` says of each item, in the order they are done; a place that is slow holds up its own items only.
+
+    `claim` says which of some items are really ours, shortly before they are looked at. After `stop` nothing new is
+    looked at.
+    """
+    queue = _Queue(iter(items), place, claim, bounds.each)
+    pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="look")
+    running: dict[concurrent.futures.Future[Result], T] = {}
     try:
         while True:
-            for image, location, evidence in itertools.islice(todo, 2 * workers - len(running)):
-                running[pool.submit(look.look, sources, image, location, evidence, throttle=throttle)] = image
+            while len(running) < bounds.workers and not stop() and (item := queue.take()) is not None:
+                running[pool.submit(see, item)] = item
             if not running:
                 return
             done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), future.result()
+                item = running.pop(future)
+                queue.done(item)
+                yield item, future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Queue(Generic[T]):
+    """Items by place: those read ahead, and of them those that are ours and go next."""
+
+    def __init__(
+        self,
+        items: Iterator[T],
+        place: Callable[[T], str],
+        claim: Callable[[Sequence[T]], Sequence[T]],
+        most: int,
+    ) -> None:
+        self._items, self._place, self._claim, self._most = items, place, claim, most
+        self._waiting: dict[str, collections.deque[T]] = {}
+        self._ready: dict[str, collections.deque[T]] = {}
+        self._busy: collections.Counter[str] = collections.Counter()
+        self._is_over = False
+
+    def take(self) -> T | None:
+        """The next item whose place is not busy; None: there is none now."""
+        while (place := self._next()) is None:
+            batch = self._batch()
+            if not batch:
+                return None
+            for item in self._claim(batch):
+                self._ready.setdefault(self._place(item), collections.deque()).append(item)
+        item = self._ready[place].popleft()
+        if not self._ready[place]:
+            del self._ready[place]
+        self._busy[place] += 1
+        return item
+
+    def done(self, item: T) -> None:
+        """Its place is less busy."""
+        place = self._place(item)
+        self._busy[place] -= 1
+        if not self._busy[place]:
+            del self._busy[place]
+
+    def _next(self) -> str | None:
+        return next((place for place in self._ready if self._busy[place] < self._most), None)
+
+    def _batch(self) -> list[T]:
+        """Some items whose places are not busy; none: there are no more, or too many wait for busy places."""
+        self._read_ahead()
+        batch: list[T] = []
+        for place in [place for place in self._waiting if self._busy[place] < self._most]:
+            waiting = self._waiting[place]
+            batch += [waiting.popleft() for _ in range(min(2 * self._most, len(waiting)))]
+            if not waiting:
+                del self._waiting[place]
+        return batch
+
+    def _read_ahead(self) -> None:
+        free = sum(len(waiting) for place, waiting in self._waiting.items() if self._busy[place] < self._most)
+        began = time.monotonic()
+        while free < 2 * self._most and not self._is_over and self._waits() < LOOKAHEAD:
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._is_over = True
+                return
+            place = self._place(item)
+            self._waiting.setdefault(place, collections.deque()).append(item)
+            free += self._busy[place] < self._most
+            if free and time.monotonic() - began > GATHER_SECONDS:
+                return
+
+    def _waits(self) -> int:
+        return sum(map(len, self._waiting.values()))

@@ -132,7 +132,7 @@ class Progress:
     """One line on a terminal that is rewritten as work goes on; nothing elsewhere."""
 
     def __init__(self, stream: TextIO, total: int, quiet: bool = False) -> None:
-        self._stream, self._total = stream, total
+        self._stream, self.total = stream, total
         self._shown = stream.isatty() and not quiet
         self._start, self._last, self._done, self._bytes = time.monotonic(), 0.0, 0, 0
 
@@ -144,10 +144,10 @@ class Progress:
         """So many are done by now; `length` bytes in all."""
         self._done, self._bytes = done, length
         now = time.monotonic()
-        if self._shown and (now - self._last > 0.2 or self._done == self._total):
+        if self._shown and (now - self._last > 0.2 or self._done == self.total):
             self._last = now
             rate = self._bytes / max(now - self._start, 0.001)
-            line = f"{self._done} of {self._total}  {size(self._bytes)}  {size(rate)}/s  {text}"
+            line = f"{self._done} of {self.total}  {size(self._bytes)}  {size(rate)}/s  {text}"
             self._stream.write(f"\r\033[K{line[:100]}")
             self._stream.flush()
 

@@ -1,7 +1,7 @@
 """The sum of a verification: how many of which verdict, what is bad, what it means for the exit status."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance_replicas.model import Image, Result, Verdict
@@ -13,9 +13,15 @@ from .command import DAMAGED, INTACT, UNKNOWN
 class Tally:
     """Adds results up; keeps those that are not intact."""
 
-    def __init__(self) -> None:
+    def __init__(self, why_skipped: str = "intact not long ago") -> None:
+        self.why_skipped = why_skipped
         self.verdicts: collections.Counter[str] = collections.Counter()
-        self.skipped = 0  # intact, and looked at recently enough
+        self.due = 0
+        self.skipped = 0  # seen recently enough
+        self.unsampled = 0  # due, and not in the sample
+        self.left = 0  # due, and not looked at because time was up
+        self.run: dict[str, int] | None = None  # places by verdict, once the run is over, whoever looked
+        self.is_noted = False
         self.bytes = 0  # bytes read, or said to be there
         self._bad: list[tuple[Image, Result]] = []
         self._good = advice.Good()
@@ -28,6 +34,16 @@ class Tally:
         if result.verdict is not Verdict.INTACT:
             self._bad.append((image, result))
 
+    def note(self, due: int, skipped: int, unsampled: int) -> None:
+        """How many were due, and how many were not looked at, and why; the first call counts."""
+        if not self.is_noted:
+            self.due, self.skipped, self.unsampled, self.is_noted = due, skipped, unsampled, True
+
+    @property
+    def is_empty(self) -> bool:
+        """There is no location to speak of."""
+        return not self.due + self.skipped + self.unsampled
+
     @property
     def checked(self) -> int:
         """How many results there are."""
@@ -36,23 +52,39 @@ class Tally:
     @property
     def status(self) -> int:
         """The exit status: damage before not known; having looked at nothing is not known."""
-        if any(result.verdict.is_damage for _, result in self._bad):
+        found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
+        if any(one.is_damage for one in found):
             return DAMAGED
-        return UNKNOWN if self._bad or not self.checked + self.skipped else INTACT
+        unknown = any(one.is_unknown for one in found) or self.left
+        return UNKNOWN if unknown or not self.checked + self.skipped else INTACT
 
     def lines(self) -> Iterator[str]:
         """Every bad item with its next step, damage first; then the sum."""
         for image, result in sorted(self._bad, key=lambda one: (gravity(one[1]), one[0].id)):
             yield advice.problem(image, result)
             yield f"    next: {advice.next_step(image, result, self._good)}"
-        order = sorted(self.verdicts, key=lambda one: (list(Verdict).index(Verdict(one)), one))
-        parts = [f"{self.verdicts[verdict]} {verdict}" for verdict in order]
-        skipped = f"; {self.skipped} skipped, intact not long ago" if self.skipped else ""
-        yield f"{report.count(self.checked, 'location')} verified: {', '.join(parts) or 'none'}{skipped}"
+        more = [
+            f"{number} {what}"
+            for number, what in (
+                (self.skipped, f"skipped, {self.why_skipped}"),
+                (self.unsampled, "not in the sample"),
+                (self.left, "or more not looked at, time was up"),
+            )
+            if number
+        ]
+        yield "; ".join([f"{report.count(self.checked, 'location')} verified: {_counts(self.verdicts)}", *more])
+        if self.run is not None:
+            yield f"the run is over; all of it: {_counts(self.run)}"
 
     def as_dict(self) -> dict[str, Any]:
         """The sum as JSON can hold it."""
-        return {"checked": self.checked, "skipped": self.skipped, "bytes": self.bytes, "verdicts": dict(self.verdicts)}
+        names = ("checked", "skipped", "unsampled", "left", "bytes", "run")
+        return {name: getattr(self, name) for name in names} | {"verdicts": dict(self.verdicts)}
+
+
+def _counts(verdicts: Mapping[str, int]) -> str:
+    order = sorted(verdicts, key=lambda one: list(Verdict).index(Verdict(one)))
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in order) or "none"
 
 
 def gravity(result: Result) -> int:

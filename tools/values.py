@@ -49,3 +49,10 @@ def percent(text: str) -> Fraction:
     if not match or not 0 < Fraction(match[1]) <= 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no percentage above 0 and up to 100, such as 10%")
     return Fraction(match[1]) / 100
+
+
+def name(text: str) -> str:
+    """A name that fits our tables."""
+    if not re.fullmatch(r"[\w.:-]{1,64}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: 1 to 64 letters, digits and any of _ . : -")
+    return text

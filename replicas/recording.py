@@ -1,0 +1,38 @@
+"""Results written into our tables, inside the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import ledger_rows
+from .ledger_tables import Moment, checks, clock, states, upsert
+from .model import Evidence, Result, Verdict
+
+
+def record(connection: sa.Connection, results: Sequence[Result]) -> None:
+    """History and states. Rows are written in the order of their keys: two writers cannot deadlock."""
+    now = clock(connection)
+    rows = [ledger_rows.check_row(one, now) for one in results]
+    rows.sort(key=lambda row: (row["image_id"], row["place"], row["checked_at"]))
+    connection.execute(checks.insert(), rows)
+    latest = {(row["image_id"], row["place"]): row for row in rows}
+    upsert(connection, states, list(latest.values()), newer=states.c.checked_at)
+    full = {(row["image_id"], row["place"]): row for row in rows if _read_all(row)}
+    if full:
+        columns = ("image_id", "place", "verdict", "checked_at")
+        connection.execute(_FULL, [{f"new_{name}": row[name] for name in columns} for row in full.values()])
+
+
+def _read_all(row: Mapping[str, Any]) -> bool:
+    """A full look that broke off says nothing of the bytes; the one before it stands."""
+    return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
+
+
+_WHEN = sa.bindparam("new_checked_at", type_=Moment())
+_FULL = (
+    states.update()
+    .where(states.c.image_id == sa.bindparam("new_image_id"), states.c.place == sa.bindparam("new_place"))
+    .where(sa.or_(states.c.full_checked_at.is_(None), states.c.full_checked_at <= _WHEN))
+    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=_WHEN)
+)

@@ -169,6 +169,7 @@ class MariaDB(DatabaseServer):
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             f"--datadir={self.data}",
+            f"--tmpdir={self.folder}",  # a server that starts removes what others have in /tmp
         ]
         run([need("mariadb-install-db"), *words], user=self.owner, cwd=self.folder)
         grants = self.folder / "grants.sql"
@@ -180,7 +181,8 @@ class MariaDB(DatabaseServer):
         return [
             *(need("mariadbd"), "--no-defaults", f"--datadir={self.data}", f"--init-file={self.folder}/grants.sql"),
             *(f"--bind-address={self.address}", f"--port={self.port}", f"--socket={self.folder}/socket"),
-            *(f"--pid-file={self.folder}/pid", "--skip-name-resolve", "--max-connections=300"),
+            *(f"--tmpdir={self.folder}", f"--pid-file={self.folder}/pid"),
+            *("--skip-name-resolve", "--max-connections=300"),
             *("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-log-file-size=16M"),
         ]
 

@@ -43,7 +43,7 @@ class _Object:
     def target(self, entry: Entry, path: str | None = None) -> Target:
         """The object, or another quoted path of its account."""
         url = f"{entry.url}/{path or f'{self.path}/{self.name}'}"
-        return Target(url, self.shown, {"X-Auth-Token": entry.token})
+        return Target(url, self.shown, {"X-Auth-Token": entry.token}, ("ETag", "X-Trans-Id"))
 
 
 class Reader:

@@ -38,6 +38,7 @@ class Target:
     url: str = field(repr=False)
     shown: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    marks: tuple[str, ...] = ()  # headers one of which is in every answer of that kind of server
 
 
 class Wire:
@@ -181,6 +182,8 @@ def _check(response: urllib3.BaseHTTPResponse, target: Target) -> None:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise WrongAnswer(f"{target.shown}: encoded as {encoding[:20]!r}, though the bytes as they are were asked for")
+    if target.marks and not any(name in response.headers for name in target.marks):
+        raise WrongAnswer(f"{target.shown}: status {status} of another server, it has no {' nor '.join(target.marks)}")
 
 
 def length_of(headers: Mapping[str, str], target: Target) -> int | None:

@@ -1,0 +1,171 @@
+"""The places of the fault matrix: each a real server, with a proxy in front of it that goes wrong on demand."""
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenes import settle
+from services.configuration import SIGNING_KEYS
+from services.glance import GlanceSite
+from services.nginx import Nginx
+from services.proxy import FaultyProxy
+from services.swift import Swift
+from test_sources import LIMITS, dlo, load, plain, slo, swift_url
+
+from glance_replicas.model import HOST_KEY, Location
+from glance_replicas.signing import parse_keys, sign
+from glance_replicas.sources import Limits, Sources, file, from_settings, web
+
+DATA = random.Random(11).randbytes(50_000)
+HASTY = Limits(connect=5, stall=0.5)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kind of place. `hold` makes it hold other bytes than the image's (None: no bytes), where the image is."""
+
+    hold: Callable[[bytes | None], Location]
+    patient: Sources
+    hasty: Sources  # for faults whose verdict is `stalled`
+    proxy: FaultyProxy | None = None
+    path: Callable[[Location], str] = lambda _: ""  # what is in the target of every request for the object
+    expired: Callable[[Location], tuple[Sources, Location]] | None = None
+    part: Callable[[bytes | None], Location] | None = None  # one segment holds this, or is gone
+    rot: Callable[[], Location] | None = None  # a byte changes on the store's own disk
+
+
+def location(url: str, store: str | None = None) -> Location:
+    return Location(str(uuid.uuid4()), url, {"store": store} if store else {})
+
+
+@contextmanager
+def file_backend(folder: Path) -> Iterator[Backend]:
+    def hold(content: bytes | None) -> Location:
+        path = folder / str(uuid.uuid4())
+        if content is not None:
+            path.write_bytes(content)
+        return location(f"file://{path}")
+
+    hold(b"so that the folder is not empty")
+    sources = Sources([file.Reader([folder])])
+    yield Backend(hold, sources, sources)
+
+
+@contextmanager
+def http_backend(folder: Path) -> Iterator[Backend]:
+    (folder / "www").mkdir()
+    with Nginx(folder / "nginx", folder / "www") as nginx, FaultyProxy(nginx.address, nginx.port) as proxy:
+
+        def hold(content: bytes | None) -> Location:
+            name = str(uuid.uuid4())
+            if content is not None:
+                (nginx.root / name).write_bytes(content)
+            return location(f"{proxy.url}/{name}")
+
+        yield Backend(hold, Sources([web.Reader(LIMITS)]), Sources([web.Reader(HASTY)]), proxy)
+
+
+@contextmanager
+def cached_backend(folder: Path) -> Iterator[Backend]:
+    """A real host; what it holds is changed on its disk, behind its back."""
+    keys = parse_keys(SIGNING_KEYS)
+
+    def sources(limits: Limits, lifetime: int = 600) -> Sources:
+        return Sources([], peers=web.Reader(limits, lambda url: sign(url, keys, lifetime)))
+
+    with (
+        GlanceSite(folder / "site") as site,
+        site.add_host("127.0.0.2", options={"replicas": {"janitor": "false"}}) as host,
+        FaultyProxy(host.address, host.port) as proxy,
+    ):
+        image_id = str(host.client().create(data=DATA)["id"])
+        host.client().download(image_id)
+        path = host.cache_dir / image_id
+        settle(path.exists)
+        here = Location(image_id, f"{proxy.url}/replicas/{image_id}", {HOST_KEY: host.name, "store": "web"})
+
+        def hold(content: bytes | None) -> Location:
+            path.unlink(missing_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+                path.chmod(0o440)
+            return here
+
+        yield Backend(
+            hold,
+            sources(LIMITS),
+            sources(HASTY),
+            proxy,
+            expired=lambda one: (sources(LIMITS, -5), one),
+        )
+
+
+@contextmanager
+def swift_backend(folder: Path, swift: Swift, upload: Callable[[Any, str, bytes], None]) -> Iterator[Backend]:
+    connection = swift.connection()
+    connection.put_container(swift.container)
+    connection.put_container("segments")
+    with FaultyProxy(swift.address, swift.ports["proxy"]) as proxy:
+        options = swift.store_options() | {"swift_store_endpoint": proxy.url + swift.account_path}
+        lines = "\n".join(f"{name} = {value}" for name, value in options.items())
+        patient = load(folder, f"[DEFAULT]\nenabled_backends = fast:swift\n[fast]\n{lines}")
+
+        def hold(content: bytes | None) -> Location:
+            name = str(uuid.uuid4())
+            if content is not None:
+                upload(connection, name, content)
+            return location(swift_url(swift, name), "fast")
+
+        def part(content: bytes | None) -> Location:
+            one = hold(DATA)
+            name = f"{one.url.rpartition('/')[2]}-00002"
+            if content is None:
+                connection.delete_object("segments", name)
+            else:
+                connection.put_object("segments", name, content)
+            return one
+
+        def rot() -> Location:
+            one, edge = hold(DATA), DATA[:1000]
+            for path in (swift.folder / "devices").rglob("*.data"):
+                with path.open("r+b") as data:
+                    if data.read(len(edge)) == edge:
+                        data.seek(500)
+                        data.write(bytes([DATA[500] ^ 0xFF]))
+            return one
+
+        def expired(one: Location) -> tuple[Sources, Location]:
+            return patient, location(one.url.replace(":testing@", ":withdrawn@"), "fast")
+
+        yield Backend(
+            hold,
+            patient,
+            hasty_again(folder),
+            proxy,
+            lambda one: f"/{swift.container}/{one.url.rpartition('/')[2]}",
+            expired,
+            part if upload is not plain else None,
+            rot,
+        )
+    connection.close()
+
+
+def hasty_again(folder: Path) -> Sources:
+    """Sources of the same configuration with short limits."""
+    from glance_replicas import settings
+
+    return from_settings(settings.load([str(folder / "glance-api.conf")]), limits=HASTY)
+
+
+BACKENDS: dict[str, Callable[..., Any]] = {
+    "file": file_backend,
+    "http": http_backend,
+    "cached": cached_backend,
+    "Swift": lambda folder, swift: swift_backend(folder, swift, plain),
+    "Swift DLO": lambda folder, swift: swift_backend(folder, swift, dlo),
+    "Swift SLO": lambda folder, swift: swift_backend(folder, swift, slo),
+}

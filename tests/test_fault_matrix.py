@@ -1,0 +1,256 @@
+"""Every kind of place x every fault: the verdict is the right one, each time, and docs/faults.md is the table of it."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from matrix import BACKENDS, DATA, Backend
+from scenes import settle
+
+from glance_replicas.look import look
+from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
+WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
+SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL
+LARGE = ("Swift DLO", "Swift SLO")
+DIGEST = ("Swift",)  # these keep a digest of the content
+CHANGED = bytes([DATA[0] ^ 0xFF])
+SEGMENT = len(DATA) // 5 + 1
+
+CONTENT: dict[str, bytes | None] = {
+    "absent": None,
+    "empty": b"",
+    "truncated": DATA[:-1],
+    "longer": DATA + b"\0",
+    "one byte flipped": DATA[:-1] + bytes([DATA[-1] ^ 1]),
+    "same size, other content": DATA[::-1],
+    "all zeros": bytes(len(DATA)),
+}
+WIRE: dict[str, str | int] = {
+    "401": 401,
+    "403": 403,
+    "404": 404,
+    "404 for everything": 404,
+    "429": 429,
+    "500": 500,
+    "503": 503,
+    "reset": "reset",
+    "hang": "hang",
+    "hang in the middle": "stall",
+    "slow drip": "drip",
+    "redirect to a login page": "redirect",
+    "login page with status 200": "login",
+    "gzip on the wire": "gzip",
+    "HEAD says 200, GET says 500": "head lies",
+}
+OTHER = ["one byte flipped on the store's disk", "one segment gone", "one segment replaced", "expired credential"]
+FAULTS = [*CONTENT, *OTHER[:3], *WIRE, OTHER[3]]
+
+
+@dataclass(frozen=True)
+class Right:
+    """The right verdicts: by full, by size, by stored where the place keeps a digest; `but` for some places."""
+
+    full: str
+    size: str
+    stored: str
+    but: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+
+def same(verdict: str, **but: tuple[str, str, str]) -> Right:
+    return Right(verdict, verdict, verdict, {name.replace("_", " "): value for name, value in but.items()})
+
+
+OK, ASKED = "intact (size)", "intact (stored)"
+HIDDEN = Right("corrupt", OK, "corrupt")  # from a length
+SLOW = ("stalled", OK, "stalled")
+NONE = "none"
+RIGHT = {
+    NONE: Right("intact (full)", OK, ASKED),
+    "absent": same("missing"),
+    # A host serves no file of another length than the image's: it answers 404.
+    **{name: same("wrong_size", cached=("missing",) * 3) for name in ("empty", "truncated", "longer")},
+    **dict.fromkeys(("one byte flipped", "same size, other content", "all zeros"), HIDDEN),
+    # Swift checks a segment while it sends it, and breaks off.
+    OTHER[0]: Right("corrupt", OK, ASKED, dict.fromkeys(LARGE, ("unreachable", OK, OK))),
+    # The length of a DLO is that of the segments there are; an SLO has a manifest.
+    OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("unreachable", OK, "corrupt")),
+    OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("unreachable", OK, "corrupt")),
+    "401": same("denied"),
+    "403": same("denied"),
+    "404": same("missing"),
+    "404 for everything": same("unreachable", http=("missing",) * 3, cached=("missing",) * 3),
+    "429": same("unreachable"),
+    "500": same("unreachable"),
+    "503": same("unreachable"),
+    "reset": same("unreachable"),
+    "hang": same("stalled"),
+    # The manifest of an SLO is read as well.
+    **dict.fromkeys(("hang in the middle", "slow drip"), Right("stalled", OK, ASKED, {"Swift SLO": SLOW})),
+    "redirect to a login page": same("unreachable"),
+    "login page with status 200": same("unreachable", http=("wrong_size",) * 3, cached=("wrong_size",) * 3),
+    "gzip on the wire": same("unreachable"),
+    "HEAD says 200, GET says 500": Right("unreachable", OK, ASKED, {"Swift SLO": ("unreachable", OK, "unreachable")}),
+    OTHER[3]: same("denied"),
+}
+
+
+def impossible(name: str, fault: str) -> str | None:
+    """Why a place cannot have a fault."""
+    if name == "file" and (fault in WIRE or fault == OTHER[3]):
+        return "a file has no network and no credential"
+    if name == "http" and fault == OTHER[3]:
+        return "its URL has no credential; see 401 and 403"
+    if fault == OTHER[0] and name in ("file", "http", "cached"):
+        return "its disk is the store's: see one byte flipped"
+    if fault in OTHER[1:3] and name not in LARGE:
+        return "it has no segments"
+    return None
+
+
+def right(name: str, fault: str) -> tuple[str, str, str]:
+    """The right verdicts by full, size and stored."""
+    row = RIGHT[fault]
+    return row.but.get(name) or (row.full, row.size, row.stored if name in DIGEST else row.size)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Backend]]:
+    """Every kind of place in turn."""
+    folder = tmp_path_factory.mktemp("place")
+    more = [request.getfixturevalue("swift")] if request.param.startswith("Swift") else []
+    with BACKENDS[request.param](folder, *more) as made:
+        yield request.param, made
+
+
+def image_of(one: Location) -> Image:
+    md5, sha512 = hashlib.md5(DATA).hexdigest(), hashlib.sha512(DATA).hexdigest()
+    return Image(one.image_id, "active", len(DATA), Digest("sha512", sha512), checksum=md5)
+
+
+def verdict(place: tuple[str, Backend], fault: str, one: Location, evidence: Evidence) -> str:
+    """What a look says, and by which evidence if it is good."""
+    name, backend = place
+    sources = backend.patient
+    if right(name, fault)[[FULL, SIZE, STORED].index(evidence)] == "stalled":
+        sources = backend.hasty
+    if fault == OTHER[3]:
+        assert backend.expired is not None
+        sources, one = backend.expired(one)
+    result = look(sources, image_of(one), one, evidence)
+    assert result.detail
+    return f"intact ({result.evidence})" if result.verdict is Verdict.INTACT else str(result.verdict)
+
+
+def prepare(backend: Backend, fault: str) -> Location:
+    """The place with this fault."""
+    if fault in CONTENT:
+        return backend.hold(CONTENT[fault])
+    if fault == OTHER[0]:
+        assert backend.rot is not None
+        return backend.rot()
+    if fault in OTHER[1:3]:
+        assert backend.part is not None
+        return backend.part(None if fault == OTHER[1] else bytes(SEGMENT))
+    one = backend.hold(DATA)
+    if fault in WIRE:
+        assert backend.proxy is not None
+        settle(lambda: look(backend.hasty, image_of(one), one, SIZE).verdict is Verdict.INTACT)  # has its token now
+        backend.proxy.order(WIRE[fault], "" if fault == "404 for everything" else backend.path(one))
+    return one
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_verdict(place: tuple[str, Backend], fault: str) -> None:
+    """The verdict on this place with this fault is right by every evidence, and a good one never claims too much."""
+    name, backend = place
+    if impossible(name, fault):
+        return
+    one = prepare(backend, fault)
+    try:
+        size, stored, full = (verdict(place, fault, one, evidence) for evidence in (SIZE, STORED, FULL))
+    finally:
+        if backend.proxy:
+            backend.proxy.order(None)
+    assert (full, size, stored) == right(name, fault)
+
+
+def test_no_fault(place: tuple[str, Backend]) -> None:
+    """The same places without a fault are intact: what the matrix finds is the fault."""
+    name, backend = place
+    one = backend.hold(DATA)
+    found = [verdict(place, NONE, one, evidence) for evidence in (FULL, SIZE, STORED)]
+    assert tuple(found) == right(name, NONE)
+
+
+def table(number: int) -> str:
+    """The verdicts by one evidence, as Markdown."""
+    lines = [["fault", *BACKENDS], ["---"] * (len(BACKENDS) + 1)]
+    for fault in FAULTS:
+        cells = ["-" if impossible(name, fault) else right(name, fault)[number] for name in BACKENDS]
+        lines.append([fault, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TEXT = """# Faults and verdicts
+
+What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
+real server: file, nginx, a host of ours, Swift; faults of the wire in a proxy in front of it. It writes this page, and
+fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length is right, no more.
+
+## --evidence full
+
+{full}
+
+## --evidence size
+
+{size}
+
+## --evidence stored
+
+{stored}
+
+## Why
+
+{why}
+
+`-` is what cannot be:
+
+{reasons}
+"""
+
+
+def document() -> str:
+    """The whole page."""
+    found: dict[str, list[str]] = {}
+    for fault in FAULTS:
+        for name in BACKENDS:
+            if reason := impossible(name, fault):
+                found.setdefault(reason, []).append(name)
+    reasons = "\n".join(f"- {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in found.items())
+    return TEXT.format(full=table(0), size=table(1), stored=table(2), why=WHY, reasons=reasons)
+
+
+WHY = """\
+- What only shows in the content is not seen by a length. `stored` sees it where the place computed a digest when the
+  bytes were written; not what happened to the bytes on its disk since.
+- A host serves no file of another length than the image's, so that it is `missing` there.
+- Swift checks a segment of a large object while it sends it and breaks off: no answer at `full`, and damage by `stored`
+  once the segment is gone or replaced. A DLO is made of whatever segments there are.
+- A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the container as well.
+- A web server that sends a login page with status 200 cannot be told from a copy of another size: `replica prune`
+  removes nothing for a `wrong_size` over http. Swift's answers bear its mark; a page without is no answer.
+- A token of Swift that ran out is renewed unseen; an expired credential is a key that Keystone no longer takes, or a
+  signature out of date."""
+
+
+def test_document() -> None:
+    """docs/faults.md is this matrix."""
+    if os.environ.get(WRITE):
+        DOCUMENT.write_text(document())
+    again = f"{WRITE}=1 pytest {Path(__file__).name} -k document writes it anew"
+    assert DOCUMENT.read_text() == document(), f"{DOCUMENT.name} is not what the matrix says; {again}"

@@ -1,6 +1,7 @@
 """The places of the fault matrix: each a real server, with a proxy in front of it that goes wrong on demand."""
 
 import random
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from services.glance import GlanceSite
 from services.nginx import Nginx
 from services.proxy import FaultyProxy
 from services.swift import Swift
-from test_sources import LIMITS, dlo, load, plain, slo, swift_url
+from test_sources import LIMITS, dlo, load, plain, s3_place, slo, swift_url
 
 from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.signing import parse_keys, sign
 from glance_replicas.sources import Limits, Sources, file, from_settings, web
+from glance_replicas.sources import swift as swift_reader
 
 DATA = random.Random(11).randbytes(50_000)
 HASTY = Limits(connect=5, stall=0.5)
@@ -129,36 +131,67 @@ def swift_backend(folder: Path, swift: Swift, upload: Callable[[Any, str, bytes]
                 connection.put_object("segments", name, content)
             return one
 
-        def rot() -> Location:
-            one, edge = hold(DATA), DATA[:1000]
-            for path in (swift.folder / "devices").rglob("*.data"):
-                with path.open("r+b") as data:
-                    if data.read(len(edge)) == edge:
-                        data.seek(500)
-                        data.write(bytes([DATA[500] ^ 0xFF]))
-            return one
-
         def expired(one: Location) -> tuple[Sources, Location]:
             return patient, location(one.url.replace(":testing@", ":withdrawn@"), "fast")
 
+        hasty = sources_of(folder, HASTY)
+        for one, other in zip(hasty._readers, patient._readers, strict=True):
+            if isinstance(one, swift_reader.Reader) and isinstance(other, swift_reader.Reader):
+                one._accounts = other._accounts  # Keystone may take longer than these limits
         yield Backend(
             hold,
             patient,
-            hasty_again(folder),
+            hasty,
             proxy,
             lambda one: f"/{swift.container}/{one.url.rpartition('/')[2]}",
             expired,
             part if upload is not plain else None,
-            rot,
+            lambda: rotten(swift, hold),
         )
     connection.close()
 
 
-def hasty_again(folder: Path) -> Sources:
-    """Sources of the same configuration with short limits."""
+@contextmanager
+def s3_backend(folder: Path, swift: Swift) -> Iterator[Backend]:
+    with FaultyProxy(swift.address, swift.ports["proxy"]) as proxy:
+        made = s3_place(swift, folder, proxy.url)
+
+        def hold(content: bytes | None) -> Location:
+            return location(made.absent if content is None else made.put(content), "deep")
+
+        def expired(one: Location) -> tuple[Sources, Location]:
+            conf = folder / "glance-api.conf"
+            secret = swift.keystone.ec2_keys()[1]  # of another key
+            conf.write_text(re.sub("s3_store_secret_key = .*", f"s3_store_secret_key = {secret}", conf.read_text()))
+            return sources_of(folder, LIMITS), one
+
+        yield Backend(
+            hold,
+            made.sources,
+            sources_of(folder, HASTY),
+            proxy,
+            lambda one: f"/{swift.bucket}/{one.url.rpartition('/')[2]}",
+            expired,
+            rot=lambda: rotten(swift, hold),
+        )
+
+
+def sources_of(folder: Path, limits: Limits) -> Sources:
+    """Sources of the configuration in this folder."""
     from glance_replicas import settings
 
-    return from_settings(settings.load([str(folder / "glance-api.conf")]), limits=HASTY)
+    return from_settings(settings.load([str(folder / "glance-api.conf")]), limits=limits)
+
+
+def rotten(swift: Swift, hold: Callable[[bytes], Location]) -> Location:
+    """The image, with a byte changed on Swift's own disk."""
+    one, edge = hold(DATA), DATA[:1000]
+    for path in (swift.folder / "devices").rglob("*.data"):
+        with path.open("r+b") as data:
+            if data.read(len(edge)) == edge:
+                data.seek(500)
+                data.write(bytes([DATA[500] ^ 0xFF]))
+    return one
 
 
 BACKENDS: dict[str, Callable[..., Any]] = {
@@ -168,4 +201,5 @@ BACKENDS: dict[str, Callable[..., Any]] = {
     "Swift": lambda folder, swift: swift_backend(folder, swift, plain),
     "Swift DLO": lambda folder, swift: swift_backend(folder, swift, dlo),
     "Swift SLO": lambda folder, swift: swift_backend(folder, swift, slo),
+    "S3": s3_backend,
 }

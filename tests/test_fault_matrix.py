@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from matrix import BACKENDS, DATA, Backend
-from scenes import settle
 
 from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
@@ -17,7 +16,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
 SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL
 LARGE = ("Swift DLO", "Swift SLO")
-DIGEST = ("Swift",)  # these keep a digest of the content
+DIGEST = ("Swift", "S3")  # these keep a digest of the content
 CHANGED = bytes([DATA[0] ^ 0xFF])
 SEGMENT = len(DATA) // 5 + 1
 
@@ -122,7 +121,7 @@ def right(name: str, fault: str) -> tuple[str, str, str]:
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Backend]]:
     """Every kind of place in turn."""
     folder = tmp_path_factory.mktemp("place")
-    more = [request.getfixturevalue("swift")] if request.param.startswith("Swift") else []
+    more = [request.getfixturevalue("swift")] if request.param.startswith(("Swift", "S3")) else []
     with BACKENDS[request.param](folder, *more) as made:
         yield request.param, made
 
@@ -159,7 +158,7 @@ def prepare(backend: Backend, fault: str) -> Location:
     one = backend.hold(DATA)
     if fault in WIRE:
         assert backend.proxy is not None
-        settle(lambda: look(backend.hasty, image_of(one), one, SIZE).verdict is Verdict.INTACT)  # has its token now
+        assert look(backend.patient, image_of(one), one, SIZE).verdict is Verdict.INTACT  # and has its token now
         backend.proxy.order(WIRE[fault], "" if fault == "404 for everything" else backend.path(one))
     return one
 
@@ -199,8 +198,9 @@ def table(number: int) -> str:
 TEXT = """# Faults and verdicts
 
 What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
-real server: file, nginx, a host of ours, Swift; faults of the wire in a proxy in front of it. It writes this page, and
-fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length is right, no more.
+real server: a folder, nginx, a host of ours, Swift, and Swift as an S3 server; faults of the wire in a proxy in front.
+It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length
+is right, no more.
 
 ## --evidence full
 
@@ -241,10 +241,11 @@ WHY = """\
 - A host serves no file of another length than the image's, so that it is `missing` there.
 - Swift checks a segment of a large object while it sends it and breaks off: no answer at `full`, and damage by `stored`
   once the segment is gone or replaced. A DLO is made of whatever segments there are.
-- A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the container as well.
+- A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the
+  container as well, S3 for the bucket, and the URL to name the S3 server that was asked.
 - A web server that sends a login page with status 200 cannot be told from a copy of another size: `replica prune`
-  removes nothing for a `wrong_size` over http. Swift's answers bear its mark; a page without is no answer.
-- A token of Swift that ran out is renewed unseen; an expired credential is a key that Keystone no longer takes, or a
+  removes nothing for a `wrong_size` over http. Answers of Swift and S3 bear their marks; a page without is no answer.
+- A token of Swift that ran out is renewed unseen; an expired credential is a key that is no longer taken, or a
   signature out of date."""
 
 

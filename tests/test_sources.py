@@ -1,6 +1,7 @@
 """The contract of every reader: one suite over files, web servers, Swift's three kinds of object, and a driver."""
 
 import concurrent.futures
+import contextlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oslo_config import cfg
 from services import eventually
 from services.faulty import FaultyServer
 from services.nginx import Nginx
@@ -24,12 +26,12 @@ from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import Body, Limits, Sources, file, from_settings, web
+from glance_replicas.sources import Body, Limits, Sources, file, from_settings, s3, web
 
 LIMITS = Limits(connect=5, stall=20)
 DATA = random.Random(7).randbytes(2 * BLOCK + 4711)
 SIZE = len(DATA)
-PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "store"]
+PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "store"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,28 @@ def swift_url(swift: Swift, name: str, container: str | None = None) -> str:
     return f"swift+http://{user}:{key}@{address}/{container or swift.container}/{name}"
 
 
+def s3_place(swift: Swift, folder: Path, server: str | None = None) -> Place:
+    """Swift as an S3 server; `server` is what stands in front of it."""
+    options = swift.s3_options(server)
+    lines = "\n".join(f"{name} = {value}" for name, value in options.items())
+    sources = load(folder, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
+    client = s3.S3Store(cfg.CONF, "deep", LIMITS).client()
+    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket=swift.bucket)
+
+    def put(data: bytes) -> str:
+        name = str(uuid.uuid4())
+        client.put_object(Bucket=swift.bucket, Key=name, Body=data)
+        return s3_url(server or swift.url, name)
+
+    return Place(sources, put, s3_url(server or swift.url, "absent"), "deep")
+
+
+def s3_url(server: str, name: str, bucket: str = Swift.bucket) -> str:
+    """The URL as Glance writes it."""
+    return f"s3://{server.removeprefix('http://')}/{bucket}/{name}"
+
+
 def plain(connection: Any, name: str, data: bytes) -> None:
     connection.put_object(Swift.container, name, io.BytesIO(data), content_length=len(data))
 
@@ -154,6 +178,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 return nginx.url_of(name)
 
             yield Place(Sources([web.Reader(LIMITS)]), put, nginx.url_of("absent"))
+    elif request.param == "s3":
+        yield s3_place(request.getfixturevalue("swift"), folder)
     else:
         upload = {"swift": plain, "dlo": dlo, "slo": slo}[request.param]
         yield swift_place(request.getfixturevalue("swift"), folder, upload)

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from glance_store import capabilities
 from glance_store._drivers import filesystem
 from oslo_config import cfg
+from scenes import settle
 from test_sources import LIMITS, load, read
 
 from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import configured, from_settings, store
+from glance_replicas.sources import Limits, configured, from_settings, store
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 URL = "odd://pool/image"
@@ -175,7 +177,80 @@ def test_driver_not_installed(tmp_path: Path) -> None:
     if importlib.util.find_spec("os_brick"):
         pytest.skip("what cinder needs is installed here")
     said = run(tmp_path, "[DEFAULT]\nenabled_backends = volumes:cinder", "cinder://volume")
-    assert said == "cinder://volume: cinder URL: no enabled store reads it\n"
+    assert "the cinder driver cannot be loaded here: is the library it needs installed?" in said
+
+
+def test_rbd_without_its_library(tmp_path: Path) -> None:
+    """glance_store's RBD driver loads without librados and breaks at its first use: Unsupported, and it says why."""
+    if importlib.util.find_spec("rados"):
+        pytest.skip("what RBD needs is installed here")
+    sources = load(tmp_path, "[DEFAULT]\nenabled_backends = ceph:rbd\n[ceph]\nrbd_store_ceph_conf = /nowhere")
+    location = Location("x", "rbd://fsid/images/x/snap", {"store": "ceph"})
+    for call in (sources.open, sources.size):
+        with pytest.raises(Unsupported, match="the driver of rbd cannot work here: is the library it needs installed"):
+            call(location)
+
+
+class _Stuck(_Driver):
+    """A driver whose cluster says nothing any more, from the given call on, until it is freed."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__(lambda: (self.pieces(), len(DATA)))
+        self.at, self.free, self.closed = at, threading.Event(), threading.Event()
+
+    def wait(self, at: str) -> None:
+        if at == self.at:
+            self.free.wait()
+
+    def configure(self) -> None:
+        self.wait("configure")
+
+    def get(self, location: Any, offset: int = 0) -> tuple[Any, Any]:
+        self.wait("get")
+        return super().get(location, offset)
+
+    def get_size(self, location: Any) -> Any:
+        self.wait("get_size")
+        return len(DATA)
+
+    def pieces(self) -> Iterator[bytes]:
+        try:
+            yield DATA[:BLOCK]
+            self.wait("read")
+            yield DATA[BLOCK:]
+        finally:
+            self.closed.set()
+
+
+@pytest.mark.parametrize("at", ["configure", "get", "get_size", "read"])
+def test_driver_that_never_answers(at: str) -> None:
+    """No call into a driver is waited for longer than any other source: Stalled, wherever it happens."""
+    driver, before = _Stuck(at), threading.active_count()
+    reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.1))
+    try:
+        with pytest.raises(Stalled, match="did not answer"):
+            if at == "get_size":
+                reader.size(Location("x", URL))
+            else:
+                read(reader.open(Location("x", URL)))
+    finally:
+        driver.free.set()
+    settle(lambda: threading.active_count() <= before)
+    assert at != "read" or driver.closed.is_set()
+
+
+def test_threads_end() -> None:
+    """Bodies read, left early or broken leave no thread, and what a driver gave is closed."""
+    before = threading.active_count()
+    driver = _Stuck("never")
+    reader = reader_of(driver)
+    read(reader.open(Location("x", URL)))
+    reader.size(Location("x", URL))
+    driver.closed.clear()
+    with reader.open(Location("x", URL)) as body:
+        next(iter(body))
+    settle(driver.closed.is_set)
+    settle(lambda: threading.active_count() <= before)
 
 
 def test_nothing_is_created(tmp_path: Path) -> None:

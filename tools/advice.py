@@ -43,6 +43,8 @@ def next_step(image: Image, result: Result, good: Good) -> str:
     """The command to run next, or what to look after first."""
     if result.verdict.is_damage:
         return _damaged(image, result, good)
+    if result.evidence is Evidence.SAMPLE and result.verdict is Verdict.UNVERIFIABLE:
+        return f"replica verify {image.id} --evidence full"
     place = f"host {result.location.host}" if result.location.host else f"store {result.location.store or ''}".strip()
     again = f"replica verify {image.id}"
     steps = {

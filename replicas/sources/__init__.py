@@ -111,7 +111,7 @@ def from_settings(
     """
     from oslo_config import cfg
 
-    from . import configured, file, store, swift, web
+    from . import configured, file, s3, store, swift, web
 
     conf = cfg.CONF
     enabled = configured.stores(conf)
@@ -123,4 +123,6 @@ def from_settings(
     if roots:
         readers.append(file.Reader(roots))
     readers += [swift.Reader(conf, one.id, kept) for one in enabled if one.kind == "swift"]
-    return Sources(readers, store.Reader(conf, [(one.id, one.kind) for one in enabled]), peers=peers)
+    readers += [s3.Reader(conf, one.id, kept) for one in enabled if one.kind == "s3"]
+    rest = store.Reader(conf, [(one.id, one.kind) for one in enabled], limits=kept)
+    return Sources(readers, rest, peers=peers)

@@ -199,6 +199,8 @@ class GlanceSite:
             return {"filesystem_store_datadir": str(self.store_dir)}
         if self.store == "swift" and self.swift:
             return self.swift.store_options()
+        if self.store == "s3" and self.swift:
+            return self.swift.s3_options()
         return {}
 
     def add_host(

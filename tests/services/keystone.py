@@ -108,6 +108,13 @@ class Keystone:
             endpoint = {"service_id": service["id"], "interface": interface, "url": url, "region": self.region}
             self._post("/endpoints", {"endpoint": endpoint}, token)
 
+    def ec2_keys(self) -> tuple[str, str]:
+        """New access and secret keys of the administrator, for S3."""
+        token, meaning = self.token()
+        path = f"/users/{meaning['user']['id']}/credentials/OS-EC2"
+        found = self._post(path, {"tenant_id": meaning["project"]["id"]}, token).json()["credential"]
+        return found["access"], found["secret"]
+
     def session(self) -> Any:
         """A keystoneauth1 session of the administrator."""
         from keystoneauth1 import session

@@ -1,4 +1,7 @@
-"""A real Swift on plain folders: one device, one replica, Keystone, and an access log to count reads with."""
+"""A real Swift on plain folders: one device, one replica, Keystone, and an access log to count reads with.
+
+It speaks S3 as well (s3api), to the same account.
+"""
 
 import getpass
 import http.client
@@ -27,7 +30,7 @@ builder.get_ring().save(path)
 """
 
 PIPELINE = (
-    "catch_errors gatekeeper healthcheck proxy-logging tempurl authtoken keystoneauth copy slo dlo "
+    "catch_errors gatekeeper healthcheck proxy-logging tempurl authtoken s3api s3token keystoneauth copy slo dlo "
     "proxy-logging proxy-server"
 )
 
@@ -36,6 +39,7 @@ class Swift:
     """Account, container, object and proxy servers, started, for the administrator of a Keystone."""
 
     container = "glance"
+    bucket = "images-in-s3"
 
     def __init__(self, folder: Path, keystone: Keystone, address: str = "127.0.0.1") -> None:
         self.folder, self.keystone, self.address = folder, keystone, address
@@ -83,13 +87,23 @@ class Swift:
             **{f"filter:{name}": {"use": f"egg:swift#{name}"} for name in filters},
             "filter:proxy-logging": {"use": "egg:swift#proxy_logging"},
             "filter:keystoneauth": {"use": "egg:swift#keystoneauth", "operator_roles": "admin"},
-            "filter:authtoken": self._authtoken(),
+            "filter:s3api": {"use": "egg:swift#s3api", "min_segment_size": "1"},
+            "filter:s3token": {
+                "use": "egg:swift#s3token",
+                "auth_uri": self.keystone.auth_url,
+                "secret_cache_duration": "0",
+                **self._credentials(),
+            },
+            "filter:authtoken": {
+                "paste.filter_factory": "keystonemiddleware.auth_token:filter_factory",
+                "www_authenticate_uri": self.keystone.auth_url,
+                **self._credentials(),
+            },
         }
 
-    def _authtoken(self) -> dict[str, str]:
+    def _credentials(self) -> dict[str, str]:
+        """How a filter asks Keystone; requests without a token pass on, to others that may know them."""
         return {
-            "paste.filter_factory": "keystonemiddleware.auth_token:filter_factory",
-            "www_authenticate_uri": self.keystone.auth_url,
             "auth_url": self.keystone.auth_url,
             "auth_type": "password",
             "username": self.keystone.user,
@@ -150,6 +164,21 @@ class Swift:
             "swift_store_create_container_on_put": "true",
             "swift_store_large_object_size": str(large_object_mb),
             "swift_store_large_object_chunk_size": str(chunk_mb),
+        }
+
+    def s3_options(self, host: str | None = None, *, large_object_mb: int = 100) -> dict[str, str]:
+        """An S3 store's options, with keys of its own."""
+        access, secret = self.keystone.ec2_keys()
+        return {
+            "s3_store_host": host or self.url,
+            "s3_store_access_key": access,
+            "s3_store_secret_key": secret,
+            "s3_store_bucket": self.bucket,
+            "s3_store_create_bucket_on_put": "true",
+            "s3_store_bucket_url_format": "path",
+            "s3_store_region_name": "us-east-1",
+            "s3_store_large_object_size": str(large_object_mb),
+            "s3_store_large_object_chunk_size": "5",
         }
 
     def log(self) -> str:

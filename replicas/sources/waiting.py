@@ -1,0 +1,52 @@
+"""Calls into libraries that know no limits: we wait so long, and no longer."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..errors import Stalled
+
+T = TypeVar("T")
+
+
+class Worker:
+    """A thread that makes one call at a time for whoever waits.
+
+    A call that does not return cannot be ended: it is left behind, and with it its thread, until the library gives up
+    or the process ends. What was asked for after it is then done, and nothing more.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._todo: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="driver", daemon=True).start()
+
+    def call(self, do: Callable[[], T], seconds: float) -> T:
+        """What `do` returns or raises. Raises Stalled when it has done neither in time; not to be called again then."""
+        self._todo.put(do)
+        try:
+            value, error = self._done.get(timeout=seconds)
+        except queue.Empty:
+            raise Stalled(f"{self._shown}: its driver did not answer for {seconds:g} s") from None
+        if error is not None:
+            raise error
+        found: T = value
+        return found
+
+    def close(self, last: Callable[[], object] | None = None) -> None:
+        """The thread ends, after `last`, as soon as it can; nobody waits for it. May be called more than once."""
+        if last is not None:
+            self._todo.put(last)
+        self._todo.put(None)
+
+    def _work(self) -> None:
+        while (do := self._todo.get()) is not None:
+            try:
+                done = do(), None
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                self._done.put((None, error))
+            else:
+                self._done.put(done)
+            del do

@@ -25,6 +25,10 @@ class Unreadable(CacheError):
     """A file of the cache is there and its bytes cannot be had (I/O error, cut short)."""
 
 
+class Unwritable(ReplicaError):
+    """A location could not be written; what it held before is still there."""
+
+
 class Refused(ReplicaError):
     """The thing asked for would break a promise; the text says which and what to do instead."""
 

@@ -30,6 +30,7 @@ import time
 from functools import partial
 
 from .copier import Copier
+from .copies import HIGH, Copies
 from .errors import CacheError, ReplicaError
 from .growing import try_lock
 from .keeper import Keeper
@@ -201,6 +202,9 @@ class Janitor:
         self._keeper.withdraw(request.image_id)
         done.removed += bool(self._cache.remove(request.image_id))
         log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
+        if (request.proof or {}).get("refill"):  # `replica repair`; killed before the next line, both are done again
+            copies = Copies(self._keeper.ledger.database)
+            copies.request([request.image_id], [self._settings.host_name], who=request.who, priority=HIGH)
         self._keeper.ledger.finish_withdrawal(request.id)
 
     def _invalid(self, _done: Pass) -> None:

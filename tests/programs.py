@@ -158,6 +158,7 @@ def _preload() -> None:
     for name in (
         *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
+        *("tools.repair", "tools.remedy", "writers.file", "restore"),
         *("tools.list", "tools.copy", "tools.host", "tools.check"),
     ):
         importlib.import_module(f"glance_replicas.{name}")

@@ -13,11 +13,12 @@ LAYERS = [
     "errors model",
     "body causes checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables "
     "location metalink migrations options part pipeline policy recording settings signing throttle together",
-    "cache catalogue choose copies freshness ledger lint need pins prune purge rules runs sources uses verify",
-    "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay route rules_file "
-    "scrub space stocking",
+    "cache catalogue choose copies freshness ledger lint need pins prune purge repair rules runs sources uses verify",
+    "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay restore route "
+    "rules_file scrub space stocking writers",
     "middleware tools",
 ]
+PACKAGES = ("replicas/sources", "replicas/writers", "middleware", "tools")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not
 
@@ -27,14 +28,14 @@ def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(ROOT.glob("replicas/*.py")):
         if path.name != "__init__.py":
             yield path.stem, path
-    for unit in ("replicas/sources", "middleware", "tools"):
+    for unit in PACKAGES:
         for path in sorted((ROOT / unit).glob("*.py")):
             yield ("body" if path.stem == "body" else Path(unit).name), path
 
 
 def imported(path: Path) -> Iterator[str]:
     """The units of ours that a file imports, wherever in it."""
-    inside = path.parent.name if path.parent.name in ("sources", "middleware", "tools") else ""
+    inside = "" if path.parent.name == "replicas" else path.parent.name
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ImportFrom):
             continue

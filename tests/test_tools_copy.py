@@ -148,6 +148,21 @@ def test_what_was_cancelled_is_no_success(run: Run, near: GlanceHost, far: Glanc
     assert (waiting.returncode, out) == (3, "cancelled\n")
 
 
+def test_a_damaged_copy_is_fetched_anew(run: Run, near: GlanceHost, far: GlanceHost) -> None:
+    """`replica repair` of a cached copy: its host drops it and fetches it, and what it has then is read in full."""
+    image_id, data = new_image(near, SIZE)
+    assert run("copy", image_id, "--to", far.name, "--wait").status == 0
+    path = far.cache_dir / image_id
+    path.chmod(0o640)
+    path.write_bytes(data[::-1])
+    path.chmod(0o440)
+    done = run("repair", image_id, "--host", far.name, "--yes", "--wait", "-f", "json")
+    (row,) = done.rows
+    assert (done.status, row["Action"], row["Before"], row["After"]) == (0, "refilled", "corrupt", "intact")
+    assert has(far, image_id, data)
+    assert not (near.cache_dir / image_id).exists()
+
+
 def test_pinned(run: Run, near: GlanceHost, far: GlanceHost) -> None:
     """--pin: the pin is in the ledger and on the file when the copy is done."""
     image_id, _ = new_image(near, SIZE)

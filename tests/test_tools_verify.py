@@ -42,7 +42,9 @@ def test_damage_is_named_with_the_next_command(desk: Desk, damage: bytes | None,
     done = desk.run("verify", image)
     assert done.status == 1
     assert f"image {image} (alpine): {verdict} in store fast at file://{path}" in done.out
-    assert f"    next: replica prune {image} --state {verdict}\n" in done.out
+    assert (
+        f"    next: replica repair {image}; or, to have it gone: replica prune {image} --state {verdict}\n" in done.out
+    )
     assert f"2 locations verified: 1 intact, 1 {verdict}" in done.out
 
 
@@ -69,7 +71,7 @@ def test_a_cached_copy_is_where_to_restore_from(desk: Desk, web: FaultyServer) -
     desk.site.store_file(image).write_bytes(b"gone bad")
     web.put(f"/replicas/{image}", DATA)
     url = desk.add_replica(image, web.url)
-    assert f"keep the one cached on api9 at {url} and upload the image anew" in desk.run("verify", image).out
+    assert f"next: replica repair {image}, from the one cached on api9 at {url}" in desk.run("verify", image).out
 
 
 def test_out_of_reach_is_not_damage(desk: Desk) -> None:

@@ -63,11 +63,9 @@ def _damaged(image: Image, result: Result, good: Good) -> str:
         order = f"; to have it made anew: replica prune {image.id} --host {host}" if host else ""
         return f"see what the web server sends, a login or error page has another size as well{order}"
     if image.id in good.durable:
-        return f"replica prune {image.id} --state {result.verdict}"
+        return f"replica repair {image.id}; or, to have it gone: replica prune {image.id} --state {result.verdict}"
     if [one for one in image.durable if one.row != result.location.row]:
         return f"keep everything until another durable copy is known to be intact: replica verify {image.id}"
     if image.id in good.cached:
-        return (
-            f"no durable copy is intact: keep the one {where(good.cached[image.id])} and upload the image anew from it"
-        )
+        return f"replica repair {image.id}, from the one {where(good.cached[image.id])}: no durable copy is intact"
     return "no intact copy was seen: keep everything, and restore the image from where it came from"

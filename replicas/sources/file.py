@@ -49,8 +49,7 @@ class Reader:
         return Body(_chunks(file, redact(url), offset, size), size, file.close)
 
     def _file(self, url: str) -> BinaryIO:
-        path = _path(url)
-        root, steps = self._below(path)
+        root, steps = below(self._roots, url)
         try:
             descriptor = _descend(root, steps)
         except OSError as error:
@@ -62,15 +61,37 @@ class Reader:
             raise WrongAnswer(f"{redact(url)}: not a regular file")
         return open(descriptor, "rb", buffering=0)
 
-    def _below(self, path: Path) -> tuple[Path, tuple[str, ...]]:
-        """The root a path is in, and the way down from there; links above the root may be spelled either way."""
-        with contextlib.suppress(ValueError):  # a NUL in the path
-            real = Path(os.path.realpath(path.parent), path.name)
-            for root in sorted(self._roots, key=lambda one: -len(one.parts)):
-                real_root = Path(os.path.realpath(root))
-                if real_root in real.parents and path.name not in ("", "..", "."):
-                    return real_root, real.relative_to(real_root).parts
-        raise Denied(f"{str(path)!r}: outside the folders of the file stores")
+
+def below(roots: Sequence[Path], url: str) -> tuple[Path, tuple[str, ...]]:
+    """The root that a URL's file is in, and the way down from there. Denied when it is in none of them.
+
+    Links above the root may be spelled either way; whoever opens the file follows none below it (`folder`).
+    """
+    path = _path(url)
+    with contextlib.suppress(ValueError):  # a NUL in the path
+        real = Path(os.path.realpath(path.parent), path.name)
+        for root in sorted(roots, key=lambda one: -len(one.parts)):
+            real_root = Path(os.path.realpath(root))
+            if real_root in real.parents and path.name not in ("", "..", "."):
+                return real_root, real.relative_to(real_root).parts
+    raise Denied(f"{str(path)!r}: outside the folders of the file stores")
+
+
+def folder(root: Path, steps: Sequence[str]) -> int:
+    """A descriptor (O_PATH) of a folder below `root`, the caller's to close.
+
+    It is reached one folder at a time, so that no link put in between leads elsewhere. Raises OSError.
+    """
+    at = os.open(root, _FOLDER)
+    try:
+        for step in steps:
+            inside = os.open(step, _FOLDER, dir_fd=at)
+            os.close(at)
+            at = inside
+    except BaseException:
+        os.close(at)
+        raise
+    return at
 
 
 def _path(url: str) -> Path:
@@ -86,13 +107,9 @@ def _path(url: str) -> Path:
 
 
 def _descend(root: Path, steps: tuple[str, ...]) -> int:
-    """A descriptor of the file, reached one folder at a time, so that no link put in between leads elsewhere."""
-    at = os.open(root, _FOLDER)
+    """A descriptor of the file."""
+    at = folder(root, steps[:-1])
     try:
-        for step in steps[:-1]:
-            below = os.open(step, _FOLDER, dir_fd=at)
-            os.close(at)
-            at = below
         return os.open(steps[-1], _FILE, dir_fd=at)
     finally:
         os.close(at)

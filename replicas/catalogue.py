@@ -18,6 +18,7 @@ from .errors import CatalogueError, Refused
 from .glance_tables import (
     DEAD,
     Reader,
+    claiming_locations,
     images,
     images_with_locations,
     listed_locations,
@@ -155,6 +156,18 @@ class Catalogue:
                 location = self._reader.location(*row)
                 if location.host == host_name:
                     yield location
+
+    def claims(self) -> Iterator[tuple[Location, bool]]:
+        """Every row that is not deleted, of images in any status, and whether Glance lists it; a stream like `images`.
+
+        Rows that are not listed wait for Glance's scrubber (`delayed_delete`), or for an upload to end.
+        """
+        wanted = claiming_locations().order_by(locations.c.id).limit(1000)
+        last = 0
+        while rows := self._rows(wanted.where(locations.c.id > last)):
+            last = rows[-1][0]
+            for *row, status, deleted in rows:
+                yield self._reader.location(*row), status == "active" and not deleted
 
     def add(self, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
         """The image has an active row with this URL; False when it had one already, whatever its metadata.

@@ -97,6 +97,12 @@ def listed_locations(*, pending: bool = False) -> sa.Select[Any]:
     return sa.select(*_LOCATION).where(locations.c.status == "pending_delete" if pending else is_listed)
 
 
+def claiming_locations() -> sa.Select[Any]:
+    """Rows for `Reader.location`, then status and `deleted`: every row that is not deleted, or not yet in the store."""
+    is_alive = sa.or_(locations.c.deleted == sa.false(), locations.c.status == "pending_delete")
+    return sa.select(*_LOCATION, locations.c.status, locations.c.deleted).where(is_alive)
+
+
 class Reader:
     """Makes our facts of Glance's rows, opening encrypted URLs."""
 

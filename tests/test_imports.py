@@ -13,12 +13,13 @@ LAYERS = [
     "errors model",
     "body causes checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables "
     "location metalink migrations options part pipeline policy recording settings signing throttle together",
-    "cache catalogue choose copies freshness ledger lint need pins prune purge repair rules runs sources uses verify",
-    "activity copier download fill follow hosts janitor keeper look orders pinning reconcile relay restore route "
-    "rules_file scrub space stocking writers",
+    "cache catalogue choose consistency copies freshness ledger lint need pins prune purge repair rules runs sources "
+    "strays uses verify",
+    "activity audit copier download fill follow hosts janitor keeper listings look orders pinning reconcile relay "
+    "restore route rules_file scrub space stocking writers",
     "middleware tools",
 ]
-PACKAGES = ("replicas/sources", "replicas/writers", "middleware", "tools")
+PACKAGES = ("replicas/sources", "replicas/listings", "replicas/writers", "middleware", "tools")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not
 

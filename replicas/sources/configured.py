@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
@@ -32,6 +33,20 @@ def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
     options = group_options(conf, store_id, filesystem.Store.OPTIONS)
     several = [one.rsplit(":", 1)[0].strip() for one in options.filesystem_store_datadirs or ()]
     return tuple(Path(one) for one in several or [options.filesystem_store_datadir] if one)
+
+
+def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:
+    """Where Glance keeps what is no image yet: its staging and tasks stores, as far as they are folders."""
+    own = cfg.ConfigOpts()
+    groups = [f"{RESERVED}{name}_store" for name in ("staging", "tasks")]
+    for group in groups:
+        own.register_opt(cfg.StrOpt("filesystem_store_datadir"), group)
+    own.register_opt(cfg.StrOpt("node_staging_uri", default="file:///tmp/staging/"))
+    own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
+    staging = urlsplit(own.node_staging_uri)
+    found = [own[group].filesystem_store_datadir for group in groups]
+    found += [staging.path] if staging.scheme == "file" else []
+    return tuple(Path(one) for one in found if one)
 
 
 def group_options(conf: cfg.ConfigOpts, store_id: str | None, options: list[Any]) -> Any:

@@ -1,0 +1,97 @@
+"""What a place holds against what the catalogue says it holds. Rules only, no I/O.
+
+    dark = listed - catalogue before - catalogue after
+    lost = in both catalogues, and not listed
+
+The catalogue is read before and after the listing, so that what comes or goes meanwhile is neither. A listing that
+broke off anywhere is no listing: nothing is concluded from it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import unquote
+
+from .model import Location, is_image_id
+
+# An image's object as Glance names it, a segment of it, and a segment as `replica repair` names it.
+_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[0-9a-f]{8})?-\d{5,})?")
+_SEGMENT = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?-\d{5,}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or object as its place lists it."""
+
+    name: str
+    size: int | None  # bytes; None: not stated
+    modified: datetime | None  # UTC, aware, by the clock of the place
+    etag: str | None = None
+
+    @property
+    def image_id(self) -> str | None:
+        """The image whose bytes Glance would keep under such a name; None for any other name."""
+        match = _OBJECT.fullmatch(self.name.rpartition("/")[2])
+        return match[1] if match and is_image_id(match[1]) else None
+
+
+@dataclass
+class Rows:
+    """What the catalogue says of one place at one moment, by the names of things there."""
+
+    named: dict[str, Location] = field(default_factory=dict)  # active rows
+    claimed: set[str] = field(default_factory=set)  # folded names of all rows that are not deleted
+
+    def add(self, name: str, location: Location, is_active: bool) -> None:
+        """One row."""
+        self.claimed.add(fold(name))
+        if is_active:
+            self.named[name] = location
+
+    def claims(self, name: str) -> bool:
+        """Whether a row may mean this name, or the object that it is a segment of."""
+        folded = fold(name)
+        match = _SEGMENT.fullmatch(folded)
+        return folded in self.claimed or (match is not None and match[1] in self.claimed)
+
+
+def fold(name: str) -> str:
+    """The name without what spellings of one name differ in: case, percent-encoding, doubled slashes.
+
+    Two things may fold to one name; then a row that means either spares both.
+    """
+    return re.sub(r"/{2,}", "/", unquote(name)).casefold()
+
+
+def dark(before: Rows, listed: Iterable[Entry], after: Rows) -> list[Entry]:
+    """What is listed and no row means."""
+    return [one for one in listed if not before.claims(one.name) and not after.claims(one.name)]
+
+
+def lost(before: Rows, listed: Mapping[str, Entry], after: Rows) -> dict[str, Location]:
+    """What the same row means before and after, and is not listed, by name."""
+    both = {name: one for name, one in after.named.items() if before.named.get(name) == one}
+    return {name: one for name, one in both.items() if name not in listed}
+
+
+def empty_part(parts: Iterable[str], rows: Rows, listed: Iterable[str]) -> str | None:
+    """The first part of a place (a folder, a container) that holds nothing though the catalogue names something in it.
+
+    A file system that is not mounted, or the container of another account, looks like that.
+    """
+    names = list(listed)
+    for part in parts:
+        if any(one.startswith(part) for one in rows.named) and not any(one.startswith(part) for one in names):
+            return part
+    return None
+
+
+def is_young(entry: Entry, now: datetime, grace_seconds: float) -> bool:
+    """Whether it may still be on its way into the catalogue; what has no time, or one to come, is."""
+    return entry.modified is None or now - entry.modified < timedelta(seconds=grace_seconds)
+
+
+def exceeds(part: int, whole: int, most_percent: float) -> bool:
+    """Whether `part` is more than so many percent of `whole`; exactly as many are not."""
+    return 100 * part > most_percent * whole

@@ -143,10 +143,8 @@ class Auditor:
         if isinstance(listed, str):
             return Report(listing.place, problem=listed)
         if part := consistency.empty_part(listing.parts, before, listed):
-            where = part or "the directory"
-            return Report(
-                listing.place, problem=f"{where} is empty, and the catalogue names files in it: is it mounted?"
-            )
+            where = part.rstrip("/") or "the directory"
+            return Report(listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?")
         now = datetime.now(UTC)
         old = [one for one in consistency.dark(before, listed.values(), after) if self._is_old(one, now)]
         try:

@@ -159,6 +159,7 @@ def _preload() -> None:
         *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
         *("tools.repair", "tools.remedy", "writers.file", "restore"),
+        *("tools.audit", "audit", "listings.file", "listings.host"),
         *("tools.list", "tools.copy", "tools.host", "tools.check"),
     ):
         importlib.import_module(f"glance_replicas.{name}")

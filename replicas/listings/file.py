@@ -44,7 +44,7 @@ class Listing:
             try:
                 yield from self._walk(root)
             except OSError as error:
-                where = error.filename or root
+                where = f"{error.filename or '.'} in {root}"  # a name alone: folders are opened below their parents
                 raise Unreachable(f"{where}: {(error.strerror or 'unreadable').lower()}") from error
 
     def remove(self, entry: Entry) -> bool:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 
 from . import consistency
 from .catalogue import LIVE, Catalogue
@@ -57,12 +58,12 @@ class Report:
         """How many findings are of this kind."""
         return sum(one.stray.kind is kind for one in self.findings)
 
-    def too_many(self, most_percent: float) -> str | None:
+    def too_many(self, share: Fraction) -> str | None:
         """Why nothing of this place may be removed: more than this share of it is dark, or lost; None: it may."""
         for kind, whole, of in ((Kind.DARK, self.listed, "listed"), (Kind.LOST, self.named, "in the catalogue")):
             number = self.count(kind)
-            if consistency.exceeds(number, whole, most_percent):
-                return f"{number} of {whole} {of} are {kind}, more than {most_percent:g} %: is it the right one?"
+            if consistency.exceeds(number, whole, share):
+                return f"{number} of {whole} {of} are {kind}, more than {float(100 * share):g} %: is it the right one?"
         return None
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fractions import Fraction
 from urllib.parse import unquote
 
 from .model import Location, is_image_id
@@ -92,6 +93,6 @@ def is_young(entry: Entry, now: datetime, grace_seconds: float) -> bool:
     return entry.modified is None or now - entry.modified < timedelta(seconds=grace_seconds)
 
 
-def exceeds(part: int, whole: int, most_percent: float) -> bool:
-    """Whether `part` is more than so many percent of `whole`; exactly as many are not."""
-    return 100 * part > most_percent * whole
+def exceeds(part: int, whole: int, share: Fraction) -> bool:
+    """Whether `part` is more than this share of `whole`; exactly as much is not."""
+    return part > share * whole

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -105,4 +106,4 @@ def test_grace(age: timedelta, young: bool) -> None:
 )
 def test_the_share(part: int, whole: int, more: bool) -> None:
     """Exactly the percentage is allowed, one more is not."""
-    assert exceeds(part, whole, 10) is more
+    assert exceeds(part, whole, Fraction(1, 10)) is more

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from glance_replicas.errors import ConfigError, Refused, ReplicaError
@@ -39,7 +40,7 @@ class Audit(OnHostLister):
         add("--grace", type=values.seconds, default=86400.0, metavar="AGE", help=text)
         add("--remove-dark", action="store_true", help="remove what two audits or more have seen dark; with --yes")
         text = "remove nothing of a place of which more than so many percent are dark, or lost (10)"
-        add("--max-share", type=values.percent, default=10.0, metavar="PERCENT", help=text)
+        add("--max-share", type=values.percent, default=Fraction(1, 10), metavar="PERCENT", help=text)
         add("--yes", action="store_true", help="do it; without, only what would be done is shown")
         return parser
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
-from glance_replicas.errors import ConfigError, Refused
+from glance_replicas.errors import Refused
 from glance_replicas.model import Image
 from glance_replicas.repair import Action, Step
 
@@ -44,9 +44,7 @@ class Repair(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """The plan, or what was done."""
-        wanted = selection.from_arguments(parsed_args)
-        if wanted.is_everything and not parsed_args.all:
-            raise ConfigError("nothing named: give image ids, --name, --owner, --host or --kind; or --all")
+        wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
         images = list(self._images(wanted, parsed_args.max_repairs))

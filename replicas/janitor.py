@@ -12,11 +12,12 @@ One pass, in this order, each step safe to be killed in and to be done again:
     trim           back within the limits of space
     stock          what the policies want to be here, and is not, is asked for
     copies         what this host was asked to fetch, and growing files left behind, are filled
+    answer         files that a verification asked this host to read are read
     scrub          the file longest unverified is read again, at a bounded rate
     the dead       rows of hosts without a heartbeat are withdrawn
     forget         old counts of use and copies that ended a week ago go; what was served is told
 
-Between two passes `removals` and `copies` are looked at every few seconds.
+Between two passes `removals`, `copies` and `answer` are looked at every few seconds.
 
 Absent, present and unknown are three answers: when the catalogue, the directory or the ledger cannot be asked, the
 steps that need it do nothing.
@@ -40,6 +41,7 @@ from .reconcile import Reconciler
 from .scrub import Scrubber
 from .stocking import Stocking
 from .uses import KEPT_DAYS
+from .witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Janitor:
         self._reconciler = Reconciler(keeper)
         self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
         self._copier = Copier(keeper)
+        self._witness = Witness(keeper, self._breathe)
         self._beaten = 0.0
         self._lock_fd: int | None = None
         self._scrubbing: threading.Thread | None = None
@@ -86,6 +89,7 @@ class Janitor:
         try:
             done = self._pass()
             done.filled += self._copier.finish(self._breathe)
+            self._witness.finish()
             if self._scrubbing is not None:
                 self._scrubbing.join()
             self._count(done)
@@ -99,6 +103,7 @@ class Janitor:
         if fd is not None:
             os.close(fd)
         self._copier = Copier(self._keeper)
+        self._witness = Witness(self._keeper, self._breathe)
         self._start_thread()
 
     def _start_thread(self) -> None:
@@ -138,7 +143,16 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._invalid, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(self._pins, self._trim, self._stock, self._copy, self._scrub, self._reconciler.bury, self._forget),
+            *(
+                self._pins,
+                self._trim,
+                self._stock,
+                self._copy,
+                self._answer,
+                self._scrub,
+                self._reconciler.bury,
+                self._forget,
+            ),
         )
         for step in steps:
             try:
@@ -156,6 +170,7 @@ class Janitor:
     def _look(self) -> None:
         """What others asked of this host is not left until the next pass."""
         self._copier.step()
+        self._witness.step()
         asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
         for request in self._keeper.hosts.ask(asked, ()):
             self._remove(request, Pass())
@@ -226,6 +241,9 @@ class Janitor:
 
     def _copy(self, done: Pass) -> None:
         done.filled += self._copier.step()
+
+    def _answer(self, _done: Pass) -> None:
+        self._witness.step()
 
     def _scrub(self, _done: Pass) -> None:
         """Beside the passes, not in one: at a bounded rate a large file takes hours."""

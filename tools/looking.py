@@ -16,6 +16,7 @@ GATHER_SECONDS = 0.2  # for which items are gathered to be claimed together
 
 Item = tuple[Image, Location, Evidence]
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Bounds(NamedTuple):
@@ -49,13 +50,13 @@ def look_at(
 
 def work_off(
     items: Iterable[T],
-    see: Callable[[T], Result],
+    see: Callable[[T], R],
     place: Callable[[T], str],
     bounds: Bounds,
     *,
     claim: Callable[[Sequence[T]], Sequence[T]] = lambda items: items,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[T, Result]]:
+) -> Iterator[tuple[T, R]]:
     """What `see` says of each item, in the order they are done; a place that is slow holds up its own items only.
 
     `claim` says which of some items are really ours, shortly before they are looked at. After `stop` nothing new is
@@ -63,7 +64,7 @@ def work_off(
     """
     queue = _Queue(iter(items), place, claim, bounds.each)
     pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="look")
-    running: dict[concurrent.futures.Future[Result], T] = {}
+    running: dict[concurrent.futures.Future[R], T] = {}
     try:
         while True:
             while len(running) < bounds.workers and not stop() and (item := queue.take()) is not None:

@@ -37,14 +37,13 @@ class Share:
             self._runs.record(self._owner, [], over)
         return [one for key, one in wanted.items() if key in granted.mine - over]
 
-    def save(self, results: Sequence[Result]) -> None:
-        """The results are kept and their claims given back."""
+    def save(self, results: Sequence[Result], kept: Sequence[Result]) -> None:
+        """The results are in the ledger, as those are that somebody recorded before, and their claims given back."""
         from glance_replicas.ledger import place_key
 
-        if results:
-            self._runs.record(
-                self._owner, results, {(one.location.image_id, place_key(one.location)) for one in results}
-            )
+        done = {(one.location.image_id, place_key(one.location)) for one in (*results, *kept)}
+        if done:
+            self._runs.record(self._owner, results, done)
 
     def beat(self) -> None:
         """The claims hold for another lease."""

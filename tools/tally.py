@@ -8,6 +8,11 @@ from glance_replicas.model import Image, Result, Verdict
 
 from . import advice, report
 from .command import DAMAGED, INTACT, UNKNOWN
+from .looking import backend
+
+SICK = 5  # locations that could not be asked at one place, and half of them all: the place is at fault
+LISTED = 1000  # unknown locations of one place that are kept; that many are its fault
+_PLACE_FAULTS = (Verdict.UNREACHABLE, Verdict.STALLED, Verdict.DENIED)
 
 
 class Tally:
@@ -24,6 +29,8 @@ class Tally:
         self.is_noted = False
         self.bytes = 0  # bytes read, or said to be there
         self._bad: list[tuple[Image, Result]] = []
+        self._places: collections.Counter[str] = collections.Counter()  # results by host or store
+        self._unknown: dict[str, collections.Counter[str]] = {}  # of these, what is not known, by verdict
         self._good = advice.Good()
 
     def add(self, image: Image, result: Result) -> None:
@@ -31,7 +38,11 @@ class Tally:
         self.verdicts[str(result.verdict)] += 1
         self.bytes += result.size or 0
         self._good.add(result)
-        if result.verdict is not Verdict.INTACT:
+        place = backend(result.location)
+        self._places[place] += 1
+        if result.verdict.is_unknown:
+            self._unknown.setdefault(place, collections.Counter())[str(result.verdict)] += 1
+        if result.verdict.is_damage or (result.verdict.is_unknown and self._unknown[place].total() <= LISTED):
             self._bad.append((image, result))
 
     def note(self, due: int, skipped: int, unsampled: int) -> None:
@@ -60,7 +71,13 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """Every bad item with its next step, damage first; then the sum."""
+        sick = {place for place in self._unknown if self._is_sick(place)}
+        for place in sorted(sick):
+            yield f"{place}: {_counts(self._unknown[place])} of {self._places[place]} locations"
+            yield f"    next: see that {place} first; then, for what was not known: replica verify --all --max-age 1d"
         for image, result in sorted(self._bad, key=lambda one: (gravity(one[1]), one[0].id)):
+            if result.verdict.is_unknown and backend(result.location) in sick:
+                continue
             yield advice.problem(image, result)
             yield f"    next: {advice.next_step(image, result, self._good)}"
         more = [
@@ -68,13 +85,18 @@ class Tally:
             for number, what in (
                 (self.skipped, f"skipped, {self.why_skipped}"),
                 (self.unsampled, "not in the sample"),
-                (self.left, "or more not looked at, time was up"),
+                (self.left, "not looked at, time was up"),
             )
             if number
         ]
         yield "; ".join([f"{report.count(self.checked, 'location')} verified: {_counts(self.verdicts)}", *more])
         if self.run is not None:
             yield f"the run is over; all of it: {_counts(self.run)}"
+
+    def _is_sick(self, place: str) -> bool:
+        """Whether so much is not known there that the place is at fault, and not one location or another."""
+        number = sum(self._unknown[place][str(one)] for one in _PLACE_FAULTS)
+        return number >= SICK and number * 2 >= self._places[place]
 
     def as_dict(self) -> dict[str, Any]:
         """The sum as JSON can hold it."""

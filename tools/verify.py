@@ -9,7 +9,7 @@ from glance_replicas import location
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Evidence, Image, Last, Location, Result
 
-from . import sampling, selection, values
+from . import freshness, sampling, selection, values
 from .command import UNKNOWN, OnHostLister
 from .report import Bytes, Text, When
 from .tally import Tally, gravity
@@ -47,6 +47,11 @@ class Verify(OnHostLister):
         add("--seed", metavar="TEXT", help="with --sample x%%: the same text draws the same part")
         text = "begin the run of this name, or go on with it, with other machines if they do the same"
         add("--run", type=values.name, metavar="NAME", help=text)
+        text = "read cached copies over the network; else their hosts are asked to read them"
+        add("--remote-reads", action="store_true", help=text)
+        add("--freshness", action="store_true", help="look at nothing; show how long ago locations were verified")
+        text = "with --freshness: status 3 if any location was not verified so recently: 7d"
+        add("--overdue", type=values.seconds, metavar="AGE", help=text)
         add("--dry-run", action="store_true", help="only list what would be looked at, in that order")
         return parser
 
@@ -55,8 +60,12 @@ class Verify(OnHostLister):
         from .verifying import Verifying
 
         wanted = selection.named(parsed_args, state=True)
+        if parsed_args.overdue is not None and not parsed_args.freshness:
+            raise ConfigError("--overdue goes with --freshness")
         if parsed_args.run and parsed_args.dry_run:
             raise ConfigError("--dry-run begins no run: leave out one of --dry-run and --run")
+        if parsed_args.freshness:
+            return freshness.COLUMNS, self._fresh(wanted, parsed_args)
         self.tally = Tally("looked at before in this run" if parsed_args.run else "intact not long ago")
         work = Verifying(self, wanted, parsed_args, self.tally)
         if parsed_args.dry_run:
@@ -68,6 +77,10 @@ class Verify(OnHostLister):
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then every bad one with what to do, and the sum."""
+        if parsed_args.freshness:
+            super().produce_output(parsed_args, column_names, data)
+            self.closing(parsed_args, self._lines)
+            return 0
         rows = data if parsed_args.formatter == "jsonl" else list(data)
         if self.for_people(parsed_args) and not parsed_args.columns:
             parsed_args.columns = [one for one in column_names if one != "Detail"]  # it stands below, with the advice
@@ -84,6 +97,15 @@ class Verify(OnHostLister):
             self.app.stdout.write(json.dumps({"summary": self.tally.as_dict()}) + "\n")
         self.worsen(self.tally.status)
         return 0
+
+    def _fresh(self, wanted: selection.Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
+        found = freshness.freshness(self, wanted, Evidence(parsed.evidence), parsed.overdue)
+        self._lines = []
+        if parsed.overdue is not None:
+            self._lines = [freshness.line(found, parsed.overdue)]
+        if found.overdue or not any(band.locations for band in found.bands()):
+            self.worsen(UNKNOWN)
+        return freshness.rows(found)
 
 
 def _row(image: Image, result: Result) -> tuple[Any, ...]:

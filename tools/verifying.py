@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ from glance_replicas.throttle import Throttle
 from glance_replicas.verify import reference
 
 from . import report
+from .asking import Asking
 from .command import DAMAGED, OnHost, who
 from .due import Agenda, Due
 from .looking import Bounds, backend, work_off
+from .patience import Found, Patience
 from .recorder import Recorder
 from .selection import Selection
 from .share import Share
@@ -43,6 +45,9 @@ class Verifying:
         rates = (parsed.max_bytes_per_second, parsed.max_items_per_second)
         self._by_bytes, self._by_items = (Throttle(one) if one else None for one in rates)
         self._need, self._seed = self._begin()
+        asking = Asking(command.settings, command.ledger, parsed.max_bytes_per_second)
+        ask = (lambda _due: None) if parsed.remote_reads else asking
+        self._patience = Patience(self._look, ask, ask_first=self._evidence is Evidence.FULL)
 
     def _begin(self) -> tuple[Need, str]:
         parsed, seed = self._parsed, self._parsed.seed or f"{random.random()}"  # noqa: S311
@@ -80,17 +85,17 @@ class Verifying:
     def results(self) -> Iterator[tuple[Image, Result]]:
         """What was found, as it is found; recorded at least every two seconds."""
         progress = report.Progress(self._command.app.stderr, 0, quiet=self._command.app.options.verbose_level == 0)
-        share = self._share
+        share, self._sources = self._share, self._command.sources
         with contextlib.ExitStack() as end:
             if share:
                 end.callback(share.leave)
-            recorder = end.enter_context(Recorder(share.save, share.beat) if share else Recorder(self._command.record))
+            recorder = end.enter_context(Recorder(share.save, share.beat) if share else Recorder(self._record))
             end.callback(progress.end)
             while True:
                 agenda, found = self._agenda(), 0
-                for due, result in self._work_off(agenda):
+                for due, (result, is_kept) in self._work_off(agenda):
                     found += 1
-                    recorder.add(result)
+                    recorder.add(result, is_kept=is_kept)
                     self._tally.add(due.image, result)
                     progress.total = agenda.total
                     progress.step(result.size, due.image.id)
@@ -100,9 +105,14 @@ class Verifying:
                 if self._is_over(agenda, found):
                     return
 
+    def _record(self, results: Sequence[Result], _kept: Sequence[Result]) -> None:
+        self._command.record(results)
+
     def _is_over(self, agenda: Agenda, found: int) -> bool:
         """Whether this was the last pass. One pass is all there is, except in a run: until nothing is due any more."""
         if self._stop():
+            while not agenda.is_counted and next(self._todo, None):
+                pass
             self._tally.left = agenda.total - found
             return True
         if self._share is None:
@@ -129,19 +139,22 @@ class Verifying:
 
         return agenda.stream(images, command.catalogue, command.ledger, bare)
 
-    def _work_off(self, agenda: Agenda) -> Iterator[tuple[Due, Result]]:
+    def _work_off(self, agenda: Agenda) -> Iterator[tuple[Due, Found]]:
         bounds = Bounds(self._parsed.workers, min(self._parsed.workers, self._parsed.workers_per_backend))
-        todo = self._stream(agenda)
+        self._todo = todo = self._stream(agenda)
         if self._share is None:
             return work_off(todo, self._see, _place, bounds, stop=self._stop)
         self._share.begin_pass()
         return work_off(todo, self._see, _place, bounds, claim=self._share.claim, stop=self._stop)
 
-    def _see(self, due: Due) -> Result:
+    def _see(self, due: Due) -> Found:
         if self._by_items:
             self._by_items(1)
+        return self._patience.see(due)
+
+    def _look(self, due: Due) -> Result:
         return look(
-            self._command.sources,
+            self._sources,
             due.image,
             due.location,
             self._evidence,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from . import checksum
-from .errors import Absent, Denied, SourceError, Stalled, Unsupported, WrongAnswer
+from .errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from .location import redact
 from .model import Digest, Evidence, Image, Location, Result, Seen, Verdict
 from .sources import Sources
@@ -53,7 +53,7 @@ def look(
         else:
             seen = _read(sources, image, location, tell)
     except SourceError as error:
-        seen = Seen(evidence, error=str(error), failure=_VERDICTS.get(type(error), Verdict.UNREACHABLE))
+        seen = _failed(sources, location, evidence, error)
     verdict, detail = judge(image, location, seen)
     return Result(
         location,
@@ -64,6 +64,18 @@ def look(
         seconds=time.monotonic() - began,
         size=seen.size,
     )
+
+
+def _failed(sources: Sources, location: Location, evidence: Evidence, error: SourceError) -> Seen:
+    """What a fault means. An object that its place cannot deliver may have lost a part, which the place can tell."""
+    if isinstance(error, Unreachable) and evidence in (Evidence.SAMPLE, Evidence.FULL):
+        try:
+            damage = sources.damage(location)
+        except SourceError:
+            damage = None
+        if damage:
+            return Seen(Evidence.STORED, error=damage, failure=Verdict.CORRUPT)
+    return Seen(evidence, error=str(error), failure=_VERDICTS.get(type(error), Verdict.UNREACHABLE))
 
 
 def _ask(sources: Sources, image: Image, location: Location) -> Seen:

@@ -77,6 +77,11 @@ class Sources:
         reader = self._reader(location)
         return reader.stored(location.url) if isinstance(reader, Witness) else Stored(self.size(location))
 
+    def damage(self, location: Location) -> str | None:
+        """A part of the object that its place knows to be gone or another one; None where it knows of none."""
+        reader = self._reader(location)
+        return reader.stored(location.url).damage if isinstance(reader, Witness) else None
+
     def _reader(self, location: Location) -> Reader | None:
         if self._peers is not None and location.is_cached and scheme(location.url) in self._peers.schemes:
             return self._peers

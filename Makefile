@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test chaos demo clean
+.PHONY: setup sources lint test chaos prune-worlds demo clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there.
@@ -33,6 +33,10 @@ test: lint
 # 1000 times kill -9; SEED=N for the same choices again, ROUNDS=N for fewer.
 chaos: sources
 	$(BIN)/python tests/chaos.py --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
+
+# Random worlds for `replica prune`, other ones each time; WORLDS=N for another number.
+prune-worlds: sources
+	PRUNE_WORLDS=$(or $(WORLDS),20000) $(BIN)/pytest tests/test_prune_worlds.py
 
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py

@@ -138,7 +138,7 @@ class Surplus:
             return doubt
         ranked = sorted(filter(location.is_ours, image.locations), key=self._rank, reverse=True)
         places = list(dict.fromkeys(identity(one) for one in ranked))
-        if places.index(identity(target)) < max(0, self.keep):
+        if places.index(identity(target)) < self.keep:
             return Doubt(f"it is one of the {self.keep} cached copies to keep")
         used = self.downloads.get((target.image_id, target.host or ""), 0)
         return f"surplus: {len(places)} cached copies, {self.keep} to keep; this one was used {used} times"
@@ -223,10 +223,12 @@ class Again:
 
 
 def elder(image: Image, target: Location, identity: Identity) -> Location | None:
-    """The oldest other location that names the same copy, if it is older than `target`."""
-    same = [one for one in image.locations if one.row is not None and identity(one) == identity(target)]
-    oldest = min(same, key=lambda one: one.row or 0, default=None)
-    return oldest if oldest is not None and target.row is not None and (oldest.row or 0) < target.row else None
+    """The oldest of the locations that name the same copy and are older than `target`."""
+    if target.row is None:
+        return None
+    same = (one for one in image.locations if identity(one) == identity(target))
+    older = (one for one in same if one.row is not None and one.row < target.row)
+    return min(older, key=lambda one: one.row or 0, default=None)
 
 
 def is_volatile(one: Location) -> bool:

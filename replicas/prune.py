@@ -94,11 +94,11 @@ def removable(
     condemned = cause.judge(image, target, [one for one in fresh if identity(one.location) == wanted], identity)
     if isinstance(condemned, Doubt):
         return refuse(condemned.reason, condemned.unknown)
-    kept = _kept(image, fresh, identity)
-    if len(kept) < max(1, min_durable):
-        return refuse(_too_few(image, target, len(kept), max(1, min_durable)), _is_undecided(image, target, fresh))
+    kept, needed = _kept(image, fresh, identity), max(1, min_durable)
+    if len(kept) < needed:
+        return refuse(_too_few(image, target, len(kept), needed), _is_undecided(image, fresh))
     keeps = tuple(_copy(result, image.digest) for result in kept)
-    return Proof(image.id, location.redact(target.url), condemned, keeps, max(1, min_durable), cause.name)
+    return Proof(image.id, location.redact(target.url), condemned, keeps, needed, cause.name)
 
 
 def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
@@ -131,10 +131,9 @@ def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
     return f"{kept} {other}durable {'copy is' if kept == 1 else 'copies are'} proven intact, {needed} must stay"
 
 
-def _is_undecided(image: Image, target: Location, fresh: list[Result]) -> bool:
+def _is_undecided(image: Image, fresh: list[Result]) -> bool:
     """Whether copies are too few for want of an answer: one of them was not looked at, or could not be."""
-    others = [one for one in image.durable if one.row != target.row]
-    looks = [[one.verdict for one in fresh if one.location == other] for other in others]
+    looks = [[one.verdict for one in fresh if one.location == durable] for durable in image.durable]
     return any(not found or any(one.is_unknown for one in found) for found in looks)
 
 

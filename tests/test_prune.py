@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glance_replicas import location
-from glance_replicas.causes import DAMAGED, Damaged, Ordered
+from glance_replicas.causes import DAMAGED, Damaged, Duplicate, Ordered
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 from glance_replicas.prune import MAX_AGE_SECONDS, Proof, Refusal, removable
 
@@ -189,6 +189,42 @@ def test_a_location_withdrawn_meanwhile_is_not_removed_again() -> None:
     """Two prunes at once: the one that comes second finds nothing to do."""
     looks = look(GOOD), look(BAD, Verdict.CORRUPT)
     assert "no longer in the catalogue" in refusal(decide(world(GOOD), BAD, *looks)).reason
+
+
+@pytest.mark.parametrize("now", [replace(BAD, url=BAD.url + "-moved"), replace(BAD, row=9)])
+def test_a_row_that_became_another_is_not_the_target(now: Location) -> None:
+    """The same row with another URL, or the same URL in a later row: neither is what was looked at."""
+    answer = decide(world(GOOD, now), BAD, look(GOOD), look(BAD, Verdict.CORRUPT))
+    assert "no longer in the catalogue" in refusal(answer).reason
+
+
+def test_one_copy_not_looked_at_leaves_it_open() -> None:
+    """Too few are proven, and one was not asked: that is not known (exit 3), and no verdict on the rest (exit 1)."""
+    third = place(FAST + "-third", 4)
+    looks = look(GOOD, Verdict.CORRUPT), look(BAD, Verdict.MISSING)
+    assert refusal(decide(world(GOOD, third, BAD), BAD, *looks)).unknown
+    assert not refusal(decide(world(GOOD, BAD), BAD, *looks)).unknown
+
+
+def test_the_proof_names_the_look_that_read_every_byte() -> None:
+    """A shallow look before it changes nothing; the words name stores, and URLs of copies that have none."""
+    plain = place(FAST, 1)
+    looks = look(plain, evidence=Evidence.SIZE), look(plain), look(BAD, Verdict.MISSING)
+    proof = decide(world(plain, BAD), BAD, *looks)
+    assert isinstance(proof, Proof)
+    assert proof.keeps[0].evidence == "full"
+    assert str(proof) == f"keeps 1 intact durable copy: {FAST} (intact, full)"
+    assert str(replace(proof, keeps=proof.keeps * 2)).startswith("keeps 2 intact durable copies: ")
+    named = decide(world(GOOD, BAD), BAD, look(GOOD), looks[-1])
+    assert str(named) == "keeps 1 intact durable copy: fast (intact, full)"
+
+
+def test_a_duplicate_may_lean_on_its_own_copy() -> None:
+    """The copy stays under its older name: that is the one durable copy that must stay."""
+    twin = place(f"file:///fast//{ID}", 4, store="fast")
+    assert isinstance(decide(world(GOOD, twin), twin, look(GOOD), look(twin), cause=Duplicate()), Proof)
+    answer = decide(world(GOOD, twin), twin, look(GOOD), look(twin), cause=Duplicate(), min_durable=2)
+    assert isinstance(answer, Refusal)
 
 
 def test_a_copy_withdrawn_meanwhile_is_not_relied_on() -> None:

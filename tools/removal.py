@@ -121,10 +121,11 @@ class Removal:
 
     def _anew(self, step: Step) -> Step:
         """The facts as they are now that others can see what is about to go, and looks of others since ours."""
+        cause = self._order.causes([step.image])(step.target)
         states = self._ledger.states([step.image.id]).values()
         news = tuple(one for one in states if one.checked_at and one.checked_at > step.looks.began)
         looks = replace(step.looks, results=step.looks.results + news)
-        return replace(step, cause=self._order.causes([step.image])(step.target), looks=looks)
+        return replace(step, cause=cause, looks=looks)
 
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
         """Prove it again with the rows as they are under the lock; only then does the row go."""

@@ -311,6 +311,14 @@ def test_ledger_out_of_reach(site: GlanceSite, image: str) -> None:
     assert "ledger" in host_of(site, "lost").log()
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_no_order_without_the_ledger(site: GlanceSite, image: str, method: str) -> None:
+    """An order that cannot be written down is refused with 503, and says that nothing was asked for."""
+    answer = admin(site, "lost").request(method, f"/v2/images/{image}/replicas/closed")
+    assert answer.status_code == 503
+    assert "Nothing was asked for" in answer.text
+
+
 def test_everything_else_passes(site: GlanceSite, image: str) -> None:
     """Downloads, lists and the schema come through as without us."""
     for path in (

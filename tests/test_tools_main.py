@@ -13,6 +13,7 @@ from programs import Desk, Programs
 from services import environment, eventually
 from services.faulty import FaultyServer
 
+from glance_replicas.copies import Copies
 from glance_replicas.model import Host, Use
 from glance_replicas.uses import Uses
 
@@ -174,6 +175,8 @@ def test_hosts_are_listed_with_their_state(desk: Desk) -> None:
     ledger = desk.ledger
     ledger.heartbeat(Host("api5", "z5", "http://127.0.0.5:9292", datetime.now(UTC), 3, 1000, 2000))
     ledger.claim_fill("11111111-2222-4333-8444-555555555555", "api5", "http://127.0.0.5:9292", 60)
+    Copies(ledger.database).request(["11111111-2222-4333-8444-555555555555", "x"], ["api5"], who="w")
+    Copies(ledger.database).progress("x", "api5", 1, 2)
     Uses(ledger.database).add("api5", {"11111111-2222-4333-8444-555555555555": Use(4, 1000, 250)})
     ledger.close()
     image = desk.image(b"for api5")
@@ -181,7 +184,8 @@ def test_hosts_are_listed_with_their_state(desk: Desk) -> None:
     desk.add_replica(image, "http://127.0.0.6:9292", host="api5")  # not its URL: not its own
     (row,) = desk.run("host", "api5", "-f", "json").rows
     assert (row["State"], row["Files"], row["Registered"], row["Free"]) == ("alive", 3, 1, 2000)
-    assert (row["Fills"], row["Downloads"], row["Served"], row["Hit Ratio"]) == (1, 4, 1000, 0.25)
+    assert (row["Fills"], row["Waiting"], row["Downloads"]) == (1, 1, 4)
+    assert (row["Served"], row["Hit Ratio"]) == (1000, 0.25)
     assert "25 %" in desk.run("host", "api5").out
     done = desk.run("host", "api-none")
     assert done.status == 3

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glance_replicas import location
+from glance_replicas.copies import Copies, State
 from glance_replicas.model import Host as Known
 from glance_replicas.model import Use
 from glance_replicas.uses import Uses
@@ -15,7 +16,7 @@ from .report import Age, Bytes, Percent, Text, count
 
 COLUMNS = (
     *("Name", "Zone", "URL", "State", "Heartbeat Age", "Files", "Registered", "Used", "Free"),
-    *("Fills", "Downloads", "Served", "Hit Ratio"),
+    *("Fills", "Waiting", "Downloads", "Served", "Hit Ratio"),
 )
 
 _DAYS = 2  # today and yesterday: today alone says nothing just after midnight
@@ -25,8 +26,9 @@ class Host(OnHostLister):
     """List the hosts that keep cached copies, as their janitors last reported.
 
     Files is what lies on the host's disk, Registered is what the catalogue says is there; they differ while a copy is
-    being made or withdrawn, and for longer when the janitor does not run. Fills are in progress now. Downloads, Served
-    (bytes) and Hit Ratio (the part of these bytes that came from complete files) are of today and yesterday (UTC).
+    being made or withdrawn, and for longer when the janitor does not run. Fills are in progress now, Waiting are copies
+    asked for and not begun. Downloads, Served (bytes) and Hit Ratio (the part of these bytes that came from complete
+    files) are of today and yesterday (UTC).
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -41,8 +43,10 @@ class Host(OnHostLister):
         if not hosts:
             self._none(parsed_args.name)
         fills = Counter(fill.host for _, fill in self.ledger.all_fills())
+        waiting = Counter(one.host for one in Copies(self.ledger.database).list(states=[State.WAITING]))
         served = Uses(self.ledger.database).of_hosts(_DAYS)
-        rows = [self._row(one, fills[one.name], served.get(one.name, Use(0, 0, 0))) for one in hosts]
+        none = Use(0, 0, 0)
+        rows = [self._row(one, (fills[one.name], waiting[one.name]), served.get(one.name, none)) for one in hosts]
         for one in hosts:
             if self._is_dead(one):
                 registered = count(self._registered(one), "registration")
@@ -61,11 +65,11 @@ class Host(OnHostLister):
         rows = self.catalogue.of_host(one.name)
         return sum(location.is_replica_of(row, one.name, one.url) for row in rows)
 
-    def _row(self, one: Known, fills: int, served: Use) -> tuple[Any, ...]:
+    def _row(self, one: Known, copies: tuple[int, int], served: Use) -> tuple[Any, ...]:
         state = "dead" if self._is_dead(one) else "alive"
         return (
             *(one.name, Text(one.zone), one.url, state, Age(round(one.age_seconds, 1))),
             *(one.files, self._registered(one), Bytes(one.bytes_used), Bytes(one.bytes_free)),
-            *(fills, served.downloads, Bytes(served.bytes)),
+            *(*copies, served.downloads, Bytes(served.bytes)),
             Percent(served.hit_bytes / served.bytes if served.bytes else None),
         )

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test chaos prune-worlds demo clean
+.PHONY: setup sources lint test chaos prune-worlds demo bench bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there.
@@ -45,6 +45,10 @@ demo: sources
 bench: sources
 	@bin/bench-packages || test $$? -eq 3
 	$(BIN)/python benchmarks/all.py
+
+# What each migration of our tables takes with a million rows; about three minutes.
+bench-migrations: sources
+	$(BIN)/python benchmarks/migrations.py $(if $(ROWS),--rows $(ROWS))
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/run

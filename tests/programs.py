@@ -67,17 +67,17 @@ class Started:
 
 
 class Programs:
-    """Runs `replica` with given arguments; close it at the end."""
+    """Runs `replica`, or `openstack`, with given arguments; close it at the end."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, __file__]
+    def __init__(self, program: str = "replica", **env: str) -> None:
+        command = [sys.executable, __file__, program]
         folder = str(Path(__file__).parent)
         self._server = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder, **env)
         )
 
     def run(self, *words: object) -> Done:
-        """The exit status and the output of `replica` with these words."""
+        """The exit status and the output of the program with these words."""
         return self.start(*words).wait()
 
     def start(self, *words: object) -> Started:
@@ -149,7 +149,13 @@ class Desk:
         return [one["url"] for one in self.site.locations(image_id)]
 
 
-def _preload() -> None:
+def _preload(program: str) -> None:
+    if program == "openstack":
+        for name in ("openstackclient.shell", "openstack.connection", "keystoneauth1.identity.v3"):
+            importlib.import_module(name)
+        for name in ("osc", "osc_acts"):
+            importlib.import_module(f"glance_replicas.tools.{name}")
+        return
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(None):
         import glance_store
         from oslo_config import cfg
@@ -166,12 +172,12 @@ def _preload() -> None:
     stevedore.ExtensionManager("cliff.formatter.list")
 
 
-def _child(words: list[str], folder: str) -> None:
+def _child(program: str, words: list[str], folder: str) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(folder, name), os.O_WRONLY), number)
-    from glance_replicas.tools.main import main
-
-    sys.argv = ["replica", *words]
+    module = "openstackclient.shell" if program == "openstack" else "glance_replicas.tools.main"
+    main = importlib.import_module(module).main
+    sys.argv = [program, *words]
     try:
         status = main()
     except SystemExit as end:
@@ -180,8 +186,8 @@ def _child(words: list[str], folder: str) -> None:
     os._exit(status)
 
 
-def _serve() -> None:
-    _preload()
+def _serve(program: str) -> None:
+    _preload(program)
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
@@ -189,9 +195,9 @@ def _serve() -> None:
             continue
         child = os.fork()
         if not child:
-            _child(asked["words"], asked["folder"])
+            _child(program, asked["words"], asked["folder"])
         print(child, flush=True)
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1])

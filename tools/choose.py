@@ -17,7 +17,7 @@ from . import cloud, report
 COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "Why", "URL")
 
 
-class Choose(Lister):  # type: ignore[misc, unused-ignore]
+class Choose(cloud.Asking, Lister):  # type: ignore[misc, unused-ignore]
     """Show the copies of an image, best first for this machine, and why.
 
     Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host.
@@ -29,7 +29,7 @@ class Choose(Lister):  # type: ignore[misc, unused-ignore]
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Image, cloud and place."""
         parser = super().get_parser(prog_name)
-        cloud.add_options(parser)
+        self.add_options(parser)
         parser.add_argument(
             "--show-urls", action="store_true", help="Whole URLs; their signatures let whoever reads them download."
         )
@@ -37,7 +37,7 @@ class Choose(Lister):  # type: ignore[misc, unused-ignore]
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each copy."""
-        document, _ = cloud.ask(parsed_args)
+        document, _ = self.ask(parsed_args)
         choices = ordered(document, parsed_args)
         if not any(choice.location.is_readable for choice in choices):
             self.app.stderr.write(f"replica: image {document.image_id}: no copy to choose; Glance itself serves it\n")

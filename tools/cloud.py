@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -37,6 +37,18 @@ _VERSION = re.compile(r"/v2(\.\d+)?/*$")
 _CONFIGURED = ("OS_CLOUD", "OS_AUTH_URL", "OS_ENDPOINT")
 
 
+class Asking:
+    """What the clients' commands share: which options say what to ask for, and whom."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """IMAGE, where to ask for it, and where the caller is."""
+        add_options(parser)
+
+    def ask(self, arguments: argparse.Namespace) -> "tuple[Document, Cloud | None]":
+        """As the function of that name."""
+        return ask(arguments)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """IMAGE, where to ask for it, and where the caller is."""
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="Id or name; may be left out with --document.")
@@ -53,6 +65,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: VALUE'",
         help="Header for the image service alone; may be repeated.",
     )
+    add_place_options(parser)
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """Where the caller is."""
     parser.add_argument("--zone", help="Zone of this machine: replicas in it come first.")
     parser.add_argument("--host", help="Name of the glance-api host this machine is, if it is one.")
     parser.add_argument("--seed", help="Makes the order of equal replicas the same every time.")
@@ -65,18 +82,19 @@ def ask(arguments: argparse.Namespace) -> tuple[Document, "Cloud | None"]:
     """
     if arguments.document is None and not arguments.image:
         raise ConfigError("name an IMAGE, or a saved document with --document")
-    asked = arguments.os_cloud or any(os.environ.get(name) for name in _CONFIGURED)
-    cloud = Cloud.connect(arguments.os_cloud, arguments.header) if asked or arguments.document is None else None
+    named = arguments.os_cloud or any(os.environ.get(name) for name in _CONFIGURED)
+    cloud = Cloud.connect(arguments.os_cloud, arguments.header) if named or arguments.document is None else None
     if arguments.document is None:
         assert cloud is not None
-        return _asked(cloud, arguments), cloud
+        return asked(cloud, arguments), cloud
     found = document.parse(_read(arguments.document))
     if arguments.image not in (None, found.image_id, found.name):
         raise ConfigError(f"{arguments.document} is about image {found.image_id}, not {arguments.image}")
     return found, cloud
 
 
-def _asked(cloud: "Cloud", arguments: argparse.Namespace) -> Document:
+def asked(cloud: "Cloud", arguments: argparse.Namespace) -> Document:
+    """The document of `arguments.image` for a caller at that place. Raises as `ask`."""
     hints = {name: getattr(arguments, name) for name in ("zone", "host", "seed")}
     try:
         return cloud.document(cloud.find(arguments.image), hints)
@@ -108,14 +126,24 @@ class Cloud:
     def connect(cls, name: str | None, extra: list[str], limits: Limits | None = None) -> "Cloud":
         """By clouds.yaml and `OS_*`, every plugin of keystoneauth (`none` and `http_basic` too). Raises ConfigError."""
         more = dict(_header(text) for text in extra)
-        session, endpoint = _keystone(name)
-        verify = session.verify
+        return cls.over(*_keystone(name), more, limits)
+
+    @classmethod
+    def over(
+        cls, session: Any, endpoint: str, more: Mapping[str, str] | None = None, limits: Limits | None = None
+    ) -> "Cloud":
+        """With a session of keystoneauth that there is; `more` are headers for the endpoint."""
+        verify, extra = session.verify, more or {}
         wire = Wire(limits or Limits(), ca_file=verify if isinstance(verify, str) else None, insecure=verify is False)
-        return cls(endpoint, lambda: {**_authenticated(session.get_auth_headers), **more}, wire)
+        return cls(endpoint, lambda: {**_authenticated(session.get_auth_headers), **extra}, wire)
 
     def open(self, url: str, offset: int = 0) -> Body:
         """A replica's bytes; no credentials."""
         return self._wire.open(Target(url, redact(url)), offset)
+
+    def size(self, url: str) -> int | None:
+        """A replica's length, by HEAD; no credentials."""
+        return self._wire.size(Target(url, redact(url)))
 
     def download(self, image_id: str) -> Callable[[int], Body]:
         """Glance's own download at an offset; where Glance cannot (Swift: 400), what comes before is dropped."""
@@ -144,6 +172,18 @@ class Cloud:
         if not ids:
             raise ConfigError(f"no image is named {image!r}, or you may not see it; `openstack image list` shows yours")
         raise ConfigError(f"{len(ids)} images are named {image!r}; give one of the ids: {', '.join(ids)}")
+
+    def images(self) -> Iterator[str]:
+        """The ids of all images that the caller sees, a page at a time."""
+        marker = ""
+        while True:
+            value = self._json("/v2/images?" + urlencode({"limit": 100} | ({"marker": marker} if marker else {})))
+            rows = value.get("images", []) if isinstance(value, dict) else []
+            ids = [str(row["id"]) for row in rows if isinstance(row, dict) and is_image_id(str(row.get("id")))]
+            yield from ids
+            if not ids or ids[-1] == marker or not value.get("next"):
+                return
+            marker = ids[-1]
 
     def document(self, image_id: str, hints: dict[str, str | None]) -> Document:
         """The replicas document; where a site does not make them, what Glance's own metadata says."""

@@ -13,7 +13,7 @@ from cliff.command import Command
 from cliff.lister import Lister
 
 from glance_replicas import signing
-from glance_replicas.errors import ConfigError, LedgerError
+from glance_replicas.errors import ConfigError, LedgerError, Refused, ReplicaError
 from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
@@ -27,6 +27,13 @@ if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
 
 INTACT, DAMAGED, USAGE, UNKNOWN = 0, 1, 2, 3
 BATCH = 500  # images whose verdicts are asked for at once
+
+
+def status_of(error: ReplicaError) -> int:
+    """The exit status that an error means."""
+    if isinstance(error, ConfigError):
+        return USAGE
+    return DAMAGED if isinstance(error, Refused) else UNKNOWN
 
 
 def who() -> str:

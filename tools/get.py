@@ -22,17 +22,21 @@ from .command import DAMAGED, INTACT
 from .report import size
 
 
-class Get(Command):  # type: ignore[misc, unused-ignore]
+class Get(cloud.Asking, Command):  # type: ignore[misc, unused-ignore]
     """Download an image from its best copy, verified; through Glance itself when no copy is any good.
 
     Exit status: 0 the file is there and intact; 1 only damaged bytes were found; 2 usage; 3 nothing could be reached.
     """
 
+    target_options: tuple[str, ...] = ("-o", "--output")
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Image, cloud, place and target."""
         parser = super().get_parser(prog_name)
-        cloud.add_options(parser)
-        parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="Where the image goes.")
+        self.add_options(parser)
+        parser.add_argument(
+            *self.target_options, dest="output", required=True, type=Path, metavar="FILE", help="Where the image goes."
+        )
         parser.add_argument(
             "--unverified", action="store_true", help="Take an image that has no digest, on trust, without a check."
         )
@@ -41,7 +45,7 @@ class Get(Command):  # type: ignore[misc, unused-ignore]
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Fetch and tell; nothing is left of a download that is terminated."""
         signal.signal(signal.SIGTERM, _terminated)
-        document, site = cloud.ask(parsed_args)
+        document, site = self.ask(parsed_args)
         if document.status not in (None, IMAGE_ACTIVE, IMAGE_DEACTIVATED):
             raise ConfigError(f"image {document.image_id} is {document.status}: it has no data to download")
         line = _Line()
@@ -65,7 +69,7 @@ class Get(Command):  # type: ignore[misc, unused-ignore]
         self, document: Document, site: "cloud.Cloud | None", arguments: argparse.Namespace, line: Any
     ) -> Report:
         def again() -> Document:
-            return cloud.ask(arguments)[0]
+            return self.ask(arguments)[0]
 
         choices = ordered(document, arguments)
         return fetch(

@@ -15,9 +15,9 @@ from cliff.commandmanager import CommandManager
 from cliff.help import HelpExit
 
 from glance_replicas import __version__
-from glance_replicas.errors import ConfigError, Refused, ReplicaError
+from glance_replicas.errors import ConfigError, ReplicaError
 
-from .command import DAMAGED, UNKNOWN, USAGE
+from .command import UNKNOWN, USAGE, status_of
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
 GROUP = "glance_replicas.commands"
@@ -137,17 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return BROKEN_PIPE
     except ReplicaError as error:
-        return _failed(str(error), _status(error), debug="--debug" in words)
+        return _failed(str(error), status_of(error), debug="--debug" in words)
     except Exception as error:  # noqa: BLE001  the outermost edge; --debug shows the traceback
         text = f"internal: {type(error).__name__}: {error}; please report it, with the output of --debug"
         return _failed(text, UNKNOWN, debug="--debug" in words)
     return status
-
-
-def _status(error: ReplicaError) -> int:
-    if isinstance(error, ConfigError):
-        return USAGE
-    return DAMAGED if isinstance(error, Refused) else UNKNOWN
 
 
 def _failed(text: str, status: int, debug: bool = False) -> int:

@@ -61,7 +61,7 @@ class Report(OnHost):
         self._weigh(total)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[Row]:
-        whole = wanted.host is None and wanted.kind is None
+        whole = wanted.takes_every_location
         pairs = self.with_states(wanted)
         while part := list(itertools.islice(pairs, BATCH)):
             lasts = self.ledger.lasts([image.id for image, _ in part])

@@ -8,6 +8,8 @@ Options = Mapping[str, Mapping[str, str | list[str]]]
 
 PIPELINES = {
     "replicas": "cors replica-server http_proxy_to_wsgi versionnegotiation context replica-api replica-cache rootapp",
+    "keystone+replicas": "cors replica-server http_proxy_to_wsgi versionnegotiation authtoken context replica-api "
+    "replica-cache rootapp",
     "stock": "cors http_proxy_to_wsgi versionnegotiation context rootapp",
     "stock-cache": "cors http_proxy_to_wsgi versionnegotiation context cache rootapp",
 }
@@ -52,6 +54,9 @@ oslo_config_program = glance-api
 
 [filter:http_proxy_to_wsgi]
 paste.filter_factory = oslo_middleware:HTTPProxyToWSGI.factory
+
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
 
 [filter:replica-server]
 use = egg:glance-replicas#server

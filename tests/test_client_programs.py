@@ -203,6 +203,13 @@ def test_saved_document(faulty: FaultyServer, tmp_path: Path, target: Path) -> N
     assert [row["Host"] for row in rows] == ["h2", "h1"], "here is another place"
 
 
+def test_proxies_of_the_environment_carry_no_image(faulty: FaultyServer, target: Path) -> None:
+    """Image data come from the replica itself, whatever proxy the environment names."""
+    env = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
+    done = get(target, "--document", "-", stdin=document(faulty.put("/a", DATA)), env=env)
+    assert (done.returncode, good(target)) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

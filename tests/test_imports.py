@@ -13,8 +13,8 @@ LAYERS = [
     "errors model",
     "body causes checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables "
     "location metalink migrations options part pipeline policy recording settings signing throttle together",
-    "cache catalogue choose consistency copies freshness ledger lint looks need pins prune purge repair rules runs sources "
-    "strays uses verify",
+    "cache catalogue choose consistency copies freshness ledger lint looks need pins prune purge repair rules runs "
+    "sources strays uses verify",
     "activity audit copier download fill follow hosts janitor keeper listings look orders pinning reconcile relay "
     "restore route rules_file scrub space stocking witness writers",
     "middleware tools",

@@ -39,7 +39,7 @@ static int fails(const char *call, const char *path)
         return 0;
     char line[sizeof order] = "", what[32], part[256];
     int number, skip, times;
-    ssize_t length = read(fd, line, sizeof line - 1);
+    ssize_t length = REAL(read)(fd, line, sizeof line - 1);
     close(fd);
     pthread_mutex_lock(&lock);
     if (length > 0 && strcmp(line, order)) {
@@ -83,11 +83,12 @@ static unsigned long inode_of(int fd)
         if (fails(call, path))                                           \
             return -1;                                                   \
         kind done = REAL(symbol) arguments;                              \
-        if (done >= 0 && strcmp(call, "read"))                           \
+        if (done >= 0 && strcmp(call, "read") && strcmp(call, "stream")) \
             note(call, inode_of(fd), (long)(first), (long)(second), path, ""); \
         return done;                                                     \
     }
 
+ON_FD(ssize_t, "stream", read, (int fd, void *to, size_t size), (fd, to, size), 0, size)
 ON_FD(ssize_t, "read", pread, (int fd, void *to, size_t size, off_t at), (fd, to, size, at), at, size)
 ON_FD(ssize_t, "read", pread64, (int fd, void *to, size_t size, off64_t at), (fd, to, size, at), at, size)
 ON_FD(ssize_t, "write", pwrite, (int fd, const void *from, size_t size, off_t at), (fd, from, size, at), at, done)

@@ -44,7 +44,10 @@ class Disk:
         return environment(LD_PRELOAD=str(self._library), **faults)
 
     def fail(self, call: str, part: str, number: int, *, skip: int = 0, times: int = -1) -> None:
-        """Calls (also `read`) on paths that contain `part` fail with this errno, for ever or so many times."""
+        """Calls on paths that contain `part` fail with this errno, for ever or so many times.
+
+        Also `read`, which is one at an offset, and `stream`, which is one without.
+        """
         whole = self._fault.with_suffix(".new")
         whole.write_text(f"{call} {part} {number} {skip} {times}")
         os.replace(whole, self._fault)

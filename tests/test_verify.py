@@ -151,6 +151,7 @@ DATA = bytes(range(251)) * 12_000  # 3 MB
 HALF = len(DATA) // 2
 IMAGE = Image(ID, "active", len(DATA), Digest("sha512", hashlib.sha512(DATA).hexdigest()))
 SOURCES = Sources([web.Reader(Limits(connect=0.5, stall=0.5))])
+PATIENT = Sources([web.Reader(Limits(connect=5, stall=20))])
 
 DAMAGE = [
     ({}, FULL, Verdict.INTACT, FULL),
@@ -209,14 +210,14 @@ def sampled(faulty: FaultyServer, other: dict[str, Any] | None, **faults: Any) -
     """A sample of a copy with these faults, held against another copy, with faults of its own, if there is one."""
     here = Location(ID, faulty.put("/x", LARGE, **faults))
     there = None if other is None else Location(ID, faulty.put("/other", LARGE, **other))
-    return look(SOURCES, BIG, here, SAMPLE, reference=there)
+    return look(SOURCES if "stall_at" in faults else PATIENT, BIG, here, SAMPLE, reference=there)
 
 
 def test_sample(faulty: FaultyServer) -> None:
     """Ranges that are those of an intact copy are intact, by evidence `sample`; no more than they are counted."""
     told: list[int] = []
     here, there = (Location(ID, faulty.put(path, LARGE)) for path in ("/x", "/other"))
-    result = look(SOURCES, BIG, here, SAMPLE, reference=there, progress=told.append)
+    result = look(PATIENT, BIG, here, SAMPLE, reference=there, progress=told.append)
     assert (result.verdict, result.evidence) == (Verdict.INTACT, SAMPLE)
     assert f"the same as in {there.url}" in result.detail
     assert sum(told) < 2 * len(LARGE)

@@ -92,7 +92,7 @@ class S3Store:
             from boto3 import session
             from botocore.exceptions import BotoCoreError
         except ImportError as error:
-            raise Unsupported("S3: boto3 is not installed here (pip install boto3)") from error
+            raise Unsupported("S3: boto3 is not installed here (pip install 'glance-replicas[s3]')") from error
         keys = {
             "aws_access_key_id": options.s3_store_access_key,
             "aws_secret_access_key": options.s3_store_secret_key,

@@ -154,6 +154,7 @@ def dom(path: Path, fragment: str = "") -> str:
     """The page as Chromium has it after its script ran."""
     with tempfile.TemporaryDirectory() as folder:
         command = [need("chromium"), "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"]
+        command += ["--disable-dev-shm-usage"]  # containers give it 64 MiB
         command += [f"--user-data-dir={folder}", "--dump-dom", f"{path.as_uri()}#{fragment}"]
         done = subprocess.run(
             command, env=environment(HOME=folder), capture_output=True, text=True, timeout=120, check=True

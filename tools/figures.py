@@ -133,7 +133,8 @@ def _table(lines: Sequence[str]) -> str:
 
 
 def _problem(total: Survey, row: Row, one: Location | None, last: Result | None, step: str) -> str:
-    name = f'<td><span class="name">{_text(row.image.name or "")}</span><br><span class="id">{row.image.id}</span></td>'
+    called = f'<span class="name">{_text(row.image.name or "")}</span>'
+    name = f'<td>{called}<br><span class="id">{_text(row.image.id)}</span></td>'
     todo = f"<code>{_text(step)}</code>"
     if one is None or last is None:
         badge = '<span class="badge damaged">no copy</span>'

@@ -9,6 +9,7 @@ import tracemalloc
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -523,6 +524,21 @@ def test_of_host(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) ->
             {"text": json.dumps(["replica_host", "h"])},
         )
     assert [one.url for one in catalogue.of_host("h")] == ["http://x/1"]
+
+
+def test_ages(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> None:
+    """How long ago each active row was made, of the images asked for."""
+    image_id, other = new(glance, "file:///a", "file:///b"), new(glance, "file:///c")
+    first, second = (row.id for row in rows(engine, image_id))
+    made = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=3)
+    table = models.ImageLocation.__table__
+    with engine.begin() as connection:
+        connection.execute(table.update().where(table.c.id == first).values(created_at=made))
+    ages = catalogue.ages([image_id])
+    assert ages.keys() == {first, second}
+    assert ages[first] >= 3 * 86400
+    assert 0 <= ages[second] < ages[first] - 2 * 86400
+    assert len(catalogue.ages([image_id, other])) == 3
 
 
 def test_locked_holds_the_row(catalogue: Catalogue, glance: ModuleType, glance_database_url: str) -> None:

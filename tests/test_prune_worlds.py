@@ -48,7 +48,7 @@ drawn = settings(
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 START = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 DIGEST = Digest("sha512", "ab" * 64)
-ACTS = ("none", "rot", "repair", "lose", "return", "copy", "name", "clock", "digest", "prune")
+ACTS = ("none", "rot", "repair", "lose", "return", "copy", "name", "clock", "clock", "digest", "prune")
 UNKNOWN = [one for one in Verdict if one.is_unknown]
 
 
@@ -140,9 +140,7 @@ class World:
     def others_act(self, depth: int) -> None:
         """Something happens between plan and removal."""
         copy = self.rng.randrange(len(self.intact))
-        act = self.rng.choice(
-            ["none", "rot", "repair", "lose", "return", "copy", "name", "clock", "clock", "digest", "prune"]
-        )
+        act = self.rng.choice(ACTS)
         if act == "rot":
             self.intact[copy], self.rots = False, self.rots + 1
         elif act == "repair":  # whoever writes bytes records his look at them
@@ -306,7 +304,7 @@ class RealWorld:
 
 def test_through_catalogue_and_ledger(site: Shelf) -> None:
     """The same through real databases and files, while others act between plan and note, and between note and lock."""
-    worlds, removed = max(20, WORLDS // 25), 0
+    worlds, removed = max(20, WORLDS // 40), 0
 
     @settings(drawn, max_examples=worlds)
     @given(st.integers(0, 2**48))

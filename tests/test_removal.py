@@ -15,6 +15,7 @@ from glance import context as glance_context
 from glance.db.sqlalchemy import api as glance_api
 from oslo_config import cfg
 from oslo_db import options as db_options
+from services.schema import query
 from shelf import DATA, Shelf
 
 from glance_replicas.causes import DAMAGED, Cause, OverQuota, Surplus
@@ -336,6 +337,17 @@ def test_requests_of_hosts_are_not_settled(shelf: Shelf) -> None:
     removal = shelf.removal(Order(shelf.reasons.ordered, reads_targets=False))
     assert removal.act(planned(shelf, removal, image, "api1")).removed
     removal.settle()
+    assert [line.finished_at for line in lines(shelf, image)] == [None]
+
+
+def test_requests_of_an_older_version_are_the_hosts_own(shelf: Shelf) -> None:
+    """Rows from before the column was there go to the janitor as they always did."""
+    image = shelf.image()
+    shelf.add_cached(image, "api1")
+    shelf.ledger.request_withdrawal(shelf.location(image, "api1"), reason="test", who="test")
+    query(shelf.ledger_url, "UPDATE replica_withdrawals SET row_only = NULL, location_id = NULL")
+    assert [one.image_id for one in shelf.ledger.pending_withdrawals("api1")] == [image]
+    shelf.removal(Order(by_damage(shelf))).settle()
     assert [line.finished_at for line in lines(shelf, image)] == [None]
 
 

@@ -202,12 +202,14 @@ def test_nothing_to_prune_is_said(desk: Desk) -> None:
 
 
 def test_no_ledger_no_removal(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Without its tables prune --yes refuses, and names the command that makes them."""
+    """Without its tables prune shows its plan, but --yes refuses, and names the command that makes them."""
     image = desk.image(DATA)
     desk.add_file(image, None)
     conf = tmp_path_factory.mktemp("conf") / "glance-api.conf"
     text = desk.host.config_file.read_text()
     conf.write_text(text.replace(desk.ledger_url, f"sqlite:///{conf.parent}/empty.sqlite"))
+    plan = desk.programs.run("--config-file", conf, "prune", image)
+    assert (plan.status, "1 location can go" in plan.out) == (0, True)
     done = desk.programs.run("--config-file", conf, "prune", image, "--yes")
     assert done.status == 1
     assert "nothing goes unrecorded: replica db upgrade" in done.err

@@ -56,6 +56,26 @@ def test_equals_have_one_order(uses: Uses) -> None:
     assert [image_id for image_id, _ in uses.popular(1, 2)] == [A, B]
 
 
+def test_of_copies(uses: Uses) -> None:
+    """Of each image on each host; of the images asked for, also beyond one statement; what was not used is absent."""
+    uses.add("a", {A: Use(1, 1, 1), B: Use(2, 1, 1)})
+    uses.add("a", {A: Use(4, 1, 1)})
+    uses.add("b", {A: Use(3, 1, 1)})
+    others = [f"{n:08d}-2222-4333-8444-555555555555" for n in range(CHUNK + 1)]
+    assert uses.of_copies([*others, A, C], 1) == {(A, "a"): 5, (A, "b"): 3}
+
+
+def test_how_far_back_is_known(uses: Uses) -> None:
+    """Whole days only: the first day that is counted may have begun in its middle."""
+    assert uses.known_days() == 0
+    for days_ago, known in ((0, 0), (1, 0), (2, 1), (31, 30)):
+        uses.add(f"host {days_ago}", {A: Use(1, 1, 1)})
+        moved = table.update().where(table.c.host == f"host {days_ago}")
+        day = uses._database.read(clock).date() - timedelta(days=days_ago)
+        uses._database.change(moved.values(day=day))
+        assert uses.known_days() == known
+
+
 def test_days(uses: Uses, database_url: str) -> None:
     """A question for some days is about today and the days before it; what is older than asked for goes."""
     ours = LedgerDatabase(database_url)

@@ -132,12 +132,8 @@ class Prune(OnHostLister):
             return last is not None and last.verdict in cause.states
         judged = cause.judge(image, one, (), host_files.identity)
         if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and one.is_cached:
-            ours = location.is_ours(one)
-            why = (
-                f"{judged.reason} (--pinned takes it, too)"
-                if ours
-                else "no registration of ours in spite of its metadata"
-            )
+            foreign = "no registration of ours in spite of its metadata"
+            why = f"{judged.reason} (--pinned takes it, too)" if location.is_ours(one) else foreign
             self.note(f"image {image.id}: left alone, {why}: {where(one)}")
         return isinstance(judged, str) or judged.unknown
 

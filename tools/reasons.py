@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from glance_replicas import causes, location
 from glance_replicas.causes import Cause, Held
+from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import Ledger, Withdrawal, place_key
 from glance_replicas.model import Image, Location, Verdict
 from glance_replicas.pins import Pins
@@ -48,8 +49,11 @@ class Reasons:
         self._spares_pinned = spares_pinned
 
     def damaged(self, images: Sequence[Image], states: Collection[Verdict]) -> Callable[[Location], Cause]:
-        """Bad copies; and what was withdrawn before and is there."""
-        before = self._ledger.withdrawn([image.id for image in images])
+        """Bad copies; and what was withdrawn before and is there. A ledger that is away knows of none such."""
+        try:
+            before = self._ledger.withdrawn([image.id for image in images])
+        except LedgerError:  # a plan needs no ledger, and without one nothing is done
+            before = {}
         pinned = self.pinned(images) if before else frozenset()
 
         def cause(one: Location) -> Cause:

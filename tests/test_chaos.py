@@ -466,7 +466,7 @@ def test_killed_at_every_line(in_memory: Path) -> None:
             process = subprocess.Popen(command, stdout=stack.enter_context(out.open("wb")), env=environment())
             running.append(stack.enter_context(process))
             stack.callback(process.kill)
-        assert [one.wait(400) for one in running] == [0] * SHARES
+        assert [one.wait(1200) for one in running] == [0] * SHARES
     outcomes = [json.loads(line) for out in outs for line in out.read_text().splitlines()]
     bad = [one for one in outcomes if one["found"]]
     assert not bad, f"{len(bad)} of {len(outcomes)}:\n" + "\n".join(map(str, bad[:20]))

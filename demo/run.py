@@ -1,4 +1,4 @@
-"""The whole loop on two real glance-api hosts: cache, register, serve, list, verify, prune, and again.
+"""The whole loop on two real glance-api hosts: cache, register, serve, list, verify, repair, prune, report.
 
     demo/run.py          run it, end everything
     KEEP=1 demo/run.py   run it, leave the hosts up
@@ -43,7 +43,7 @@ class Demo:
     def run(self) -> None:
         """Everything, in order."""
         for step in (self.start, self.check, self.upload, self.download, self.locations, self.fetch, self.damage,
-                     self.prune, self.again):  # fmt: skip
+                     self.repair, self.prune, self.again):  # fmt: skip
             step()
 
     def start(self) -> None:
@@ -144,55 +144,79 @@ class Demo:
         sh('echo "$LARGE_SHA512  large.img" | sha512sum --check')
 
     def damage(self) -> None:
-        """One byte of one cached copy differs, and is found."""
+        """One byte of one cached copy differs, and is found by its own host."""
         sh = self.sh
+        sh.say(f"Damage the copy on api2: one byte of {LARGE} flipped, as a failing disk would do it.")
+        self._flip("api2/cache/$LARGE", "440")
+        sh.say("A look at the lengths finds nothing; reading every byte does. Exit status 1: damage.")
+        columns = "-c Name -c Kind -c Host -c Verdict -c Evidence -c Seconds"
+        sh(f"replica-verify --config-file api1/glance-api.conf $LARGE --evidence size {columns}")
+        sh.say("Each host reads its own copies: no byte crosses the network. What it finds wrong it serves no more.")
+        found = sh(f"replica-verify --config-file api1/glance-api.conf $LARGE {columns}", status=1)
+        expect("3 locations verified: 2 intact, 1 corrupt" in found, "3 locations verified: 2 intact, 1 corrupt")
+        expect(self._cached("large") == {"api1"}, "only the copy on api1 left in the catalogue")
+        sh("ls api2/cache/$LARGE", status=2)
+        sh.say("Have api2 fetch a good copy, from wherever it is best had: no byte of it passes through here.")
+        columns = "-c Host -c State -c Done -c Bytes -c Size"
+        copied = sh(f"replica copy --config-file api1/glance-api.conf $LARGE --to api2 --wait {columns}")
+        expect("done" in copied, "a copy done")
+        self._registered("large", {"api1", "api2"})
+
+    def repair(self) -> None:
+        """The store's own file is damaged, and made good in place from a copy on a host."""
+        sh = self.sh
+        columns = "-c Name -c Action -c Kind -c Verdict -c After"
+        sh.say("Now the store itself: one byte of its only file of this image.")
+        self._flip("store/$LARGE", "640")
+        sh.say("The plan first. The copies on hosts are intact, so that the file can be written anew from one of them.")
+        plan = sh(f"replica repair --config-file api1/glance-api.conf $LARGE {columns}", status=1)
+        expect("corrupt" in plan, "one corrupt copy in the plan")
+        done = sh(f"replica repair --config-file api1/glance-api.conf $LARGE --yes {columns}")
+        expect("restored" in done, "the file restored")
+        sh('echo "$LARGE_SHA512  store/$LARGE" | sha512sum --check')
+
+    def prune(self) -> None:
+        """A copy goes, row and file, with proof."""
+        sh = self.sh
+        columns = "-c Name -c Action -c Kind -c Host -c Reason -c Proof"
+        sh.say("What may go from api2, and what proves that enough stays? Nothing is done yet.")
+        plan = sh(f"replica-prune --config-file api1/glance-api.conf $LARGE --host api2 {columns}")
+        expect("1 location can go; nothing was done" in plan, "a plan of one removal")
+        expect(len(self._cached("large")) == 2, "nothing removed by a plan")
+        sh.say("Do it. The row goes now, the file with the next pass of its host's janitor.")
+        sh(f"replica-prune --config-file api1/glance-api.conf $LARGE --host api2 --yes {columns}")
+        expect(self._cached("large") == {"api1"}, "only the copy on api1 left in the catalogue")
+        line = f"image {self.images['large']['id']}: removed as asked"
+        eventually(lambda: line in self.hosts[1].log.read_text(), "the file of api2 removed by its janitor")
+        sh("ls api2/cache/$LARGE", status=2)
+        sh.say("Who removed what, when, and why is kept.")
+        sh("replica audit log --config-file api1/glance-api.conf -c Image -c Host -c Reason -c Who")
+
+    def again(self) -> None:
+        """Everything is in order, and a deleted image is gone everywhere."""
+        sh = self.sh
+        found = sh("replica-verify --config-file api1/glance-api.conf --all -c Name -c Kind -c Host -c Verdict")
+        expect("5 locations verified: 5 intact" in found, "5 locations verified, 5 intact")
+        sh.say("Delete an image through api1: its replicas go with it, on both hosts. (SQLite may say that it is busy.)")
+        curl = "curl -sS -o deleted --retry 5 -H @identity -X DELETE -w '%{http_code}'"
+        deleted = sh(f"{curl} $API1/v2/images/$RESCUE")
+        expect(deleted == "204", "204 of the deletion")
+        copies = [host.run / host.name / "cache" / self.images["rescue"]["id"] for host in self.hosts]
+        eventually(lambda: not any(copy.exists() for copy in copies), "no file of the deleted image left")
+        sh("ls api1/cache api2/cache")
+        sh.say("Do stores and hosts hold what the catalogue says, and nothing else? And how is it all?")
+        sh("replica audit --config-file api1/glance-api.conf --store file")
+        sh("replica report --config-file api1/glance-api.conf", lines=40)
+
+    def _flip(self, path: str, mode: str) -> None:
+        """One byte of this file of the large image is another one; the file is a new one, as after a bad copy."""
         place = LARGE // 2 + 4711
         with (RUN / "large.raw").open("rb") as file:
             file.seek(place)
             wrong = file.read(1)[0] ^ 0xFF
-        sh.say(f"Damage the copy on api2: one byte of {LARGE} flipped, as a failing disk would do it.")
-        sh("cp api2/cache/$LARGE damaged && chmod u+w damaged")
-        sh(f"printf '\\x{wrong:02x}' | dd of=damaged bs=1 seek={place} conv=notrunc status=none")
-        sh("chmod 440 damaged && mv -f damaged api2/cache/$LARGE")
-        sh.say("A look at the lengths finds nothing; reading every byte does. Exit status 1: damage.")
-        columns = "-c Name -c Kind -c Host -c Verdict -c Evidence -c Seconds"
-        sh(f"replica-verify --config-file api1/glance-api.conf $LARGE --evidence size {columns}")
-        found = sh(f"replica-verify --config-file api1/glance-api.conf $LARGE {columns}", status=1)
-        expect("3 locations verified: 2 intact, 1 corrupt" in found, "3 locations verified: 2 intact, 1 corrupt")
-
-    def prune(self) -> None:
-        """The damaged copy goes, row and file, with proof."""
-        sh = self.sh
-        columns = "-c Name -c Action -c Kind -c Host -c Reason -c Proof"
-        sh.say("What may go, and what proves that enough stays? Nothing is done yet.")
-        plan = sh(f"replica-prune --config-file api1/glance-api.conf $LARGE --state corrupt {columns}")
-        expect("1 location can go; nothing was done" in plan, "a plan of one removal")
-        expect(len(self._cached("large")) == 2, "nothing removed by a plan")
-        sh.say("Do it. The row goes now, the file with the next pass of its host's janitor.")
-        sh(f"replica-prune --config-file api1/glance-api.conf $LARGE --state corrupt --yes {columns}")
-        expect(self._cached("large") == {"api1"}, "only the copy on api1 left in the catalogue")
-        line = f"image {self.images['large']['id']}: removed as asked"
-        eventually(lambda: line in self.hosts[1].log.read_text(), "the file of api2 removed by its janitor")
-        sh("grep \"$LARGE: removed as asked\" api2.log | sed 's/.*image/image/'")
-        sh("ls api2/cache/$LARGE", status=2)
-
-    def again(self) -> None:
-        """The copy comes back, right."""
-        self.sh.say("Have api2 fetch a good copy, from wherever it is best had: no byte of it passes through here.")
-        columns = "-c Host -c State -c Done -c Bytes -c Size"
-        copied = self.sh(f"replica copy --config-file api1/glance-api.conf $LARGE --to api2 --wait {columns}")
-        expect("done" in copied, "a copy done")
-        self._registered("large", {"api1", "api2"})
-        found = self.sh(
-            "replica-verify --config-file api1/glance-api.conf --all -c Name -c Kind -c Host -c Verdict -c Seconds"
-        )
-        expect("6 locations verified: 6 intact" in found, "6 locations verified, 6 intact")
-        self.sh.say("Delete an image through api1: its replicas go with it, on both hosts.")
-        deleted = self.sh("curl -sS -H @identity -X DELETE -w '%{http_code}' $API1/v2/images/$RESCUE")
-        expect(deleted == "204", "204 of the deletion")
-        copies = [host.run / host.name / "cache" / self.images["rescue"]["id"] for host in self.hosts]
-        eventually(lambda: not any(copy.exists() for copy in copies), "no file of the deleted image left")
-        self.sh("ls api1/cache api2/cache")
+        self.sh(f"cp {path} damaged && chmod u+w damaged")
+        self.sh(f"printf '\\x{wrong:02x}' | dd of=damaged bs=1 seek={place} conv=notrunc status=none")
+        self.sh(f"chmod {mode} damaged && mv -f damaged {path}")
 
     def _download(self, name: str, number: int, why: str, status: str) -> None:
         sh, variable = self.sh, name.upper()

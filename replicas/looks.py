@@ -14,6 +14,8 @@ from .ledger_rows import age
 from .ledger_tables import add_missing, clock, looks, utc_now
 from .model import Result
 
+WITHDRAWN = "the host has withdrawn the copy and set the file aside"  # in the detail of a corrupt one
+
 
 class Look(NamedTuple):
     """What a host is asked to read."""

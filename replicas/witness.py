@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .errors import ReplicaError
 from .keeper import Keeper
 from .location import is_replica_of
-from .looks import Look, Looks
+from .looks import WITHDRAWN, Look, Looks
 from .model import Evidence, Image, Location, Result, Verdict
 from .scrub import Scrubber
 
@@ -89,12 +89,7 @@ class Witness:
         if verdict is Verdict.INTACT:
             return location, verdict, f"{image.digest.algorithm} and {image.size} bytes as expected", image.size
         if verdict is Verdict.CORRUPT:
-            return (
-                location,
-                verdict,
-                "the bytes are other ones; the host has withdrawn the copy and set the file aside",
-                None,
-            )
+            return location, verdict, f"the bytes are other ones; {WITHDRAWN}", None
         return None
 
     def _absent(self, image: Image, location: Location) -> tuple[Location, Verdict, str, int | None] | None:

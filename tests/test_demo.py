@@ -34,7 +34,7 @@ def started(run_folder: Path, log: Path) -> "subprocess.Popen[bytes]":
 def test_demo(run_folder: Path, tmp_path: Path) -> None:
     """All steps of `make demo` show what they should; its folder is gone afterwards."""
     demo = started(run_folder, tmp_path / "log")
-    assert demo.wait(300) == 0, (tmp_path / "log").read_text()[-6000:]
+    assert demo.wait(900) == 0, (tmp_path / "log").read_text()[-6000:]
     assert "All steps showed what they should" in (tmp_path / "log").read_text()
     assert not run_folder.exists()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from glance_replicas import location
+from glance_replicas.looks import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 
 from . import report
@@ -58,6 +59,8 @@ def next_step(image: Image, result: Result, good: Good) -> str:
 
 
 def _damaged(image: Image, result: Result, good: Good) -> str:
+    if WITHDRAWN in result.detail:
+        return f"nothing has to be done; to have the copy again: replica copy {image.id} --to {result.location.host}"
     if result.verdict is Verdict.WRONG_SIZE and location.scheme(result.location.url) in ("http", "https"):
         host = result.location.host
         order = f"; to have it made anew: replica prune {image.id} --host {host}" if host else ""

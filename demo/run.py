@@ -197,7 +197,7 @@ class Demo:
         sh = self.sh
         found = sh("replica-verify --config-file api1/glance-api.conf --all -c Name -c Kind -c Host -c Verdict")
         expect("5 locations verified: 5 intact" in found, "5 locations verified, 5 intact")
-        sh.say("Delete an image through api1: its replicas go with it, on both hosts. (SQLite may say that it is busy.)")
+        sh.say("Delete an image through api1: its replicas go with it, on both hosts. (SQLite may be busy.)")
         curl = "curl -sS -o deleted --retry 5 -H @identity -X DELETE -w '%{http_code}'"
         deleted = sh(f"{curl} $API1/v2/images/$RESCUE")
         expect(deleted == "204", "204 of the deletion")

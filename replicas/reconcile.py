@@ -6,6 +6,7 @@ was so a moment ago is unknown, and one pass withdraws only so many rows.
 
 import logging
 import time
+from functools import partial
 
 from . import location
 from .cache import Entry
@@ -16,6 +17,7 @@ from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Location, Pass
 log = logging.getLogger(__name__)
 
 _MARK = ".replicas"  # says since when this directory has been ours; its absence: a new or an unmounted one
+_PRUNE_SECONDS = 600.0  # that a prune may take at most from its note in the ledger to the row's end
 _KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 
 
@@ -56,9 +58,14 @@ class Reconciler:
             done.removed += 1
         elif entry.verified and not has_row and status == IMAGE_ACTIVE and self._keeper.own_url(entry.image_id):
             image = self._keeper.active(entry.image_id)
-            if image is not None:
+            if image is not None and not self._is_going(entry.image_id):
                 self._keeper.register(image)
                 done.registered += 1
+
+    def _is_going(self, image_id: str) -> bool:
+        """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""
+        ask = partial(self._keeper.ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
+        return bool(self._keeper.hosts.ask(partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
 
     def _own_rows(self) -> list[Location]:
         if self._settings.host_url is None:

@@ -307,6 +307,21 @@ def test_removal_asked_for(host: GlanceHost) -> None:
     assert run(host)["registered"] == 0
 
 
+def test_a_copy_that_is_going_is_not_registered(host: GlanceHost) -> None:
+    """A pass while a prune has withdrawn the row and not yet handed the file over leaves it to the next one."""
+    image_id, _ = cached(host)
+    ledger = Ledger(default_ledger(host.site.database_url))
+    row = own_rows(host, image_id)[0]
+    location = Location(image_id, row["url"], row["metadata"], row["id"])
+    request = ledger.request_withdrawal(location, reason="asked by a test", who="tester", row_only=True)
+    assert Catalogue(host.site.database_url).withdraw(location)
+    assert run(host)["registered"] == 0
+    assert (host.cache_dir / image_id).exists()
+    ledger.hand_over(request)
+    assert run(host)["removed"] == 1
+    assert own_rows(host, image_id) == []
+
+
 def test_unmounted_directory_withdraws_nothing(host: GlanceHost) -> None:
     """An empty directory in place of the cache is unknown, not empty: every row stays, and the pass says so."""
     image_id, _ = cached(host)

@@ -100,7 +100,7 @@ class DeadHost:
             return f"dead host: the ledger knows no host {target.host}"
         if age <= self.dead_after_seconds:
             return Doubt(f"its host {target.host} is alive")
-        return f"dead host: {target.host} was last heard of {age:.0f} s ago"
+        return f"dead host: {target.host} was last heard of {age / 3600:.1f} h ago"
 
 
 @dataclass(frozen=True)

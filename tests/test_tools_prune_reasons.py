@@ -11,7 +11,7 @@ import pytest
 import requests
 from programs import Desk, Done, Programs
 from scenes import new_image, settle
-from services.glance import GlanceHost, GlanceSite
+from services.glance import GlanceSite
 from services.schema import query
 
 from glance_replicas.ledger import Ledger, Withdrawal
@@ -334,19 +334,30 @@ def test_two_programs_at_once(desk: Desk, ledger: Ledger) -> None:
     assert sum(bool(on(desk, image)) for image in images) == 2
 
 
-def test_a_reader_of_a_pruned_copy_reads_on(site: GlanceSite, programs: Programs) -> None:
-    """A copy is pruned, and its file gone, while somebody is reading it: every byte comes (19, 20)."""
+def test_readers_of_a_pruned_copy_read_on(site: GlanceSite, programs: Programs) -> None:
+    """A copy is pruned, and its file gone, while a client and another host read it: every byte comes (19, 20)."""
     host = site.add_host("127.0.0.2")
-    image, data = new_image(host, 24 << 20)
+    other = site.add_host("127.0.0.3", options={"replicas": {"copy_bytes_per_second": str(3 << 19)}})
+    site.wait_known()
+    image, data = new_image(host, 12 << 20)
+
+    def run(*words: str) -> Done:
+        done = programs.run("--config-file", host.config_file, *words)
+        assert done.status == 0, done.out + done.err
+        return done
+
+    def copying() -> Any:
+        (row,) = run("copy", "list", image, "-f", "json").rows
+        return row
+
     host.client().download(image)
-    settle(lambda: (host.cache_dir / image).exists() and _is_registered(host, image))
+    settle(lambda: any(one["metadata"].get("replica_host") == host.name for one in site.locations(image)), 60)
     body = requests.get(f"{host.url}/v2/images/{image}/file", headers=host.client().identity, stream=True, timeout=60)
     first = body.raw.read(1000)
-    done = programs.run("--config-file", host.config_file, "prune", image, "--cached", "--yes")
-    assert done.status == 0, done.out + done.err
-    settle(lambda: not (host.cache_dir / image).exists())
+    run("copy", image, "--to", other.name)
+    settle(lambda: copying()["State"] in ("running", "done"), 60)
+    run("prune", image, "--host", host.name, "--yes")
+    settle(lambda: not (host.cache_dir / image).exists(), 60)
     assert first + body.raw.read() == data
-
-
-def _is_registered(host: GlanceHost, image: str) -> bool:
-    return any("replica_host" in one["metadata"] for one in host.site.locations(image))
+    settle(lambda: copying()["State"] == "done", 120)
+    assert (other.cache_dir / image).read_bytes() == data

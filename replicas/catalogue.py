@@ -240,7 +240,7 @@ class Catalogue:
 
     def _rows(self, query: sa.Select[Any]) -> list[Any]:
         with self._errors():
-            return database.reading(self._engine, lambda connection: list(connection.execute(query)))
+            return database.reading(self._engine, lambda connection: list(connection.execute(query).fetchall()))
 
     def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
         row = connection.execute(_lock(image_id)).one_or_none()

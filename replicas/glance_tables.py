@@ -1,8 +1,9 @@
 """The columns of Glance's tables that we read or write; a test holds them against the installed Glance."""
 
+import functools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -150,12 +151,19 @@ def live_status(status: str, deleted: bool) -> str:
     return "deleted" if deleted and status not in DEAD else status
 
 
-def _metadata(row: int, image_id: str, text: str | None) -> dict[str, object]:
-    try:
-        found = json.loads(text) if text else {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+def _metadata(row: int, image_id: str, text: str | None) -> Mapping[str, object]:
+    found = _object(text) if text else {}
+    if found is None:
         log.warning("image %s: location row %s: its metadata is no JSON object", image_id, row)
         return {}
     return found
+
+
+@functools.lru_cache(1024)
+def _object(text: str) -> Mapping[str, object] | None:
+    """What a host writes into all its rows is the same text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -60,7 +60,7 @@ class LedgerDatabase:
 
     def rows(self, query: sa.Select[Any]) -> list[Any]:
         """All rows of the answer."""
-        return self.read(lambda connection: list(connection.execute(query)))
+        return self.read(lambda connection: list(connection.execute(query).fetchall()))
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         return database.translate(

@@ -58,7 +58,10 @@ class Evidence(enum.StrEnum):
     @property
     def depth(self) -> int:
         """0 for the shallowest."""
-        return list(Evidence).index(self)
+        return _DEPTHS[self]
+
+
+_DEPTHS = {one: depth for depth, one in enumerate(Evidence)}
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,13 @@ class Last(NamedTuple):
         """The verdict that holds: what a full look found corrupt stays so until the next full look."""
         hidden = self.verdict is Verdict.INTACT and self.evidence is not Evidence.FULL
         return Verdict.CORRUPT if hidden and self.full_verdict is Verdict.CORRUPT else self.verdict
+
+    @property
+    def look(self) -> tuple[Verdict, Evidence, datetime]:
+        """What to show: that verdict, what it rests on, and since when."""
+        if self.standing is self.verdict or self.full_checked_at is None:
+            return self.verdict, self.evidence, self.checked_at
+        return self.standing, Evidence.FULL, self.full_checked_at
 
 
 class Use(NamedTuple):

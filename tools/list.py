@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from glance_replicas import location
-from glance_replicas.model import Image, Location, Result
+from glance_replicas.ledger import place_key
+from glance_replicas.model import Image, Last, Location
 
 from . import selection
 from .command import OnHostLister
@@ -35,17 +36,20 @@ class List(OnHostLister):
         return COLUMNS, self._rows(wanted)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
-        for image, states in self.with_states(wanted):
+        for image, lasts in self.with_lasts(wanted):
             for one in filter(wanted.has, image.locations):
-                yield _row(image, one, states(one))
-            if not image.locations and wanted.host is None and wanted.kind is None:
+                last = lasts.get((image.id, place_key(one)))
+                if wanted.has_state(last):
+                    yield _row(image, one, last)
+            if not image.locations and wanted.takes_every_location:
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 
 
-def _row(image: Image, one: Location, last: Result | None) -> tuple[Any, ...]:
+def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
+    verdict, evidence, checked_at = last.look if last else (None, None, None)
     return (
         *(image.id, Text(image.name), image.status, Bytes(image.size), location.kind(one)),
         *(Text(one.host), Text(one.zone), Text(one.store)),
-        *(Text(last and str(last.verdict)), Text(last and str(last.evidence)), When(last and last.checked_at)),
+        *(Text(verdict and str(verdict)), Text(evidence and str(evidence)), When(checked_at)),
         location.redact(one.url),
     )

@@ -118,8 +118,9 @@ def _row(image: Image, result: Result) -> tuple[Any, ...]:
 
 
 def _planned(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
+    verdict, _, checked_at = last.look if last else (None, None, None)
     return (
         *(image.id, Text(image.name), location.kind(one), Text(one.host), Text(one.store)),
-        *(Text(last and str(last.standing)), When(last and last.checked_at)),
+        *(Text(verdict and str(verdict)), When(checked_at)),
         *(Bytes(image.size), location.redact(one.url)),
     )

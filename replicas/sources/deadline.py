@@ -2,11 +2,56 @@
 
 import contextlib
 import http.client
+import os
 import socket
 import threading
+import time
+from collections.abc import Callable
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_STEP_SECONDS = 0.2
+
+
+class _Watchdog:
+    """Cuts what has no end in time; one thread for a process, since one for each request would cost as much as it."""
+
+    def __init__(self) -> None:
+        self._watched: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._begun = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, seconds: float, cut: Callable[[], None]) -> object:
+        """Unless `leave` is called with what this returns, `cut` is called after so many seconds."""
+        key = object()
+        with self._begun:
+            self._watched[key] = (time.monotonic() + seconds, cut)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="replica-deadlines", daemon=True)
+                self._thread.start()
+            self._begun.notify()
+        return key
+
+    def leave(self, key: object) -> None:
+        """It has ended."""
+        with self._begun:
+            self._watched.pop(key, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._begun:
+                self._begun.wait_for(lambda: self._watched)
+                now = time.monotonic()
+                late = [key for key, (end, _) in self._watched.items() if end <= now]
+                cuts = [self._watched.pop(key)[1] for key in late]
+            for cut in cuts:
+                cut()
+            time.sleep(_STEP_SECONDS)
+
+
+_watchdog = _Watchdog()
+os.register_at_fork(after_in_child=_watchdog.__init__)  # type: ignore[misc]  # threads are not inherited, locks are
 
 
 class _Connection(HTTPConnection):
@@ -22,9 +67,7 @@ class _Connection(HTTPConnection):
                 if self.sock is not None:
                     self.sock.shutdown(socket.SHUT_RDWR)
 
-        timer = threading.Timer(2 * (self.timeout or 60), cut)
-        timer.daemon = True
-        timer.start()
+        key = _watchdog.watch(2 * (self.timeout or 60), cut)
         try:
             response = super().getresponse()
         except (http.client.HTTPException, OSError) as error:
@@ -32,7 +75,7 @@ class _Connection(HTTPConnection):
                 raise TimeoutError("headers") from error
             raise
         finally:
-            timer.cancel()
+            _watchdog.leave(key)
         if late.is_set():  # http.client takes headers that were cut off for complete
             response.close()
             raise TimeoutError("headers")

@@ -73,7 +73,7 @@ class Wire:
     def size(self, target: Target) -> int | None:
         """The length HEAD states; where HEAD is not allowed, what a GET of the first byte states."""
         response = self._send("HEAD", target, {})
-        response.close()
+        response.drain_conn()  # there is no body, the connection is kept; bytes that come all the same end it
         if response.status in (405, 501):
             return self._size_by_get(target)
         _check(response, target)
@@ -82,7 +82,7 @@ class Wire:
     def head(self, target: Target) -> Mapping[str, str]:
         """The headers of a successful HEAD; names in any case."""
         response = self._send("HEAD", target, {})
-        response.close()
+        response.drain_conn()  # there is no body, the connection is kept; bytes that come all the same end it
         if response.status != 204:
             _check(response, target)
         return response.headers

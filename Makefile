@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test chaos prune-worlds demo bench bench-migrations clean
+.PHONY: setup sources lint test chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there.
@@ -38,6 +38,10 @@ chaos: sources
 prune-worlds: sources
 	PRUNE_WORLDS=$(or $(WORLDS),20000) $(BIN)/pytest tests/test_prune_worlds.py
 
+# 200 times kill -9 of a verification that two machines share.
+chaos-verify: sources
+	$(BIN)/python tests/verify_chaos.py --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py
 
@@ -49,6 +53,10 @@ bench: sources
 # What each migration of our tables takes with a million rows; about three minutes.
 bench-migrations: sources
 	$(BIN)/python benchmarks/migrations.py $(if $(ROWS),--rows $(ROWS))
+
+# Verification beside openssl and curl, and catalogues of a million locations; about ten minutes.
+bench-tools: sources
+	$(BIN)/python benchmarks/tools.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/run

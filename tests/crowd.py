@@ -55,6 +55,10 @@ class Crowd:
             connection.execute(sa.insert(locations), [{"image_id": name, "value": url} | row for name, url in urls])
         engine.dispose()
 
+    def urls(self) -> list[str]:
+        """Every location, in the order of all counts."""
+        return [self.web.url + path for paths in self.paths.values() for path in paths]
+
     def reads(self) -> list[int]:
         """How often each location was read."""
         return [self.web.reads(path) for paths in self.paths.values() for path in paths]
@@ -70,7 +74,7 @@ class Crowd:
         rows = ledger.database.rows(counted.group_by(checks.c.image_id, checks.c.url))
         ledger.close()
         found = {row[1]: row[2] for row in rows}
-        return [found.get(self.web.url + path, 0) for paths in self.paths.values() for path in paths]
+        return [found.get(url, 0) for url in self.urls()]
 
     def expire_claims(self) -> None:
         """As when the time of every lease had passed."""

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 from .model import Location, is_image_id
 
 # An image's object as Glance names it, a segment of it, and a segment as `replica repair` names it.
-_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[0-9a-f]{8})?-\d{5,})?")
-_SEGMENT = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?-\d{5,}")
+_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[ab])?-\d{5,})?")
+_SEGMENT = re.compile(r"(.+?)(?:\.[ab])?-\d{5,}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Entry:
     name: str
     size: int | None  # bytes; None: not stated
     modified: datetime | None  # UTC, aware, by the clock of the place
-    etag: str | None = None
 
     @property
     def image_id(self) -> str | None:

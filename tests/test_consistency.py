@@ -71,7 +71,7 @@ def test_segments_belong_to_their_object() -> None:
     """Segments of an object that a row names are not dark, those of others are, each with its image."""
     both = rows(f"glance/{ID}")
     other = ID.replace("0", "1")
-    there = listed(f"glance/{ID}-00001", f"glance/{ID}.0a1b2c3d-00001", f"glance/{other}-00001", f"glance/{ID}.md5")
+    there = listed(f"glance/{ID}-00001", f"glance/{ID}.a-00001", f"glance/{other}-00001", f"glance/{ID}.md5")
     found = dark(both, there.values(), both)
     assert names(found) == {f"glance/{other}-00001", f"glance/{ID}.md5"}
     assert {one.name: one.image_id for one in found} == {f"glance/{other}-00001": other, f"glance/{ID}.md5": None}

@@ -40,8 +40,8 @@ def from_settings(settings: "Settings") -> list[Listing]:
     """This host's directory and every store of glance-api.conf that can be listed; its options are parsed already."""
     from oslo_config import cfg
 
-    from ..sources import configured
-    from . import file, host
+    from ..sources import Limits, configured
+    from . import file, host, s3, swift
 
     conf = cfg.CONF
     enabled = configured.stores(conf)
@@ -53,6 +53,9 @@ def from_settings(settings: "Settings") -> list[Listing]:
     for store, own in roots.items():
         others = [folder for one, folders in roots.items() if one != store for folder in folders]
         found.append(file.Listing(f"store:{store.id or store.kind}", store.id, own, [*others, *reserved]))
+    limits = Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
+    found += [swift.Listing(conf, one.id, limits) for one in enabled if one.kind == "swift"]
+    found += [s3.Listing(conf, one.id, limits) for one in enabled if one.kind == "s3"]
     if settings.cache_dir is not None:
         found.append(host.Listing(settings))
     return found

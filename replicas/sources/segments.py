@@ -24,7 +24,9 @@ Beside = Callable[[str], Target]  # of a quoted "container/name" of the same acc
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
+    """One part of a large object, as its list has it."""
+
     path: str  # container/name
     size: int  # bytes
     etag: str | None
@@ -35,14 +37,14 @@ def stored(wire: Wire, target: Target, beside: Beside) -> Stored:
     headers = wire.head(target)
     size, etag = length_of(headers, target), headers.get("ETag", "").strip('"').lower()
     if headers.get("X-Static-Large-Object", "").lower() == "true":
-        return _large(wire, beside, size, "SLO", _static(wire, target))
+        return _large(wire, beside, size, "SLO", static(wire, target))
     if manifest := headers.get("X-Object-Manifest"):
-        return _large(wire, beside, size, "DLO", list(_dynamic(wire, beside, unquote(manifest))))
+        return _large(wire, beside, size, "DLO", list(dynamic(wire, beside, unquote(manifest))))
     digests = (Digest("md5", etag),) if _MD5.fullmatch(etag) else ()
     return Stored(size, digests, "the ETag in Swift, nothing was read" if digests else "Swift states no md5 of it")
 
 
-def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: list[_Segment] | None) -> Stored:
+def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: list[Segment] | None) -> Stored:
     if segments is None or len(segments) > MOST:
         return Stored(size, basis=f"an {kind} of another form than Glance writes, its segments were not looked at")
     for number, one in enumerate(segments, 1):
@@ -55,7 +57,7 @@ def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: li
     return Stored(total, basis=f"the {len(segments)} segments of the {kind} are as listed, with no digest of the whole")
 
 
-def _damage(wire: Wire, beside: Beside, segment: _Segment) -> str | None:
+def _damage(wire: Wire, beside: Beside, segment: Segment) -> str | None:
     """What differs from the list, if anything does. Raises Unreachable where that cannot be told."""
     path = quote(segment.path)
     try:
@@ -81,22 +83,22 @@ def must_be_swift(wire: Wire, container: Target) -> None:
         raise Unreachable(f"{container.shown}: not found, but by something that is not Swift")
 
 
-def _static(wire: Wire, target: Target) -> list[_Segment] | None:
+def static(wire: Wire, target: Target) -> list[Segment] | None:
     """The manifest's segments; None for one with ranges, inline data or manifests inside, which Glance never writes."""
-    entries = _document(wire, _with(target, "multipart-manifest=get"))
+    entries = document(wire, _with(target, "multipart-manifest=get"))
     if any(one.get("range") or one.get("sub_slo") or "data" in one for one in entries):
         return None
     return [_segment(one, str(one.get("name", "")).lstrip("/"), target) for one in entries]
 
 
-def _dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[_Segment]:
+def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
     """The objects whose names begin as the manifest says, in the order of their names."""
     container, _, prefix = manifest.strip("/").partition("/")
     marker, count = "", 0
     while count <= MOST:
         query = f"format=json&limit={_PAGE}&prefix={quote(prefix, safe='')}&marker={quote(marker, safe='')}"
         listing = beside(f"{quote(container)}?{query}")
-        entries = _document(wire, listing)
+        entries = document(wire, listing)
         for one in entries:
             yield _segment(one, f"{container}/{one.get('name', '')}", listing)
         if len(entries) < _PAGE or str(entries[-1].get("name")) <= marker:
@@ -104,14 +106,14 @@ def _dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[_Segment]:
         marker, count = str(entries[-1].get("name")), count + len(entries)
 
 
-def _segment(entry: Mapping[str, Any], path: str, target: Target) -> _Segment:
+def _segment(entry: Mapping[str, Any], path: str, target: Target) -> Segment:
     size, etag = entry.get("bytes"), entry.get("hash")
     if not path.partition("/")[2] or not isinstance(size, int):
         raise WrongAnswer(f"{target.shown}: a list of segments that is none")
-    return _Segment(path, size, etag.lower() if isinstance(etag, str) else None)
+    return Segment(path, size, etag.lower() if isinstance(etag, str) else None)
 
 
-def _document(wire: Wire, target: Target) -> list[Mapping[str, Any]]:
+def document(wire: Wire, target: Target) -> list[Mapping[str, Any]]:
     """A list of JSON objects. Raises WrongAnswer for anything else, or too much of it."""
     text = bytearray()
     with wire.open(target) as body:

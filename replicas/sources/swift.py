@@ -62,23 +62,29 @@ class Reader:
         self._conf, self.store, self._limits = conf, store, limits
         self._options = group_options(conf, store, driver.Store.OPTIONS)
         insecure, ca_file = self._options.swift_store_auth_insecure, self._options.swift_store_cacert
-        self._wire = Wire(limits, ca_file=None if insecure else ca_file, insecure=insecure)
+        self.wire = Wire(limits, ca_file=None if insecure else ca_file, insecure=insecure)
         self._accounts: dict[Credentials, Account] = {}
         self._lock = threading.Lock()
 
     def size(self, url: str) -> int | None:
         """The length HEAD states, in bytes: for a large object that of all its segments."""
-        return self._ask(url, lambda target, _: self._wire.size(target))
+        return self.ask(url, lambda target, _: self.wire.size(target))
 
     def open(self, url: str, offset: int = 0) -> Body:
         """The bytes from `offset` on, by Range."""
-        return self._ask(url, lambda target, _: self._wire.open(target, offset))
+        return self.ask(url, lambda target, _: self.wire.open(target, offset))
 
     def stored(self, url: str) -> Stored:
         """The ETag of a plain object; of a large one its segments, each asked for."""
-        return self._ask(url, lambda target, beside: segments.stored(self._wire, target, beside))
+        return self.ask(url, lambda target, beside: segments.stored(self.wire, target, beside))
 
-    def _ask(self, url: str, do: Callable[[Target, segments.Beside], T]) -> T:
+    def path(self, url: str) -> str:
+        """The container and the name of a URL's object: CONTAINER/NAME. Raises Unsupported."""
+        location, _ = self._parse(url, redact(url))
+        return f"{location.container}/{location.obj}"
+
+    def ask(self, url: str, do: Callable[[Target, segments.Beside], T]) -> T:
+        """What `do` answers, given the object and what names others of its account; twice if its token is refused."""
         wanted = self._object(url)
         entry = wanted.enter()
         try:
@@ -88,7 +94,7 @@ class Reader:
                 entry = wanted.enter(entry)
                 return do(wanted.target(entry), partial(wanted.target, entry))
         except Absent:
-            segments.must_be_swift(self._wire, wanted.target(entry, wanted.path))
+            segments.must_be_swift(self.wire, wanted.target(entry, wanted.path))
             raise
 
     def _object(self, url: str) -> _Object:

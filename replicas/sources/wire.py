@@ -3,10 +3,11 @@
 No redirect is followed, no answer decoded, nothing retried but a kept connection that the server had closed meanwhile.
 """
 
+import contextlib
 import http.client
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import urllib3
@@ -21,7 +22,7 @@ from urllib3.exceptions import (
 )
 
 from ..checksum import PIECE
-from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, Unwritable, WrongAnswer
 from . import deadline
 from .body import Body, Limits
 from .pace import Pace
@@ -87,6 +88,29 @@ class Wire:
             _check(response, target)
         return response.headers
 
+    def put(
+        self, target: Target, body: Iterable[bytes] | bytes, size: int, headers: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """The place holds this body of `size` bytes; the headers of its answer. When `body` raises, its end never came.
+
+        Raises Unwritable when it is refused for what it is: another digest than the headers say, too large, no room.
+        """
+        sent = {"Content-Length": str(size), **headers}
+        return self._written(self._send("PUT", target, sent, body), target)
+
+    def delete(self, target: Target) -> None:
+        """There is no such object."""
+        with contextlib.suppress(Absent):
+            self._written(self._send("DELETE", target, {}), target)
+
+    def _written(self, response: urllib3.BaseHTTPResponse, target: Target) -> Mapping[str, str]:
+        response.close()
+        if response.status in (409, 411, 412, 413, 422, 507):
+            raise Unwritable(f"{target.shown}: the store refused it with status {response.status}")
+        if response.status not in (200, 201, 202, 204):
+            _check(response, target)
+        return response.headers
+
     def _size_by_get(self, target: Target) -> int | None:
         response = self._send("GET", target, {"Range": "bytes=0-0"})
         response.close()
@@ -100,21 +124,25 @@ class Wire:
             raise WrongAnswer(f"{target.shown}: another range than the first byte")
         return int(match.group(3))
 
-    def _send(self, method: str, target: Target, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, method: str, target: Target, headers: Mapping[str, str], body: Iterable[bytes] | bytes | None = None
+    ) -> urllib3.BaseHTTPResponse:
         sent = {"Accept-Encoding": "identity", **target.headers, **headers}
         try:
             try:
-                return self._request(method, target.url, sent)
+                return self._request(method, target.url, sent, body)
             except ProtocolError as error:
-                if not isinstance(error.args[-1], http.client.RemoteDisconnected | ConnectionError):
+                if body is not None or not isinstance(error.args[-1], http.client.RemoteDisconnected | ConnectionError):
                     raise
-                return self._request(method, target.url, sent)
+                return self._request(method, target.url, sent, body)
         except HTTPError as error:
             raise failure(target.shown, error, self._limits) from error
 
-    def _request(self, method: str, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: Iterable[bytes] | bytes | None
+    ) -> urllib3.BaseHTTPResponse:
         return self._pool.request(
-            method, url, headers=headers, preload_content=False, decode_content=False, redirect=False
+            method, url, body=body, headers=headers, preload_content=False, decode_content=False, redirect=False
         )
 
 

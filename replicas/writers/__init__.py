@@ -74,12 +74,12 @@ class Writers:
         raise Unsupported(f"nothing here writes {kind or 'such'} URLs")
 
 
-def from_settings(_settings: "Settings") -> Writers:
+def from_settings(settings: "Settings") -> Writers:
     """A writer for each store of glance-api.conf that can be written in place; its options are parsed already."""
     from oslo_config import cfg
 
-    from ..sources import configured
-    from . import file
+    from ..sources import Limits, configured
+    from . import file, s3, swift
 
     conf = cfg.CONF
     enabled = configured.stores(conf)
@@ -87,4 +87,7 @@ def from_settings(_settings: "Settings") -> Writers:
     roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
     if roots:
         writers.append(file.Writer(roots))
+    limits = Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
+    writers += [swift.Writer(conf, one.id, limits) for one in enabled if one.kind == "swift"]
+    writers += [s3.Writer(conf, one.id, limits) for one in enabled if one.kind == "s3"]
     return Writers(writers)

@@ -1,0 +1,181 @@
+"""`replica repair` and `replica audit` of a Swift store, by the programs: a kill in the middle, and paged listings."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+from programs import Done, Programs
+from scenes import settle
+from services import environment
+from services.faulty import FaultyServer
+from services.glance import GlanceSite
+from services.swift import Swift
+from test_sources import dlo, plain, swift_url
+
+from glance_replicas import checksum, settings
+from glance_replicas.errors import Unreachable
+from glance_replicas.ledger import Ledger
+from glance_replicas.listings.swift import Listing
+from glance_replicas.sources import Limits
+
+pytest_plugins = ["desk"]
+
+MIB = 1 << 20
+CONTAINER = "audited"
+
+
+class Deep:
+    """A site whose store `fast` is Swift, and whose Glance never runs."""
+
+    def __init__(self, folder: Path, swift: Swift, programs: Programs) -> None:
+        self.site = GlanceSite(folder, store="swift", swift=swift)
+        self.host = self.site.add_host("127.0.0.2", start=False)
+        self.host.configure({"fast": {"swift_store_container": CONTAINER}})
+        self.swift, self.connection, self._programs = swift, swift.connection(), programs
+        for container in (CONTAINER, swift.container, "segments"):
+            self.connection.put_container(container)
+
+    def run(self, *words: object) -> Done:
+        return self._programs.run("--config-file", self.host.config_file, *words)
+
+    def image(self, name: str, data: bytes, *urls: str, status: str = "active") -> None:
+        """An image of these bytes with these locations."""
+        self.site.rows(
+            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
+            " visibility, os_hidden, os_hash_algo, os_hash_value, checksum) VALUES (:id, 'x', :size, :status,"
+            " CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, :gone, 0, 0, false, 'shared', false, 'sha512', :digest, :md5)",
+            id=name,
+            size=len(data),
+            status=status,
+            gone=status == "deleted",
+            digest=checksum.of([data], "sha512")[0].value,
+            md5=checksum.of([data], "md5")[0].value,
+        )
+        for url in urls:
+            self.site.add_location(name, url, {"store": "fast" if url.startswith("swift") else "web"})
+
+    def names(self) -> set[str]:
+        return {one["name"] for one in self.connection.get_container(CONTAINER)[1]}
+
+    def close(self) -> None:
+        for name in self.names():
+            self.connection.delete_object(CONTAINER, name)
+        self.connection.close()
+
+
+@pytest.fixture
+def deep(tmp_path: Path, swift: Swift, programs: Programs) -> Iterator[Deep]:
+    made = Deep(tmp_path / "site", swift, programs)
+    yield made
+    made.close()
+
+
+def image_id(number: int) -> str:
+    return f"a0000000-0000-4000-8000-{number:012d}"
+
+
+def test_a_kill_in_the_middle(deep: Deep, faulty: FaultyServer) -> None:
+    """kill -9 while Swift takes the bytes: the damaged object is as it was, and the next repair makes it good."""
+    name, data = image_id(1), bytes(range(256)) * 12288
+    deep.connection.put_object(CONTAINER, name, b"damaged")
+    deep.image(name, data, swift_url(deep.swift, name, CONTAINER), faulty.put("/good", data, rate=4 * MIB))
+    command = [Path(sys.prefix) / "bin" / "replica", "--config-file", deep.host.config_file, "repair", name, "--yes"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    settle(lambda: faulty.reads("/good") == 2, 60)  # the look, and then the bytes for Swift
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    assert deep.connection.get_object(CONTAINER, name)[1] == b"damaged"
+    faulty.change("/good")
+    done = deep.run("repair", name, "--yes", "-f", "json")
+    (row,) = done.rows
+    assert (done.status, row["Action"], row["Before"], row["After"]) == (0, "restored", "wrong_size", "intact")
+    assert deep.connection.get_object(CONTAINER, name)[1] == data
+
+
+def test_a_large_object(deep: Deep, faulty: FaultyServer) -> None:
+    """A DLO that lost a segment is whole again, as `replica verify` says."""
+    name, data = image_id(2), bytes(range(256)) * 4096
+    dlo(deep.connection, name, data)
+    deep.image(name, data, swift_url(deep.swift, name), faulty.put("/good", data))
+    deep.connection.delete_object("segments", f"{name}-00003")
+    assert deep.run("repair", name, "--yes").status == 0
+    assert deep.run("verify", name).status == 0
+    deep.connection.delete_object(deep.swift.container, name)
+
+
+def audit(deep: Deep, *words: object, status: int) -> list[dict[str, Any]]:
+    done = deep.run("audit", "--store", "fast", "--grace", "0s", *words, "-f", "json")
+    assert done.status == status, done.err
+    return list(done.rows)
+
+
+def test_dark_and_lost(deep: Deep) -> None:
+    """Objects and segments of images that are there are no strays; others are, and go when seen by two audits."""
+    here, large, gone, lost = map(image_id, range(10, 14))
+    for name in (here, large, f"{large}-00001", f"{large}.a-00001", gone, f"{gone}-00001", f"{here}.txt"):
+        deep.connection.put_object(CONTAINER, name, b"bytes")
+    deep.image(here, b"bytes", swift_url(deep.swift, here, CONTAINER))
+    deep.image(large, b"bytes", swift_url(deep.swift, large, CONTAINER))
+    deep.image(lost, b"bytes", swift_url(deep.swift, lost, CONTAINER))
+    deep.image(gone, b"bytes", status="deleted")
+    remove = ("--remove-dark", "--yes", "--max-share", "50")
+    first = audit(deep, *remove, status=1)
+    found = {(row["Kind"], row["Name"].removeprefix(f"{CONTAINER}/"), row["Action"]) for row in first}
+    assert found == {
+        *(("dark", name, "keep") for name in (gone, f"{gone}-00001", f"{here}.txt")),
+        ("lost", lost, "keep"),
+    }
+    again = audit(deep, *remove, status=1)
+    assert {row["Name"].partition("/")[2] for row in again if row["Action"] == "removed"} == {gone, f"{gone}-00001"}
+    assert not deep.names() & {gone, f"{gone}-00001"}
+    assert {here, large, f"{large}-00001", f"{here}.txt"} <= deep.names()
+    ledger = Ledger(deep.site.ledger_url)
+    lines = [(one.image_id, one.url) for one in ledger.withdrawals() if one.reason == "dark"]
+    ledger.close()
+    assert sorted(lines) == [(gone, f"swift+config://ref1/{CONTAINER}/{gone}{end}") for end in ("", "-00001")]
+
+
+def test_no_listing_no_judgement(deep: Deep, faulty: FaultyServer) -> None:
+    """Storage that is no Swift, and a key that Keystone refuses: nothing is judged, exit 3, nothing goes."""
+    name = image_id(20)
+    deep.connection.put_object(CONTAINER, name, b"bytes")
+    deep.host.configure({"fast": {"swift_store_endpoint": f"{faulty.url}/v1/AUTH_test"}})
+    done = deep.run("audit", "--store", "fast", "--grace", "0s", "--remove-dark", "--yes")
+    assert done.status == 3
+    assert "store:fast: nothing was judged" in done.out
+    deep.host.configure({"fast": {"swift_store_endpoint": "", "swift_store_key": "wrong"}})
+    assert deep.run("audit", "--store", "fast", "--grace", "0s").status == 3
+    assert name in deep.names()
+
+
+def test_pages(deep: Deep) -> None:
+    """Everything is listed, page by page; when one of them does not come, that is an error and not an end."""
+    names = [f"{number}/\u00e9 %&?" for number in range(7)]
+    for name in names:
+        deep.connection.put_object(CONTAINER, name, b"bytes")
+    settings.load([str(deep.host.config_file)])
+    listing = Listing(cfg.CONF, "fast", Limits(), page=3)
+    assert [one.name for one in listing.entries()] == [f"{CONTAINER}/{name}" for name in names]
+    entries = listing.entries()
+    assert next(entries).size == len(b"bytes")
+    for name in names:
+        deep.connection.delete_object(CONTAINER, name)
+    deep.connection.delete_container(CONTAINER)
+    with pytest.raises(Unreachable):
+        list(entries)
+    deep.connection.put_container(CONTAINER)
+
+
+def test_another_account(deep: Deep) -> None:
+    """The container is there and empty though rows name objects in it: nothing is judged."""
+    deep.image(image_id(30), b"bytes", swift_url(deep.swift, image_id(30), CONTAINER))
+    plain(deep.connection, image_id(30), b"in another container")
+    done = deep.run("audit", "--store", "fast", "--grace", "0s")
+    assert done.status == 3
+    assert f"{CONTAINER} is empty, the catalogue names files in it" in done.out
+    deep.connection.delete_object(deep.swift.container, image_id(30))

@@ -1,0 +1,111 @@
+"""Writer and listing of S3, on Swift's S3 server: one PUT, many parts, and pages."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+from services.swift import Swift
+from test_sources import LIMITS, load, read, s3_url
+from test_writers_file import Bytes
+
+from glance_replicas.errors import Corrupt, Refused, SourceError, Unwritable
+from glance_replicas.listings.s3 import Listing
+from glance_replicas.model import Location
+from glance_replicas.sources import Sources
+from glance_replicas.sources.s3 import S3Store
+from glance_replicas.writers.s3 import Writer
+
+BUCKET = "written"
+DATA = random.Random(12).randbytes((11 << 20) + 3)  # more than two parts
+
+
+@pytest.fixture(params=[100, 6], ids=["one PUT", "parts"])
+def sources(request: pytest.FixtureRequest, swift: Swift, tmp_path: Path) -> Sources:
+    """Options under which this image is one object, or an upload of parts."""
+    options = swift.s3_options(large_object_mb=request.param) | {"s3_store_bucket": BUCKET}
+    lines = "\n".join(f"{name} = {value}" for name, value in options.items())
+    return load(tmp_path, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
+
+
+@pytest.fixture
+def client(sources: Sources) -> Iterator[Any]:
+    """The bucket, empty."""
+    made = S3Store(cfg.CONF, "deep", LIMITS).client()
+    made.create_bucket(Bucket=BUCKET)
+    yield made
+    for one in made.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
+        made.delete_object(Bucket=BUCKET, Key=one["Key"])
+    made.delete_bucket(Bucket=BUCKET)
+
+
+def restore(swift: Swift, original: Bytes | None = None, ready: Any = lambda: None, name: str = "image") -> Any:
+    url = s3_url(swift.url, name, BUCKET)
+    return Writer(cfg.CONF, "deep", LIMITS).restore(url, original or Bytes(DATA), ready)
+
+
+def test_in_place(swift: Swift, sources: Sources, client: Any) -> None:
+    """An object with other bytes, and then one that is not there, hold the image; taken back, nothing does."""
+    client.put_object(Bucket=BUCKET, Key="image", Body=b"damaged")
+    left = client.create_multipart_upload(Bucket=BUCKET, Key="image")["UploadId"]  # by a kill
+    restored = restore(swift)
+    restored.keep()
+    location = Location("x", s3_url(swift.url, "image", BUCKET), {"store": "deep"})
+    assert read(sources.open(location)) == DATA
+    uploads = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+    assert {one["UploadId"] for one in uploads} <= {left}
+    restored.remove()
+    assert client.list_objects_v2(Bucket=BUCKET).get("KeyCount") == 0
+    restore(swift).keep()
+    assert read(sources.open(location)) == DATA
+
+
+def test_wrong_bytes_change_nothing(swift: Swift, sources: Sources, client: Any) -> None:
+    """A source that turns out wrong, or a catalogue that says no: the object is as it was, and no upload is open."""
+    client.put_object(Bucket=BUCKET, Key="image", Body=b"damaged")
+
+    def no() -> None:
+        raise Refused("deleted meanwhile")
+
+    with pytest.raises(Corrupt):
+        restore(swift, Bytes(DATA, given=DATA[:-1] + b"!"))
+    with pytest.raises(Refused):
+        restore(swift, ready=no)
+    assert client.get_object(Bucket=BUCKET, Key="image")["Body"].read() == b"damaged"
+    assert not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+
+
+def test_another_server(swift: Swift, sources: Sources, client: Any) -> None:
+    """A URL that names another server than the options is not written to the one that is asked in any case."""
+    with pytest.raises(Unwritable, match="another server"):
+        Writer(cfg.CONF, "deep", LIMITS).restore(s3_url("http://elsewhere", "image", BUCKET), Bytes(DATA), lambda: None)
+    with pytest.raises((Unwritable, SourceError)):
+        url = s3_url(swift.url, "image", "no-such-bucket")
+        Writer(cfg.CONF, "deep", LIMITS).restore(url, Bytes(DATA), lambda: None)
+
+
+@pytest.mark.parametrize("sources", [100], indirect=True)
+def test_listing(swift: Swift, sources: Sources, client: Any) -> None:
+    """All pages, with sizes; one that does not come is an error; what was written since is not removed."""
+    names = [f"{number}/\u00e9 %&?" for number in range(5)]
+    for name in names:
+        client.put_object(Bucket=BUCKET, Key=name, Body=b"bytes")
+    listing = Listing(cfg.CONF, "deep", LIMITS, page=2)
+    found = list(listing.entries())
+    assert [(one.name, one.size) for one in found] == [(f"{BUCKET}/{name}", 5) for name in names]
+    assert listing.name_of(Location("x", s3_url(swift.url, "image", BUCKET), {"store": "deep"})) == f"{BUCKET}/image"
+    assert listing.name_of(Location("x", s3_url(swift.url, "image", "other"), {"store": "deep"})) is None
+    assert not listing.remove(replace(found[0], size=4))
+    assert listing.remove(found[0])
+    assert not listing.remove(found[0])
+    entries = listing.entries()
+    next(entries)
+    for name in names:
+        client.delete_object(Bucket=BUCKET, Key=name)
+    client.delete_bucket(Bucket=BUCKET)
+    with pytest.raises(SourceError):
+        list(entries)
+    client.create_bucket(Bucket=BUCKET)

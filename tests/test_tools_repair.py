@@ -255,3 +255,14 @@ def test_a_source_that_went_bad_since_its_look(desk: Desk, catalogue: Catalogue)
         restorer(desk, catalogue).restore(image, bad, [intact])
     assert path.read_bytes() == DATA[::-1]
     assert leftovers(desk, image.id) == []
+
+
+def test_an_image_without_a_location_is_lost(desk: Desk, catalogue: Catalogue) -> None:
+    """Nobody can download it: said, exit 1."""
+    image = desk.image(DATA)
+    found = catalogue.image(image)
+    assert found is not None
+    catalogue.withdraw(found.locations[0])
+    done = desk.run("repair", image, "--yes")
+    assert done.status == 1
+    assert f"image {image} is lost: it has no location at all" in done.err

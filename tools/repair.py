@@ -47,7 +47,7 @@ class Repair(OnHostLister):
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
-        images = list(self._images(wanted, parsed_args.max_repairs))
+        images = self._images(wanted, parsed_args.max_repairs)
         self._remedy = self._made(parsed_args.workers)
         steps = [one for image in images for one in self._remedy.plan(image) if wanted.has(one.target)]
         if not wanted.ids:
@@ -67,24 +67,23 @@ class Repair(OnHostLister):
         self.closing(parsed_args, self._lines)
         return 0
 
-    def _images(self, wanted: selection.Selection, most: int) -> Iterator[Image]:
-        """Those named; of others those with a copy asked for that the ledger has as damaged."""
-        damaged = 0
+    def _images(self, wanted: selection.Selection, most: int) -> list[Image]:
+        """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""
+        found, damaged = [], 0
         for image, states in self.with_states(wanted):
+            known = (states(one) for one in image.locations if wanted.has(one))
+            number = sum(1 for last in known if last and last.verdict.is_damage)
+            damaged += number
             if not image.locations:
-                self.note(f"image {image.id} is lost: it has no location at all")
+                self.note(f"image {image.id} is lost: it has no location at all; restore it from where it came from")
                 self.worsen(DAMAGED)
-            elif wanted.ids:
-                yield image
-            else:
-                if self._ledger_failed:
-                    raise Refused("without the ledger it is not known what is damaged; name the images")
-                known = (states(one) for one in image.locations if wanted.has(one))
-                found = sum(1 for last in known if last and last.verdict.is_damage)
-                damaged += found
-                _bound(damaged, most)
-                if found:
-                    yield image
+            elif wanted.ids or number:
+                found.append(image)
+        if not wanted.ids:
+            if self._ledger_failed:
+                raise Refused("without the ledger it is not known what is damaged; name the images")
+            _bound(damaged, most)
+        return found
 
     def _made(self, workers: int) -> "Remedy":
         from glance_replicas import restore, writers

@@ -4,7 +4,7 @@ import argparse
 import heapq
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from glance_replicas.errors import LedgerError
 from . import advice, selection, values
 from .command import BATCH, DAMAGED, UNKNOWN, OnHost
 from .report import age, count, size, visible
-from .survey import Condition, Row, Survey, row, survey
+from .survey import Condition, Row, Survey, detailed, row, survey
 
 ON_PAGE = 20_000  # images a page lists; a browser takes more, a reader does not
 BAR = 40  # characters
@@ -43,7 +43,7 @@ class Report(OnHost):
         wanted = selection.from_arguments(parsed_args)
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
-        first = heapq.nsmallest(most, found, key=lambda row: row.rank)
+        first = list(self._detailed(heapq.nsmallest(most, found, key=lambda one: one.rank)))
         if self._ledger_failed:
             raise LedgerError(
                 "the ledger went away meanwhile, and a report without verdicts would mislead; run it again"
@@ -61,14 +61,17 @@ class Report(OnHost):
         self._weigh(total)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[Row]:
-        whole = wanted.takes_every_location
-        pairs = self.with_states(wanted)
-        while part := list(itertools.islice(pairs, BATCH)):
-            lasts = self.ledger.lasts([image.id for image, _ in part])
-            for image, state in part:
-                one = row(image, wanted.has, state, lasts)
-                if one.copies or (whole and not image.locations):
-                    yield one
+        for image, lasts in self.with_lasts(wanted):
+            one = row(image, wanted.has, lasts)
+            if one.copies or (wanted.takes_every_location and not image.locations):
+                yield one
+
+    def _detailed(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, those with trouble with what was found in words."""
+        some = iter(rows)
+        while part := list(itertools.islice(some, BATCH)):
+            states = self.states([one.image for one in part if one.severity.is_trouble])
+            yield from (detailed(one, states) for one in part)
 
     def _weigh(self, total: Survey) -> None:
         found = total.conditions()

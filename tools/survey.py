@@ -236,26 +236,29 @@ def survey(rows: Iterable[Row], total: Survey) -> Iterator[Row]:
         yield row
 
 
-def row(
-    image: Image,
-    has: Callable[[Location], bool],
-    state: Callable[[Location], Result | None],
-    lasts: Mapping[tuple[str, str], Last],
-) -> Row:
-    """An image with those of its locations that are meant, and what the ledger says of each."""
+def row(image: Image, has: Callable[[Location], bool], lasts: Mapping[tuple[str, str], Last]) -> Row:
+    """An image with those of its locations that are meant, and what the ledger says of each; details are left out."""
     copies = []
     for one in filter(has, image.locations):
         last = lasts.get((image.id, place_key(one)))
-        copies.append(Copy(one, _known(one, state(one), last), judged_at(last, Evidence.FULL)))
+        copies.append(Copy(one, last and _result(one, last), judged_at(last, Evidence.FULL)))
     return Row(image, tuple(copies))
 
 
-def _known(one: Location, state: Result | None, last: Last | None) -> Result | None:
-    if state is None:
-        return None
-    if last and state.verdict is last.full_verdict is Verdict.INTACT:  # every byte was good, and nothing is wrong since
-        return Result(one, Verdict.INTACT, Evidence.FULL, "", last.full_checked_at, size=state.size)
-    return replace(state, location=one)
+def _result(one: Location, last: Last) -> Result:
+    """The verdict that stands; that of the last full look where no look since saw anything else."""
+    if last.full_verdict is last.standing:
+        return Result(one, last.standing, Evidence.FULL, checked_at=last.full_checked_at)
+    return Result(one, last.verdict, last.evidence, checked_at=last.checked_at)
+
+
+def detailed(one: Row, state: Callable[[Location], Result | None]) -> Row:
+    """The row with what was found in words, where something is not intact."""
+    copies = []
+    for copy in one.copies:
+        known = state(copy.location) if copy.last and copy.last.verdict is not Verdict.INTACT else None
+        copies.append(copy._replace(last=replace(known, location=copy.location)) if known else copy)
+    return replace(one, copies=tuple(copies))
 
 
 def _problems(row: Row) -> Iterator[dict[str, Any]]:

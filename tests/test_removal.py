@@ -19,6 +19,7 @@ from services.schema import query
 from shelf import DATA, Shelf
 
 from glance_replicas.causes import DAMAGED, Cause, OverQuota, Surplus
+from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import Ledger, Withdrawal
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.prune import Proof, Refusal
@@ -143,6 +144,8 @@ def test_what_is_on_its_way_out_does_not_count_for_a_quota(shelf: Shelf) -> None
     shelf.ledger.request_withdrawal(going, reason="test", who="test", row_only=True)
     assert shelf.reasons.held("api1") == len(DATA)
     assert shelf.reasons.held("api1", but=going) == 2 * len(DATA)
+    query(shelf.ledger_url, "UPDATE replica_withdrawals SET requested_at = '2026-01-01 00:00:00.000000'")
+    assert shelf.reasons.held("api1") == 2 * len(DATA), "interrupted long ago"
     (cause,) = (shelf.reasons.over_quota([shelf.now(images[0])], 0)(going),)
     assert isinstance(cause, OverQuota)
     assert cause.held == 2 * len(DATA)
@@ -327,6 +330,41 @@ def test_killed_after_the_removal(shelf: Shelf, damaged: str) -> None:
     assert [line.finished_at for line in lines(shelf, damaged)] == [None]
     shelf.removal(Order(by_damage(shelf))).settle()
     assert all(line.finished_at for line in lines(shelf, damaged))
+
+
+class Mute(Ledger):
+    """Out of reach when it should be told how it ended."""
+
+    def finish_withdrawal(self, withdrawal_id: int) -> None:
+        """Raises LedgerError."""
+        raise LedgerError("no answer")
+
+
+def test_a_ledger_that_fails_at_the_end(shelf: Shelf, damaged: str) -> None:
+    """What was removed is said to be removed; its line stays open, and the next prune closes it."""
+    mute = Mute(shelf.ledger_url)
+    removal = Removal(shelf.catalogue, mute, shelf.sources, Order(by_damage(shelf)), workers=1)
+    assert removal.act(planned(shelf, removal, damaged, "bad")).removed
+    mute.close()
+    assert [line.finished_at for line in lines(shelf, damaged)] == [None]
+    shelf.removal(Order(by_damage(shelf))).settle()
+    assert all(line.finished_at for line in lines(shelf, damaged))
+
+
+def test_facts_that_cannot_be_asked_for(shelf: Shelf) -> None:
+    """The ledger goes away after the note: not known, nothing is removed, no janitor is asked, the line stays open."""
+    image = shelf.image()
+    shelf.add_file(image)
+    shelf.add_cached(image, "api1")
+
+    def fail() -> None:
+        raise LedgerError("no answer")
+
+    removal = shelf.removal(Order(beside(shelf.reasons.ordered, fail), reads_targets=False))
+    assert refused(removal.act(planned(shelf, removal, image, "api1"))).unknown
+    assert len(shelf.now(image).cached) == 1
+    assert shelf.ledger.pending_withdrawals("api1") == []
+    assert [line.finished_at for line in lines(shelf, image)] == [None]
 
 
 def test_requests_of_hosts_are_not_settled(shelf: Shelf) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glance_replicas.catalogue import Catalogue
 
 DAY = 86400.0
+UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the deed
 COUNTED_DAYS = 30  # of use, when copies are put in order by it
 MOST_UNUSED_SECONDS = (KEPT_DAYS - 10) * DAY
 Causes = Callable[[Sequence[Image]], Callable[[Location], Cause]]
@@ -133,9 +134,10 @@ class Reasons:
         """Bytes registered on a host, without the copies (`but` this one) that somebody is about to withdraw.
 
         Requests are read before rows: one that is done in between counts as gone, so that of two that remove at once
-        at least one sees the other, and neither takes more than is over.
+        at least one sees the other, and neither takes more than is over. What was asked for long ago, and is there, was
+        interrupted: nobody removes it any more, the looks behind it being too old.
         """
-        requests = self._ledger.withdrawals(10000, host=host, is_open=True)
+        requests = self._ledger.withdrawals(10000, host=host, is_open=True, within_seconds=UNDER_WAY_SECONDS)
         going = {one.place for one in requests} - ({place_key(but)} if but else set())
         rows = [one for one in self._catalogue.of_host(host) if location.is_ours(one)]
         staying = {one.image_id for one in rows if place_key(one) not in going}

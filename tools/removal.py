@@ -5,6 +5,7 @@ Killed after the row went: the next prune closes the request; the file of a cach
 registers it anew. The host is asked to remove the file only when the row is gone.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from glance_replicas import causes, location, prune
 from glance_replicas.causes import Cause
-from glance_replicas.errors import ReplicaError
+from glance_replicas.errors import LedgerError, ReplicaError
 from glance_replicas.ledger import place_key
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from glance_replicas.catalogue import Catalogue, LockedImage
     from glance_replicas.ledger import Ledger, Withdrawal
     from glance_replicas.sources import Sources
+
+log = logging.getLogger(__name__)
 
 ACT_SECONDS = 60.0  # between the end of a round of looks and the removal that relies on it
 
@@ -103,21 +106,26 @@ class Removal:
         return any(one.row == request.row if request.row else place_key(one) == request.place for one in rows)
 
     def _remove(self, step: Step) -> Step:
+        """An error leaves the request open: whether the row went may not be known, and the next prune finds out."""
         assert isinstance(step.answer, prune.Proof)
         proof, reason = step.answer.as_dict(), step.answer.reason
         request = self._ledger.request_withdrawal(step.target, reason=reason, who=who(), proof=proof, row_only=True)
-        removed = False
+        step = self._anew(step)
+        with self._catalogue.locked(step.image.id) as locked:
+            answer = self._withdraw(step, locked)
+        step = replace(step, answer=answer, removed=isinstance(answer, prune.Proof))
+        self._close(step, request)
+        return step
+
+    def _close(self, step: Step, request: int) -> None:
+        """The ledger says how it ended; if it cannot be told, that does not undo what was done."""
         try:
-            step = self._anew(step)
-            with self._catalogue.locked(step.image.id) as locked:
-                answer = self._withdraw(step, locked)
-            removed = isinstance(answer, prune.Proof)
-        finally:
-            if removed and location.is_ours(step.target) and not step.cause.leaves_bytes:
+            if step.removed and location.is_ours(step.target) and not step.cause.leaves_bytes:
                 self._ledger.hand_over(request)  # the janitor of its host does the rest
             else:
                 self._ledger.finish_withdrawal(request)
-        return replace(step, answer=answer, removed=removed)
+        except LedgerError as error:
+            log.warning("image %s: removal %d stays open in the ledger: %s", step.image.id, request, error)
 
     def _anew(self, step: Step) -> Step:
         """The facts as they are now that others can see what is about to go, and looks of others since ours."""

@@ -274,6 +274,7 @@ def test_the_log_has_the_whole_proof(desk: Desk) -> None:
     assert row["Proof"]["cause"] == "damaged"
     done = desk.run("audit", "log", image)
     assert (done.status, "1 intact copy: fast" in done.out) == (0, True)
+    assert max(map(len, done.out.splitlines())) <= 160
     assert "1 removal, 0 open" in done.out
 
 

@@ -1,6 +1,7 @@
 """`replica audit log`: what was removed, by whom, when and why, and the proof that it could go."""
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from .command import OnHostLister
 from .report import Text, When, count, short
 
 COLUMNS = ("Number", "Requested", "Finished", "Image", "Host", "Who", "Reason", "Proof", "URL")
+BRIEF = ("Number", "Requested", "Image", "Host", "Who", "Reason", "Proof")
+_WIDTHS = (12, 18, 30, 22)  # of the last four: about 150 characters in all
 
 
 class Keeps(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
@@ -57,6 +60,8 @@ class AuditLog(OnHostLister):
             within_seconds=parsed_args.since,
             is_open=parsed_args.open,
         )
+        if self.for_people(parsed_args) and not parsed_args.columns:
+            return BRIEF, [_brief(one) for one in self._found]
         return COLUMNS, [_row(one) for one in self._found]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
@@ -88,3 +93,10 @@ def _row(one: Withdrawal) -> tuple[Any, ...]:
         *(one.id, When(one.requested_at), When(one.finished_at), one.image_id, Text(one.host), Text(one.who)),
         *(Text(one.reason), Keeps(one.proof), one.url),
     )
+
+
+def _brief(one: Withdrawal) -> tuple[Any, ...]:
+    """For people: what is open is told below the table."""
+    cells = (Text(one.host), Text(one.who), Text(one.reason), Keeps(one.proof))
+    wrapped = (textwrap.fill(cell.human_readable(), width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    return (one.id, When(one.requested_at), one.image_id, *wrapped)

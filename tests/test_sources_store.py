@@ -20,7 +20,7 @@ from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import Limits, configured, from_settings, store
+from glance_replicas.sources import Limits, configured, from_settings, store, waiting
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 URL = "odd://pool/image"
@@ -237,6 +237,24 @@ def test_driver_that_never_answers(at: str) -> None:
         driver.free.set()
     settle(lambda: threading.active_count() <= before)
     assert at != "read" or driver.closed.is_set()
+
+
+def test_calls_left_behind_are_bounded() -> None:
+    """A cluster that never answers does not cost a thread for each of its images: after some, no call is begun."""
+    driver, before = _Stuck("read"), threading.active_count()
+    reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.01))
+    said = ""
+    try:
+        while "earlier calls into drivers have not returned yet" not in said:
+            with pytest.raises(Stalled) as caught:
+                read(reader.open(Location("x", URL)))
+            said = str(caught.value)
+            assert threading.active_count() <= before + 2 * waiting.MOST
+    finally:
+        driver.free.set()
+    settle(lambda: threading.active_count() <= before)
+    driver.at = "never"
+    assert read(store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver).open(Location("x", URL))) == DATA
 
 
 def test_threads_end() -> None:

@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 from ..errors import Stalled
 
+MOST = 64  # calls left behind, of all libraries; with so many nothing more is begun
+
 T = TypeVar("T")
+_left: set["Worker"] = set()  # set operations are atomic
 
 
 class Worker:
@@ -25,10 +28,15 @@ class Worker:
 
     def call(self, do: Callable[[], T], seconds: float) -> T:
         """What `do` returns or raises. Raises Stalled when it has done neither in time; not to be called again then."""
+        if len(_left) >= MOST:
+            raise Stalled(f"{self._shown}: not asked, {MOST} earlier calls into drivers have not returned yet")
         self._todo.put(do)
         try:
             value, error = self._done.get(timeout=seconds)
         except queue.Empty:
+            _left.add(self)
+            if not self._done.empty():  # it has come back meanwhile
+                _left.discard(self)
             raise Stalled(f"{self._shown}: its driver did not answer for {seconds:g} s") from None
         if error is not None:
             raise error
@@ -49,4 +57,5 @@ class Worker:
                 self._done.put((None, error))
             else:
                 self._done.put(done)
+            _left.discard(self)
             del do

@@ -70,9 +70,13 @@ def same_place(one: Location, other: Location) -> bool:
 
 
 def place(location: Location) -> tuple[str | None, str]:
-    """What identifies a copy: the store it is in and the URL without credentials, normalised."""
+    """What identifies a copy: the store it is in and the URL without credentials, normalised.
+
+    The three schemes of S3 are one: the store's options say how it is asked.
+    """
     if _PLAIN.fullmatch(location.url):
         return (None, location.url)
     parts = urlsplit(redact(location.url))
+    family = "s3" if parts.scheme.startswith("s3+") else parts.scheme
     path = re.sub(r"/{2,}", "/", parts.path)
-    return (None, f"{parts.scheme}://{parts.netloc.lower()}{path}")
+    return (None, f"{family}://{parts.netloc.lower()}{path}")

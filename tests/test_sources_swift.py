@@ -12,7 +12,7 @@ from oslo_config import cfg
 from services import free_port
 from services.faulty import FaultyServer
 from services.swift import Swift
-from test_sources import Place, dlo, load, plain, read, slo, swift_place, swift_url
+from test_sources import LIMITS, Place, dlo, load, plain, read, slo, swift_place, swift_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.look import look
@@ -209,7 +209,11 @@ def test_stored_absent(swift: Swift, tmp_path: Path) -> None:
 def faulty_swift(swift: Swift, faulty: FaultyServer, tmp_path: Path) -> swift_module.Reader:
     """A reader with short limits of a cloud whose storage, though not its Keystone, is the server with faults."""
     single(swift, tmp_path, swift_store_endpoint=f"{faulty.url}/v1/AUTH_test")
-    return swift_module.Reader(cfg.CONF, None, Limits(connect=0.5, stall=0.5))
+    patient, made = (swift_module.Reader(cfg.CONF, None, one) for one in (LIMITS, Limits(connect=0.5, stall=0.5)))
+    with pytest.raises(Unreachable):
+        patient.size(swift_url(swift, "absent", "c"))
+    made._accounts = patient._accounts  # Keystone may take longer than these limits
+    return made
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def place(location: Location) -> tuple[str | None, str]:
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """
-    if _PLAIN.fullmatch(location.url):
+    if _PLAIN.fullmatch(location.url) and not location.url.startswith("s3+"):
         return (None, location.url)
     parts = urlsplit(redact(location.url))
     family = "s3" if parts.scheme.startswith("s3+") else parts.scheme

@@ -111,8 +111,9 @@ class JsonLines(ListFormatter):  # type: ignore[misc, unused-ignore]
         parsed_args: argparse.Namespace,
     ) -> None:
         """Write the rows."""
+        encode = json.JSONEncoder(default=plain).encode
         for row in data:
-            stdout.write(json.dumps(dict(zip(column_names, map(plain, row), strict=True))) + "\n")
+            stdout.write(encode(dict(zip(column_names, row, strict=True))) + "\n")
             stdout.flush()
 
 

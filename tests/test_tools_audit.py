@@ -129,16 +129,17 @@ def test_what_changes_between_two_audits_begins_anew(place: Place) -> None:
     assert [row["Action"] for row in place.rows(*REMOVE, status=1)] == ["keep"]
 
 
-@pytest.mark.parametrize("status", ["queued", "saving", "importing", "active", "deactivated", "killed"])
-def test_a_living_images_file_is_never_removed(place: Place, status: str) -> None:
+def test_a_living_images_file_is_never_removed(place: Place) -> None:
     """Of an image in any status but deleted, though no row names the file: reported, kept."""
     place.image()
-    image = place.image(status, url="{store}/elsewhere-{name}")
+    statuses = ("queued", "saving", "importing", "active", "deactivated", "killed")
+    images = {place.image(status, url="{store}/elsewhere-{name}"): status for status in statuses}
     place.run(*REMOVE)
     rows = [row for row in place.rows(*REMOVE, status=1) if row["Kind"] == "dark"]
-    assert [(row["Image"], row["Status"], row["Action"]) for row in rows] == [(image, status, "keep")]
-    assert f"never removed by us, the image is {status}" in rows[0]["Next"]
-    assert (place.store / image).exists()
+    assert {row["Image"]: row["Status"] for row in rows} == images
+    assert {row["Action"] for row in rows} == {"keep"}
+    assert all(f"never removed by us, the image is {row['Status']}" in row["Next"] for row in rows)
+    assert all((place.store / image).exists() for image in images)
 
 
 def test_delayed_delete_is_the_scrubbers(place: Place) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 from .model import Location, is_image_id
 
 # What `redact` and `place` leave as it is: nearly every URL, and taking one apart costs ten times as much.
-_PLAIN = re.compile(r"(?:[a-z][a-z0-9+.-]*://[a-z0-9.:_-]+|file://)(?:/[!\"$-.0->@-~]+)+")
+_PLAIN = re.compile(r"(?!s3\+)(?:[a-z][a-z0-9+.-]*://[a-z0-9.:_-]+|file://)(?:/[!\"$-.0->@-~]+)+")
 _REPLICA_PATH = re.compile(r"/replicas/([0-9a-f-]{36})")
 
 
@@ -74,7 +74,7 @@ def place(location: Location) -> tuple[str | None, str]:
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """
-    if _PLAIN.fullmatch(location.url) and not location.url.startswith("s3+"):
+    if _PLAIN.fullmatch(location.url):
         return (None, location.url)
     parts = urlsplit(redact(location.url))
     family = "s3" if parts.scheme.startswith("s3+") else parts.scheme

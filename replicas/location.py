@@ -1,12 +1,15 @@
 """Location URLs as plain data: kinds, redaction, our own per-host form."""
 
+import posixpath
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .model import Location, is_image_id
 
 # What `redact` and `place` leave as it is: nearly every URL, and taking one apart costs ten times as much.
 _PLAIN = re.compile(r"(?!s3\+)(?:[a-z][a-z0-9+.-]*://[a-z0-9.:_-]+|file://)(?:/[!\"$-.0->@-~]+)+")
+_SPELLED = re.compile(r"%|/\.|:(?:80|443)(?:/|$)")  # what may be another spelling of a plain one
+_PORTS = {"http": ":80", "https": ":443"}
 _REPLICA_PATH = re.compile(r"/replicas/([0-9a-f-]{36})")
 
 
@@ -29,7 +32,8 @@ def redact(url: str) -> str:
         return f"{scheme(url)}://(unparsable)"
     netloc = parts.netloc.rpartition("@")[2]
     query = "..." if parts.query else ""
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    path = parts.path if netloc else re.sub("^//+", "/", parts.path)  # or it would read as a host
+    return urlunsplit((parts.scheme, netloc, path, query, ""))
 
 
 def replica_url(host_url: str, image_id: str) -> str:
@@ -74,9 +78,14 @@ def place(location: Location) -> tuple[str | None, str]:
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """
-    if _PLAIN.fullmatch(location.url):
+    if _PLAIN.fullmatch(location.url) and not _SPELLED.search(location.url):
         return (None, location.url)
     parts = urlsplit(redact(location.url))
     family = "s3" if parts.scheme.startswith("s3+") else parts.scheme
-    path = re.sub(r"/{2,}", "/", parts.path)
-    return (None, f"{family}://{parts.netloc.lower()}{path}")
+    netloc = parts.netloc.lower().removesuffix(_PORTS.get(family, "/"))
+    return (None, f"{family}://{netloc}{_normal(parts.path)}")
+
+
+def _normal(path: str) -> str:
+    """One spelling of a path. Where a store tells two spellings apart, two copies count as one, which is no danger."""
+    return re.sub("^//+", "/", posixpath.normpath(unquote(path))) if path else ""

@@ -61,7 +61,7 @@ def test_device_error(tmp_path: Path) -> None:
 
 
 def test_one_dead_url_among_live_ones(desk: Desk, web: FaultyServer) -> None:
-    """A copy out of reach and one that hangs do not keep the others from being looked at, each by itself (33)."""
+    """A copy out of reach does not keep the others from being looked at, each by itself (33)."""
     image = desk.image(DATA)
     live = web.put(f"/replicas/{image}", DATA)
     desk.add_replica(image, web.url, host="api7")

@@ -205,7 +205,7 @@ class Demo:
         eventually(lambda: not any(copy.exists() for copy in copies), "no file of the deleted image left")
         sh("ls api1/cache api2/cache")
         sh.say("Do stores and hosts hold what the catalogue says, and nothing else? And how is it all?")
-        sh("replica audit --config-file api1/glance-api.conf --store file")
+        sh("replica audit --config-file api1/glance-api.conf --store fast")
         sh("replica report --config-file api1/glance-api.conf", lines=40)
 
     def _flip(self, path: str, mode: str) -> None:

@@ -64,6 +64,9 @@ class Evidence(enum.StrEnum):
 _DEPTHS = {one: depth for depth, one in enumerate(Evidence)}
 
 
+_DEPTHS = {one: number for number, one in enumerate(Evidence)}
+
+
 @dataclass(frozen=True)
 class Digest:
     """What the bytes of an image must hash to: a hashlib name and lower-case hex."""

@@ -83,7 +83,7 @@ class Report(OnHost):
 
 def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
     yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
-        f"{total.durable.copies} copies in stores, {total.cached.copies} on hosts"
+        f"{count(total.durable.copies, 'copy', 'copies')} in stores, {total.cached.copies} on hosts"
     )
     yield ""
     yield from _places(total)

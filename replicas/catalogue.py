@@ -230,7 +230,14 @@ class Catalogue:
         return [self._reader.location(*row) for row in rows]
 
     def _batch(self, chosen: sa.Select[Any]) -> list[Image]:
-        return list(self._reader.images(self._rows(images_with_locations(chosen))))
+        """In a catalogue of millions most of the time is spent here: the driver's own tuples are enough."""
+
+        def work(connection: sa.Connection) -> list[Any]:
+            cursor = connection.execute(images_with_locations(chosen)).cursor
+            return list(cursor.fetchall()) if cursor else []
+
+        with self._errors():
+            return list(self._reader.images(database.reading(self._engine, work)))
 
     def _of(self, table: sa.Table, ids: Collection[str], *columns: sa.Column[Any]) -> Iterator[Any]:
         """Image id and columns of these images' rows that are not deleted."""

@@ -1,12 +1,12 @@
 """`replica list`: every location of every image, with what is known of its state."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from glance_replicas import location
 from glance_replicas.ledger import place_key
-from glance_replicas.model import Image, Last, Location
+from glance_replicas.model import Evidence, Image, Last, Location, Verdict
 
 from . import selection
 from .command import OnHostLister
@@ -32,8 +32,10 @@ class List(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """The rows, a stream."""
-        wanted = selection.from_arguments(parsed_args, state=True)
-        return COLUMNS, self._rows(wanted)
+        rows = self._rows(selection.from_arguments(parsed_args, state=True))
+        if parsed_args.formatter == "jsonl":  # of millions of rows, and the values are what it takes
+            return COLUMNS, rows
+        return COLUMNS, (tuple(map(_shown, KINDS, row)) for row in rows)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted):
@@ -45,11 +47,20 @@ class List(OnHostLister):
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 
 
+def _word(value: Verdict | Evidence | None) -> Text:
+    return Text(None if value is None else str(value))
+
+
+KINDS = (None, Text, None, Bytes, None, Text, Text, Text, _word, _word, When, None)  # of the columns
+
+
+def _shown(kind: Callable[[Any], Any] | None, value: Any) -> Any:
+    return kind(value) if kind else value
+
+
 def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
-    verdict, evidence, checked_at = last.look if last else (None, None, None)
     return (
-        *(image.id, Text(image.name), image.status, Bytes(image.size), location.kind(one)),
-        *(Text(one.host), Text(one.zone), Text(one.store)),
-        *(Text(verdict and str(verdict)), Text(evidence and str(evidence)), When(checked_at)),
+        *(image.id, image.name, image.status, image.size, location.kind(one), one.host, one.zone, one.store),
+        *(last.look if last else (None, None, None)),
         location.redact(one.url),
     )

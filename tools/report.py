@@ -119,6 +119,8 @@ class JsonLines(ListFormatter):  # type: ignore[misc, unused-ignore]
 
 def plain(value: Any) -> Any:
     """What JSON can hold."""
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value.machine_readable() if isinstance(value, FormattableColumn) else value
 
 

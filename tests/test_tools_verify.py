@@ -13,6 +13,8 @@ pytest_plugins = ["desk"]
 
 DATA = b"the bytes of an image" * 1000
 
+NOW = "2026-01-01 00:00:00"
+
 
 def rows(desk: Desk, *words: object) -> list[dict[str, Any]]:
     return list(desk.run(*words, "-f", "json").rows)
@@ -158,6 +160,37 @@ def test_filters_choose_locations(desk: Desk) -> None:
         (["--owner", "p2"], []),
     ):
         assert [row["Kind"] for row in rows(desk, "list", "--name", name, *words)] == kinds, words
+
+
+def test_filters_by_what_images_and_locations_are(desk: Desk) -> None:
+    """--tag and --property, repeated, want all of them; --store, --zone, --state leave the rest out; so in verify."""
+    name = f"unique-{uuid.uuid4()}"
+    image, other = desk.image(DATA, name), desk.image(DATA, name)
+    desk.add_replica(image, "http://127.0.0.9:1", host="api7")
+    for value in ("a", "b"):
+        tag = "INSERT INTO image_tags (image_id, value, created_at, deleted) VALUES (:image, :value, :now, false)"
+        desk.site.rows(tag, image=image, value=value, now=NOW)
+    made = "INSERT INTO image_properties (image_id, name, value, created_at, deleted) VALUES (:i, :n, :v, :now, false)"
+    desk.site.rows(made, i=image, n="os", v="debian", now=NOW)
+    desk.site.rows(made, i=other, n="os", v="Debian", now=NOW)
+    desk.run("verify", other)
+    for words, found in (
+        (["--tag", "a"], [image, image]),
+        (["--tag", "a", "--tag", "b"], [image, image]),
+        (["--tag", "a", "--tag", "c"], []),
+        (["--property", "os=debian"], [image, image]),
+        (["--property", "os=debian", "--property", "arch=x"], []),
+        (["--store", "fast", "--kind", "durable"], sorted([image, other])),
+        (["--store", "nowhere"], []),
+        (["--zone", "z9"], [image]),
+        (["--zone", "z8"], []),
+        (["--state", "intact"], [other]),
+        (["--state", "never"], [image, image]),
+    ):
+        assert [row["Image"] for row in rows(desk, "list", "--name", name, *words)] == found, words
+    done = desk.run("verify", "--name", name, "--tag", "a", "--kind", "durable", "-f", "json")
+    assert [row["Image"] for row in json.loads(done.out)] == [image]
+    assert desk.run("list", "--property", "os").status == 2
 
 
 def test_list_shows_the_last_verdict(desk: Desk) -> None:

@@ -71,11 +71,11 @@ def _text(value: Value) -> str:
     return str(value)
 
 
-def save(rows: Sequence[Row], folder: Path, machine: dict[str, Any]) -> None:
-    """`results.json` with the rows and what they were measured on."""
+def save(rows: Sequence[Row], folder: Path, machine: dict[str, Any], name: str = "results") -> None:
+    """`results.json`, or another name, with the rows and what they were measured on."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1)
-    (folder / "results.json").write_text(text + "\n")
+    (folder / f"{name}.json").write_text(text + "\n")
 
 
 def machine() -> dict[str, Any]:
@@ -96,9 +96,11 @@ def machine() -> dict[str, Any]:
 
 
 def main(doc: str | None, run: Callable[[float], list[Row]]) -> None:
-    """The command line of one benchmark: `--scale 0.1` for a tenth of all sizes."""
+    """The command line of one benchmark: `--scale 0.1` for a tenth of all sizes. Saved under the program's name."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="part of the real sizes, to try things out")
+    before = machine()
     rows = run(parser.parse_args().scale)
+    save(rows, Path("build/benchmarks"), before, Path(sys.argv[0]).stem)
     print(table(rows))
     sys.stdout.flush()

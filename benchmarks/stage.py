@@ -22,7 +22,9 @@ from clients import Ask, fetch
 from services import PLACES, free_port, need
 from services.databases import Postgres, server_folder
 from services.glance import GlanceHost, GlanceSite
+from services.keystone import Keystone
 from services.process import Process, members
+from services.swift import Swift
 
 MIB = 1 << 20
 
@@ -94,6 +96,20 @@ class Stage(ExitStack):
         if origin is not None:
             self.site.set_location(image_id, origin.url_of(image_id), {"store": "web"})
         return image_id
+
+    def swift(self, size: int, number: int) -> tuple[GlanceHost, Swift, list[str]]:
+        """A Glance over a real Swift with so many images of this size."""
+        for name in ("keystone", "swift"):
+            (self.folder / name).mkdir()
+        keystone = self.enter_context(Keystone(self.folder / "keystone"))
+        swift = self.enter_context(Swift(self.folder / "swift", keystone))
+        site = self.enter_context(GlanceSite(self.folder / "cloud", store="swift", swift=swift))
+        host = site.add_host("127.0.0.3", pipeline="stock", processes=1)
+        images = []
+        for _ in range(number):
+            with self.data(size).open("rb") as file:
+                images.append(str(host.client().create(data=file)["id"]))
+        return host, swift, images
 
     def _again(self, table: str, old: str, new: str) -> None:
         key = "id" if table == "images" else "image_id"

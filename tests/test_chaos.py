@@ -241,6 +241,12 @@ def everything(world: World) -> None:
     other_hosts(world)
 
 
+def asked_anew(world: World) -> None:
+    """A copy that `replica repair` wants fetched anew."""
+    world.keep(ASKED)
+    world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test", proof={"refill": True})
+
+
 def own_row(world: World, name: str) -> Location:
     """This host's row for an image."""
     return next(one for one in world.keeper.catalogue.of_host(world.settings.host_name) if one.image_id == name)
@@ -269,6 +275,7 @@ def nothing(world: World) -> None:
 SCENARIOS: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = {
     "fill with eviction": (full, fill_new),
     "janitor": (everything, one_pass),
+    "refill": (asked_anew, one_pass),
     "background": (nothing, fill_in_two_parts),
     "takeover": (half, fill_new),
     "before boot": (before_boot, fill_new),

@@ -143,16 +143,8 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._invalid, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang),
-            *(
-                self._pins,
-                self._trim,
-                self._stock,
-                self._copy,
-                self._answer,
-                self._scrub,
-                self._reconciler.bury,
-                self._forget,
-            ),
+            *(self._pins, self._trim, self._stock, self._copy, self._answer, self._scrub),
+            *(self._reconciler.bury, self._forget),
         )
         for step in steps:
             try:

@@ -155,8 +155,7 @@ class Ledger:
 
         With `row_only` no host is asked for anything until `hand_over`: the row is the caller's to withdraw.
         """
-        row = ledger_rows.whereabouts(location) | {"location_id": location.row}
-        row |= {"row_only": row_only}
+        row = ledger_rows.whereabouts(location) | {"location_id": location.row, "row_only": row_only}
         row |= {"reason": database.clean(reason, ledger_rows.TEXT), "who": database.clean(who, 255)}
         row["proof"] = None if proof is None else json.dumps(dict(proof), default=str)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import causes, location
 from glance_replicas import prune as rule
-from glance_replicas.errors import ConfigError, Refused
+from glance_replicas.errors import Refused
 from glance_replicas.model import Image, Location, Result
 
 from . import host_files, plan, selection, values
@@ -54,9 +54,7 @@ class Prune(OnHostLister):
         """The plan, or what was done."""
         from .removal import Removal
 
-        wanted = selection.from_arguments(parsed_args)
-        if wanted.is_everything and not parsed_args.all:
-            raise ConfigError("nothing named: give image ids, --name, --owner, --host or --kind; or --all")
+        wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
         self._reasons = self._make_reasons(parsed_args)

@@ -1,9 +1,11 @@
-"""`sendfile = uwsgi`: the bytes of complete files go from the kernel's page cache to the client's connection.
+"""`sendfile = uwsgi`: bytes of files, complete or growing, go from the kernel's page cache to the client's connection.
 
 Only where uWSGI itself holds a plain connection and writes what it is given before it asks for more: the first piece of
 a body takes the usual way, headers before it, and the rest is sent past Python behind it.
 """
 
+import contextlib
+import errno
 import importlib
 import os
 import select
@@ -11,13 +13,16 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from glance_replicas.errors import ConfigError
+from glance_replicas.errors import CacheError, ConfigError
+from glance_replicas.follow import Follower
 from glance_replicas.settings import Settings
 
-Send = Callable[[int, int], Iterator[int]]  # bytes [start, stop): how many went, again and again; fewer: the file ends
+# Bytes [start, stop): how many went, again and again; fewer in all: the file has no more, the rest is for `read`.
+Send = Callable[[int, int], Iterator[int]]
 
 _MOST = 2 << 20  # bytes of one call, so that a fast client does not keep a thread in the kernel
 _STALL_SECONDS = 60.0  # without a byte taken
+_DISK = (errno.EIO, errno.ENODATA, errno.ESTALE, errno.EUCLEAN)  # of a file that cannot be read, not of a connection
 _OTHERWISE = ("https-socket", "https", "async", "gevent", "asyncio", "ugreen")  # options under which it would go wrong
 
 
@@ -41,15 +46,32 @@ def check(settings: Settings) -> None:
         )
 
 
-def sender(settings: Settings, fd: int) -> Send | None:
-    """What sends parts of the complete file `fd` on the connection of the request in progress; None: not so here."""
-    return (
-        None if settings.sendfile != "uwsgi" else lambda start, stop: _send(_uwsgi().connection_fd(), fd, start, stop)
-    )
+def sender(settings: Settings, follower: Follower) -> Send | None:
+    """What sends a file on the connection of the request in progress; None: not so here."""
+    return sending(lambda: _uwsgi().connection_fd(), follower) if settings.sendfile == "uwsgi" else None
+
+
+def sending(connection: Callable[[], int], follower: Follower) -> Send:
+    """What sends a file as it grows, on this connection, which does not block. Raises Corrupt like the follower."""
+
+    def send(start: int, stop: int) -> Iterator[int]:
+        with contextlib.suppress(CacheError):
+            for begin, end in follower.spans(start, stop):
+                at = begin
+                for sent in _send(connection(), follower.fileno(), begin, end):
+                    at += sent
+                    yield sent
+                if at < end:
+                    return
+
+    return send
 
 
 def _send(connection: int, fd: int, start: int, stop: int) -> Iterator[int]:
-    """Raises OSError when the client has gone, TimeoutError when it takes nothing; the connection is of no use then."""
+    """Fewer bytes where the file has no more or cannot be read.
+
+    Raises OSError when the client has gone, TimeoutError when it takes nothing; the connection is of no use then.
+    """
     room = select.poll()
     room.register(connection, select.POLLOUT)
     while start < stop:
@@ -60,6 +82,10 @@ def _send(connection: int, fd: int, start: int, stop: int) -> Iterator[int]:
                 _cut(connection)
                 raise TimeoutError(f"the client took nothing for {_STALL_SECONDS:.0f} s") from None
             continue
+        except OSError as error:
+            if error.errno in _DISK:
+                return
+            raise
         if not sent:
             return
         start += sent

@@ -48,8 +48,7 @@ class Download:
             return self._filling(plan, follower)
         if copy.entry.verified:
             follower = Follower(self._keeper.cache, plan, copy.detach())
-            send = direct.sender(self._keeper.settings, follower.fileno())
-            return self._response(follower.read, follower.close, "hit", send)
+            return self._response(follower.read, follower.close, "hit", direct.sender(self._keeper.settings, follower))
         if "Range" in self._request.headers:
             copy.close()
             return None
@@ -94,7 +93,8 @@ class Download:
 
         how = f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}"
         detail = serve.progress(reading.number, follower.length(), plan.size)
-        return self._response(follower.read, close, f"{how}; detail={detail}")
+        send = direct.sender(self._keeper.settings, follower)
+        return self._response(follower.read, close, f"{how}; detail={detail}", send)
 
     def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
         """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""

@@ -122,7 +122,7 @@ class ReplicaServer:
         status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
         if reading is not None:
             status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
-        send = None if filling else direct.sender(self._keeper.settings, follower.fileno())
+        send = direct.sender(self._keeper.settings, follower)
         return serve.response(request, image, follower.read, closed, status, send)
 
     def _sent_by_nginx(self, image: Image) -> Any:

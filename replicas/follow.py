@@ -85,19 +85,27 @@ class Follower:
         Raises Corrupt when the fill turned out wrong, Stalled or Unreachable when nothing more can be had.
         """
         position = start
-        while position < stop:
-            try:
-                length = self._await(position)
-                for chunk in read(self._fd, position, min(length, stop)):
+        try:
+            for begin, end in self.spans(start, stop):
+                for chunk in read(self._fd, begin, end):
                     yield chunk
                     position += len(chunk)
-            except CacheError as error:
-                log.warning("image %s: follower goes on alone at byte %d: %s", self._plan.image.id, position, error)
-                yield from self._alone(position, stop)
-                return
+        except CacheError as error:
+            log.warning("image %s: follower goes on alone at byte %d: %s", self._plan.image.id, position, error)
+            yield from self._alone(position, stop)
+
+    def spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Parts of [start, stop) in order, each as soon as the file has its bytes.
+
+        Raises Corrupt when the fill turned out wrong, CacheError when the file has no more: `read` goes on alone.
+        """
+        while start < stop:
+            end = min(self._await(start), stop)
+            yield start, end
+            start = end
 
     def fileno(self) -> int:
-        """The descriptor of the file, open until `close`."""
+        """The descriptor of the file, its own until `close`."""
         return self._fd
 
     def close(self) -> None:

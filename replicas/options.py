@@ -52,9 +52,9 @@ SERVING = [
         "sendfile",
         default="off",
         choices=["off", "x-accel-redirect", "uwsgi"],
-        help="Who sends complete files from the kernel. x-accel-redirect: an nginx in front, those of per-host URLs; "
-        "it must map sendfile_prefix to image_cache_dir. uwsgi: uWSGI's own connection, past Python; not where uWSGI "
-        "does TLS or transforms answers.",
+        help="Who sends files from the kernel. x-accel-redirect: an nginx in front, complete ones of per-host URLs; it "
+        "must map sendfile_prefix to image_cache_dir. uwsgi: uWSGI's own connection, past Python, also what is still "
+        "being filled; not where uWSGI does TLS or transforms answers.",
     ),
     cfg.StrOpt("sendfile_prefix", default="/replica-files/", help="Internal location of nginx for sendfile."),
 ]

@@ -34,19 +34,20 @@ BROKEN = (requests.exceptions.ChunkedEncodingError, requests.exceptions.Connecti
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[GlanceSite]:
-    """Two hosts of ours and one without cache, on one catalogue."""
+    """Two hosts of ours, the second with `sendfile = uwsgi`, and one without cache, on one catalogue."""
     url = postgres.create_glance("test_cache_filter")
     with GlanceSite(
         tmp_path_factory.mktemp("site"), url, options={"DEFAULT": {"show_multiple_locations": "true"}}
     ) as made:
         Ledger(default_ledger(made.database_url)).upgrade()
-        quick = {"replicas": {"stall_timeout_seconds": "3", "janitor": "true", "janitor_interval_seconds": "1"}}
-        for number, pipeline in ((2, "replicas"), (3, "replicas"), (4, "stock")):
+        quick = {"stall_timeout_seconds": "3", "janitor": "true", "janitor_interval_seconds": "1"}
+        ours = [{"replicas": quick}, {"replicas": quick | {"sendfile": "uwsgi"}}]
+        for number, options in enumerate([*ours, {}], 2):
             made.add_host(
                 f"127.0.0.{number}",
                 threads=24,
-                pipeline=pipeline,
-                options=quick if pipeline == "replicas" else {},
+                pipeline="replicas" if options else "stock",
+                options=options,
                 start=False,
             ).start(wait=False)
         for host in made.hosts:
@@ -63,6 +64,13 @@ def one(site: GlanceSite) -> GlanceHost:
 @pytest.fixture
 def other(site: GlanceSite) -> GlanceHost:
     return site.hosts[1]
+
+
+@pytest.fixture(params=["one", "other"])
+def either(request: pytest.FixtureRequest) -> GlanceHost:
+    """Each of ours in turn: bodies through Python, and past it."""
+    host: GlanceHost = request.getfixturevalue(request.param)
+    return host
 
 
 @pytest.fixture
@@ -133,11 +141,11 @@ def test_a_row_appears_only_after_the_file(site: GlanceSite, one: GlanceHost, fa
 
 
 @pytest.mark.parametrize("clients", [2, 16])
-def test_herd_makes_one_backend_read(site: GlanceSite, one: GlanceHost, faulty: FaultyServer, clients: int) -> None:
+def test_herd_makes_one_backend_read(site: GlanceSite, either: GlanceHost, faulty: FaultyServer, clients: int) -> None:
     """Concurrent first downloads over both processes: one read of the back end, every byte right (promise 4)."""
     image_id, data = slow(site, faulty, rate=8 * MIB)
     with ThreadPoolExecutor(clients) as pool:
-        answers = list(pool.map(lambda _: one.client().download(image_id), range(clients)))
+        answers = list(pool.map(lambda _: either.client().download(image_id), range(clients)))
     assert all(answer.content == data for answer in answers)
     assert site.backend_reads(image_id) == 1
 
@@ -168,39 +176,39 @@ def test_other_host_follows_a_fill_in_progress(
     assert site.backend_reads(image_id) == 1
 
 
-def test_first_client_leaves_midway(site: GlanceSite, one: GlanceHost, faulty: FaultyServer) -> None:
+def test_first_client_leaves_midway(site: GlanceSite, either: GlanceHost, faulty: FaultyServer) -> None:
     """Only the client that leaves fails: the others finish and the image is cached (upstream duplicate-downloads)."""
     image_id, data = slow(site, faulty, rate=3 * MIB)
-    leaver = one.client().download(image_id, stream=True)
+    leaver = either.client().download(image_id, stream=True)
     next(leaver.iter_content(65536))
     with ThreadPoolExecutor(1) as pool:
-        stayer = pool.submit(lambda: one.client().download(image_id).content)
+        stayer = pool.submit(lambda: either.client().download(image_id).content)
         time.sleep(0.3)
         leaver.close()
         assert stayer.result() == data
-    settle(lambda: is_registered(site, one, image_id))
+    settle(lambda: is_registered(site, either, image_id))
     assert site.backend_reads(image_id) == 1
 
 
-def test_the_only_client_leaves(site: GlanceSite, one: GlanceHost, faulty: FaultyServer) -> None:
+def test_the_only_client_leaves(site: GlanceSite, either: GlanceHost, faulty: FaultyServer) -> None:
     """A client that leaves alone still leaves a cached image behind."""
     image_id, data = slow(site, faulty, rate=4 * MIB)
-    leaver = one.client().download(image_id, stream=True)
+    leaver = either.client().download(image_id, stream=True)
     next(leaver.iter_content(65536))
     leaver.close()
-    settle(lambda: is_registered(site, one, image_id))
-    assert (one.cache_dir / image_id).read_bytes() == data
+    settle(lambda: is_registered(site, either, image_id))
+    assert (either.cache_dir / image_id).read_bytes() == data
 
 
 @pytest.mark.parametrize("at", [0, SIZE // 2, SIZE - 1])
-def test_corrupt_backend_never_ends_well(site: GlanceSite, one: GlanceHost, faulty: FaultyServer, at: int) -> None:
+def test_corrupt_backend_never_ends_well(site: GlanceSite, either: GlanceHost, faulty: FaultyServer, at: int) -> None:
     """One flipped byte: no client gets a whole body, no file, no row, on the first try and on the next (promise 2)."""
     image_id, data = slow(site, faulty, flip_at=at)
     for _ in range(2):
         with ThreadPoolExecutor(3) as pool:
-            for got in pool.map(lambda _: received(one.client(), image_id), range(3)):
+            for got in pool.map(lambda _: received(either.client(), image_id), range(3)):
                 assert len(got) < len(data)
-    assert not is_cached(one, image_id)
+    assert not is_cached(either, image_id)
     assert hosts_of(site, image_id) == []
 
 
@@ -243,11 +251,11 @@ def received(client: GlanceClient, image_id: str) -> bytes:
     ids=["truncated", "reset", "stalled"],
 )
 def test_broken_backend_read_goes_on(
-    site: GlanceSite, one: GlanceHost, faulty: FaultyServer, faults: dict[str, int]
+    site: GlanceSite, either: GlanceHost, faulty: FaultyServer, faults: dict[str, int]
 ) -> None:
     """A back-end read that breaks or stalls once goes on at the same offset; plain Glance fails it."""
     image_id, data = slow(site, faulty, **faults)
-    assert one.client().download(image_id).content == data
+    assert either.client().download(image_id).content == data
     ranges = [request.range for request in faulty.requests(f"/{image_id}") if request.method == "GET"]
     assert ranges[0] is None
     assert ranges[1] is not None

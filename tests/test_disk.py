@@ -4,6 +4,7 @@ Each test runs a part of this file as a process of its own, with a library betwe
 """
 
 import errno
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,9 @@ from test_fill import DATA, MIB, SIZE, World
 from glance_replicas import settings
 from glance_replicas.errors import Unreachable
 from glance_replicas.fill import start
-from glance_replicas.follow import Follower
+from glance_replicas.follow import Follower, start_or_join
+from glance_replicas.middleware import direct
+from glance_replicas.middleware.serve import Body
 from glance_replicas.model import Verdict
 from glance_replicas.scrub import Scrubber
 
@@ -131,6 +134,36 @@ def read_fails_in_a_follower(disk: Disk, world: World, number: int) -> None:
     assert world.cache.path(world.image.id).read_bytes() == DATA
 
 
+def sent(body: Body, connection: socket.socket) -> None:
+    """What a server does that gives its connection away (`sendfile = uwsgi`): it writes what it is given, in order."""
+    with connection:
+        for chunk in body:
+            connection.setblocking(True)
+            connection.sendall(chunk)
+            connection.setblocking(False)
+
+
+def sending_fails(disk: Disk, world: World, number: int) -> None:
+    """Where the kernel cannot send a file, complete or growing, the rest of the body is read, in its place."""
+    world.source.pause = 0.01
+    for where in ("incomplete/", "cache/"):
+        disk.fail("send", where, number, skip=1)
+        assert passed_by(start_or_join(world.cache, world.plan())) == DATA
+        world.settle(lambda: world.committed)
+    assert len(world.source.opened) == 1, "it can still be read"
+
+
+def passed_by(follower: Follower) -> bytes:
+    """What comes through a connection when the kernel is to send."""
+    here, there = socket.socketpair()
+    with closing(follower), ThreadPoolExecutor(1) as pool, there:
+        body = Body(follower.read, 0, SIZE, lambda *_: None, direct.sending(here.fileno, follower))
+        done = pool.submit(sent, body, here)
+        got = b"".join(iter(lambda: there.recv(MIB), b""))
+        done.result()
+    return got
+
+
 def read_fails_in_a_takeover(disk: Disk, world: World, number: int) -> None:
     """What a dead filler left cannot be read: it goes, the reader has every byte from the source."""
     (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA[: 3 * MIB])
@@ -160,6 +193,7 @@ def read_fails_in_a_scrub(disk: Disk, world: World, number: int) -> None:
 Scenario = Callable[[Disk, World, int], None]
 SCENARIOS: list[Scenario] = [sync_fails, sync_fails_in_the_background, sync_of_the_folder_fails]
 SCENARIOS += [read_fails_in_a_hit, read_fails_in_a_follower, read_fails_in_a_takeover, read_fails_in_a_scrub]
+SCENARIOS += [sending_fails]
 
 
 @pytest.fixture(scope="module")

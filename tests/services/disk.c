@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,6 +99,23 @@ ON_FD(int, "truncate", ftruncate64, (int fd, off64_t size), (fd, size), size, 0)
 ON_FD(int, "sync", fsync, (int fd), (fd), 0, 0)
 ON_FD(int, "sync", fdatasync, (int fd), (fd), 0, 0)
 ON_FD(int, "mode", fchmod, (int fd, mode_t mode), (fd, mode), mode, 0)
+
+static ssize_t sent_from(int fd, int out, off_t *at, size_t size)
+{
+    char path[PATH_MAX];
+    path_of(fd, path);
+    return fails("send", path) ? -1 : REAL(sendfile)(out, fd, at, size);
+}
+
+ssize_t sendfile(int out, int fd, off_t *at, size_t size)
+{
+    return sent_from(fd, out, at, size);
+}
+
+ssize_t sendfile64(int out, int fd, off64_t *at, size_t size)
+{
+    return sent_from(fd, out, at, size);
+}
 
 /* What has no path of its own yet, or none any more. */
 static unsigned long inode_at(const char *path)

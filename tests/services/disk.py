@@ -46,7 +46,7 @@ class Disk:
     def fail(self, call: str, part: str, number: int, *, skip: int = 0, times: int = -1) -> None:
         """Calls on paths that contain `part` fail with this errno, for ever or so many times.
 
-        Also `read`, which is one at an offset, and `stream`, which is one without.
+        Also `read`, which is one at an offset, `stream`, which is one without, and `send`, from a file to a connection.
         """
         whole = self._fault.with_suffix(".new")
         whole.write_text(f"{call} {part} {number} {skip} {times}")

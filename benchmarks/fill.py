@@ -1,7 +1,7 @@
 """A first download of 1 GiB from a fast back end, verified on the way, against the rate of sha512 itself.
 
 Back ends: a file store on the same disk, and an HTTP server without a limit. The hash, Glance, its cache and ours take
-turns.
+turns. Ours is measured as it comes and with `sendfile = uwsgi`, to which the goals belong.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ def run(scale: float = 1.0) -> list[Row]:
     """MiB/s: medians over the rounds, the first round dropped."""
     size = int(1024 * scale) * MIB
     with Stage() as stage:
-        hosts = dict(zip(_NAMES, stage.hosts(*_NAMES), strict=True))
+        made = [*stage.hosts("stock", "stock-cache", "replicas"), *stage.hosts("replicas", number=5, sendfile="uwsgi")]
+        hosts = dict(zip(_NAMES, made, strict=True))
         rates: dict[tuple[str, str], list[float]] = {}
         for kind, origin in (("file", None), ("http", stage.origin(size))):
             with note(f"fill: {kind}"):
@@ -32,7 +33,12 @@ def run(scale: float = 1.0) -> list[Row]:
         return [row for kind in ("file", "http") for row in _rows(kind, rates)]
 
 
-_NAMES = {"stock": "Glance, no cache", "stock-cache": "Glance, its cache", "replicas": "Glance, replicas"}
+_NAMES = {
+    "stock": "Glance, no cache",
+    "stock-cache": "Glance, its cache",
+    "replicas": "Glance, replicas",
+    "sendfile": "Glance, replicas, sendfile",
+}
 
 
 def _rows(kind: str, rates: Mapping[tuple[str, str], list[float]]) -> list[Row]:
@@ -53,8 +59,8 @@ def _rows(kind: str, rates: Mapping[tuple[str, str], list[float]]) -> list[Row]:
         }
         rows.append(Row(f"{BENCH}, {kind}", _NAMES.get(name, name), values))
     rows[-1].goals = [
-        at_least(f"fill, {kind}: part of the sha512 rate", ratio("replicas", SHA512), 0.75),
-        at_least(f"fill, {kind}: times the stock cache", ratio("replicas", "stock-cache"), 2),
+        at_least(f"fill, {kind}: part of the sha512 rate", ratio("sendfile", SHA512), 0.75),
+        at_least(f"fill, {kind}: times the stock cache", ratio("sendfile", "stock-cache"), 2),
     ]
     return rows
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-PIECE = 64 * 1024  # bytes
+PIECE, UNLIMITED_PIECE = 64 * 1024, 1024 * 1024  # bytes, with a rate and without
 CREDIT = 0.02  # seconds of the rate that may be caught up after a late wake-up
 
 
@@ -30,9 +30,14 @@ class Rate:
         self._next = 0.0
         self._lock = threading.Lock()
 
+    @property
+    def is_limited(self) -> bool:
+        """There is one."""
+        return self._rate > 0
+
     def wait(self, size: int) -> None:
         """Return when `size` bytes more may go."""
-        if not self._rate:
+        if not self.is_limited:
             return
         with self._lock:
             self._next = max(self._next, time.monotonic() - CREDIT) + size / self._rate
@@ -106,8 +111,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self, start: int, stop: int) -> None:
         """Pieces, each when the rate lets it."""
+        piece = PIECE if self.server.rate.is_limited else UNLIMITED_PIECE
         while start < stop:
-            size = min(PIECE, stop - start)
+            size = min(piece, stop - start)
             self.server.rate.wait(size)
             end = start + size
             while start < end:

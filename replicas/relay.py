@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 Opener = Callable[[Location, int], Body]
 
+_BEHIND = 32  # pieces
 _ROUNDS = 5  # times the whole list is tried again, each only if the round before brought bytes
 
 
@@ -107,12 +108,17 @@ class _Hasher:
 
     def __init__(self, algorithm: str) -> None:
         self._hash = checksum.start(algorithm)
-        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=32)
+        # Two of these, one of pieces and one of free places, cost a tenth of a Queue with a size.
+        self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(_BEHIND):
+            self._places.put(None)
         self._thread = threading.Thread(target=self._run, name="replica-hash", daemon=True)
         self._thread.start()
 
     def update(self, data: bytes) -> None:
-        self._queue.put(data)
+        self._places.get()
+        self._pieces.put(data)
 
     def hexdigest(self) -> str:
         self.close()
@@ -120,9 +126,10 @@ class _Hasher:
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._pieces.put(None)
             self._thread.join()
 
     def _run(self) -> None:
-        while (data := self._queue.get()) is not None:
+        while (data := self._pieces.get()) is not None:
             self._hash.update(data)
+            self._places.put(None)

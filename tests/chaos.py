@@ -506,8 +506,10 @@ def run(rounds: int, seed: int, folder: Path) -> int:
         postgres = stack.enter_context(Postgres(stack.enter_context(server_folder("chaos"))))
         backend, url = stack.enter_context(FaultyServer()), postgres.create_glance("chaos")
         site = stack.enter_context(GlanceSite(folder / "site", url, options=OPTIONS))
-        for number in (2, 3):
-            site.add_host(f"127.0.0.{number}", zone=f"zone-{number}", threads=12, start=False).start(wait=False)
+        for number, sendfile in ((2, "off"), (3, "uwsgi")):
+            options = {"replicas": {"sendfile": sendfile}}
+            host = site.add_host(f"127.0.0.{number}", zone=f"zone-{number}", threads=12, options=options, start=False)
+            host.start(wait=False)
         for host in site.hosts:
             host.wait_ready()
         chaos, began, number = Chaos(seed, folder, site, backend), time.monotonic(), 0

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from alembic.util import CommandError
 
 from . import database, migrations
 from .errors import LedgerError
@@ -25,6 +24,8 @@ class LedgerDatabase:
 
     def upgrade(self) -> list[str]:
         """The tables are those this version needs; returns the revisions applied, none if they were."""
+        from alembic.util import CommandError
+
         bind = database.engine(self._url, patient=True)
         try:
             with self._errors(), database.transaction(bind) as connection:

@@ -113,7 +113,7 @@ def load(config_files: Sequence[str] = ()) -> Settings:
     if not files:
         raise ConfigError("no glance-api.conf found in /etc/glance; name one with --config-file")
     _import_glance(cfg.CONF)
-    importlib.import_module("glance_store").register_opts(cfg.CONF)  # in a glance-api Glance has done it
+    _register_stores(cfg.CONF)
     try:
         cfg.CONF([], project="glance", prog="glance-api", default_config_files=files)
     except cfg.Error as error:
@@ -189,19 +189,28 @@ def _import_glance(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(db_options.database_opts, "database")
 
 
+def _register_stores(conf: cfg.ConfigOpts) -> None:
+    """What `[glance_store]` says of stores as such; in a glance-api Glance has done it.
+
+    Not `register_opts` of glance_store, which loads the driver of every store there is, boto3 and eventlet with them.
+    """
+    conf.register_opts(importlib.import_module("glance_store.backend")._STORE_OPTS, "glance_store")
+
+
 def _register(conf: cfg.ConfigOpts) -> None:
     _import_glance(conf)
     conf.register_opts(options.ALL, options.GROUP)
 
 
-def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any]) -> Any:
-    """Options of Glance's that `conf` may not know, read from the same files.
+def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any], *groups: str | None) -> Any:
+    """Options of Glance's that `conf` may not know, read from the same files; in these groups, or in `[DEFAULT]`.
 
     The modules that define them bring in all of Glance: seconds at the start of every program, and options of the
     command line, which cannot be added any more once the files are parsed.
     """
     own = cfg.ConfigOpts()
-    own.register_opts(wanted)
+    for group in groups or (None,):
+        own.register_opts(wanted, group)
     own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
     return own
 

@@ -82,3 +82,18 @@ def test_wrong_name_is_refused() -> None:
         [sys.executable, "-c", "import replicas"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "pip install -e ." in done.stderr
+
+
+def test_what_is_slow_to_load_waits_until_it_is_needed(tmp_path: Path) -> None:
+    """A program over file and http stores starts without the libraries of others: more than half of its start."""
+    conf = tmp_path / "glance-api.conf"
+    conf.write_text("[database]\nconnection = sqlite://\n[glance_store]\nstores = file,http\n")
+    slow = "{'alembic', 'boto3', 'eventlet', 'keystoneauth1', 'swiftclient'}"
+    use = (
+        "import sys; from glance_replicas import catalogue, ledger, settings, sources; "
+        "from glance_replicas.tools import list, verify, verifying; "
+        f"sources.from_settings(settings.load([{str(conf)!r}])); "
+        f"print('loaded:', *{slow} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", use], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["loaded:"], done.stderr

@@ -306,3 +306,14 @@ def test_limits_of_settings(tmp_path: Path) -> None:
     sources = from_settings(our_settings.load([str(conf)]))
     assert sources._readers[0]._wire._limits.stall == 0.5  # type: ignore[attr-defined]
     assert LIMITS.stall != 0.5
+
+
+def test_the_drivers_own_options_are_ours(tmp_path: Path) -> None:
+    """What we write again of the file driver's options, to start without it, is what it says itself."""
+    from glance_store._drivers import filesystem
+
+    own = {one.dest: one.default for one in filesystem.Store.OPTIONS}
+    assert own.keys() >= set(configured._NAMES)
+    assert own[configured._FOLDER] == configured._DEFAULT_FOLDER
+    load(tmp_path, "[glance_store]\nstores = file")
+    assert configured.file_roots(cfg.CONF, None) == (Path(configured._DEFAULT_FOLDER),)

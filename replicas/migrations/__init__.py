@@ -1,15 +1,18 @@
-"""The history of our tables: Alembic, linear, in a version table of our own."""
+"""The history of our tables: Alembic, linear, in a version table of our own.
+
+Alembic is loaded by what needs it: it would be a tenth of the start of every program.
+"""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from ..ledger_tables import VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,9 @@ def upgrade(connection: sa.Connection, to: str = LATEST) -> list[str]:
     `connection` is in a write transaction. Where the database can (not MariaDB) all of it is one
     transaction; two upgrades at a time take turns.
     """
+    from alembic import command
+    from alembic.config import Config
+
     _take_turns(connection)
     try:
         before = revision(connection)
@@ -43,6 +49,8 @@ def upgrade(connection: sa.Connection, to: str = LATEST) -> list[str]:
 
 def revision(connection: sa.Connection) -> str | None:
     """The revision the tables are at; None before the first upgrade."""
+    from alembic.runtime.migration import MigrationContext
+
     return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
@@ -70,7 +78,10 @@ def absent(connection: sa.Connection) -> list[str]:
     return missing
 
 
-def _script() -> ScriptDirectory:
+def _script() -> "ScriptDirectory":
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", _escaped(str(Path(__file__).parent)))
     return ScriptDirectory.from_config(config)

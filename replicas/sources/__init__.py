@@ -116,7 +116,7 @@ def from_settings(
     """
     from oslo_config import cfg
 
-    from . import configured, file, s3, store, swift, web
+    from . import configured, file, store, web
 
     conf = cfg.CONF
     enabled = configured.stores(conf)
@@ -127,7 +127,17 @@ def from_settings(
     roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
     if roots:
         readers.append(file.Reader(roots))
-    readers += [swift.Reader(conf, one.id, kept) for one in enabled if one.kind == "swift"]
-    readers += [s3.Reader(conf, one.id, kept) for one in enabled if one.kind == "s3"]
+    readers += [_of_kind(one.kind)(conf, one.id, kept) for one in enabled if one.kind in ("swift", "s3")]
     rest = store.Reader(conf, [(one.id, one.kind) for one in enabled], limits=kept)
     return Sources(readers, rest, peers=peers)
+
+
+def _of_kind(kind: str) -> Callable[..., Reader]:
+    """Loaded only where there is such a store: each brings a library of its own."""
+    if kind == "s3":
+        from . import s3
+
+        return s3.Reader
+    from . import swift
+
+    return swift.Reader

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
+from ..settings import peek
+
+_NAMES = _FOLDER, _FOLDERS = "filesystem_store_datadir", "filesystem_store_datadirs"
+_DEFAULT_FOLDER = "/var/lib/glance/images"
 RESERVED = "os_glance_"  # Glance's own staging and tasks stores: never locations of an image
 
 
@@ -27,12 +31,15 @@ def stores(conf: cfg.ConfigOpts) -> tuple[Store, ...]:
 
 
 def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
-    """The folders of a file store; a priority behind a colon is cut off as the driver does."""
-    from glance_store._drivers import filesystem
+    """The folders of a file store; a priority behind a colon is cut off as the driver does.
 
-    options = group_options(conf, store_id, filesystem.Store.OPTIONS)
-    several = [one.rsplit(":", 1)[0].strip() for one in options.filesystem_store_datadirs or ()]
-    return tuple(Path(one) for one in several or [options.filesystem_store_datadir] if one)
+    The driver's options are written here again, because the driver brings eventlet with it.
+    """
+    groups = ("glance_store",) if store_id is None else (store_id, "backend_defaults")
+    own = peek(conf, [cfg.StrOpt(_FOLDER), cfg.MultiStrOpt(_FOLDERS)], *groups)
+    said = {name: [own[group][name] for group in groups if own[group][name] is not None] for name in _NAMES}
+    several = [text.rsplit(":", 1)[0].strip() for text in next(iter(said[_FOLDERS]), ())]
+    return tuple(Path(text) for text in several or [next(iter(said[_FOLDER]), _DEFAULT_FOLDER)] if text)
 
 
 def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:
@@ -54,5 +61,6 @@ def group_options(conf: cfg.ConfigOpts, store_id: str | None, options: list[Any]
     from glance_store import driver
 
     if store_id is None:
+        conf.register_opts(options, "glance_store")  # a glance-api has done it, a program only now
         return conf.glance_store
     return driver.BackendGroupConfiguration(options, store_id, conf=conf)

@@ -14,13 +14,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import database
+from .chosen import chosen
 from .errors import CatalogueError, Refused
 from .glance_tables import (
-    DEAD,
     Reader,
     claiming_locations,
     images,
     images_with_locations,
+    images_with_urls,
     listed_locations,
     live_status,
     locations,
@@ -81,16 +82,7 @@ class Catalogue:
         An image added meanwhile is seen if its id is still to come. With `ids`: those of them that exist; `tagged`:
         with all these tags; `having`: with all these properties.
         """
-        wanted = sa.select(images.c.id).where(_in_status(statuses))
-        if owner is not None:
-            wanted = wanted.where(images.c.owner == owner)
-        if name is not None:
-            wanted = wanted.where(images.c.name == name)
-        for tag in tagged:
-            wanted = wanted.where(images.c.id.in_(_bearing(tags, tags.c.value == tag)))
-        for key, value in having.items():
-            same = sa.and_(properties.c.name == key, properties.c.value == value)
-            wanted = wanted.where(images.c.id.in_(_bearing(properties, same)))
+        wanted = chosen(statuses, owner=owner, name=name, tagged=tagged, having=having)
         if ids is not None:
             for part in _chunks(sorted(set(ids)), batch):
                 yield from self._batch(wanted.where(images.c.id.in_(part)))
@@ -99,6 +91,25 @@ class Catalogue:
         while found := self._batch(wanted.where(images.c.id > last)):
             yield from found
             last = found[-1].id
+
+    def urls(
+        self,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        tagged: Collection[str] = (),
+        having: Mapping[str, str] = MappingProxyType({}),
+        batch: int = 500,
+    ) -> Iterator[list[tuple[str, str | None]]]:
+        """Image id and URL of every location of the images that `images` would give, in lists of `batch` images.
+
+        None for an image without any location: it is there all the same.
+        """
+        wanted, last = chosen(LIVE, owner=owner, name=name, tagged=tagged, having=having), ""
+        wanted = wanted.order_by(images.c.id).limit(batch)
+        while rows := self._tuples(images_with_urls(wanted.where(images.c.id > last))):
+            yield [(one, None if row is None else self._reader.url(row, one, value)) for one, row, value in rows]
+            last = rows[-1][0]
 
     def statuses(self, ids: Collection[str]) -> dict[str, str]:
         """The status of each image that has a row, deleted ones included; an id without a row is absent."""
@@ -230,14 +241,7 @@ class Catalogue:
         return [self._reader.location(*row) for row in rows]
 
     def _batch(self, chosen: sa.Select[Any]) -> list[Image]:
-        """In a catalogue of millions most of the time is spent here: the driver's own tuples are enough."""
-
-        def work(connection: sa.Connection) -> list[Any]:
-            cursor = connection.execute(images_with_locations(chosen)).cursor
-            return list(cursor.fetchall()) if cursor else []
-
-        with self._errors():
-            return list(self._reader.images(database.reading(self._engine, work)))
+        return list(self._reader.images(self._tuples(images_with_locations(chosen))))
 
     def _of(self, table: sa.Table, ids: Collection[str], *columns: sa.Column[Any]) -> Iterator[Any]:
         """Image id and columns of these images' rows that are not deleted."""
@@ -248,6 +252,10 @@ class Catalogue:
     def _rows(self, query: sa.Select[Any]) -> list[Any]:
         with self._errors():
             return database.reading(self._engine, lambda connection: list(connection.execute(query).fetchall()))
+
+    def _tuples(self, query: sa.Select[Any]) -> list[Any]:
+        with self._errors():
+            return database.reading(self._engine, lambda connection: database.tuples(connection, query))
 
     def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
         row = connection.execute(_lock(image_id)).one_or_none()
@@ -288,20 +296,6 @@ def _withdraw(connection: sa.Connection, location: Location) -> bool:
 def _lock(image_id: str) -> sa.Select[Any]:
     """Holds the image's row to the end of the transaction; SQLite, which ignores it, holds the whole file."""
     return sa.select(images.c.status, images.c.deleted).where(images.c.id == image_id).with_for_update()
-
-
-def _in_status(statuses: Collection[str]) -> sa.ColumnElement[bool]:
-    dead = [status for status in statuses if status in DEAD]
-    live = [status for status in statuses if status not in DEAD]
-    either = [sa.and_(images.c.status.in_(live), images.c.deleted == sa.false()), images.c.status.in_(dead)]
-    if "deleted" in dead:
-        either.append(sa.and_(images.c.deleted == sa.true(), images.c.status.not_in(DEAD)))
-    return sa.or_(*either)
-
-
-def _bearing(table: sa.Table, what: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The ids of images with such a tag or property."""
-    return sa.select(table.c.image_id).where(what, table.c.deleted == sa.false())
 
 
 def _mentions(host_name: str) -> sa.ColumnElement[bool]:

@@ -81,6 +81,12 @@ def reading(bind: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     return _persist(attempt)
 
 
+def tuples(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    """The driver's own rows: of millions, what SQLAlchemy makes of each takes most of the time."""
+    cursor = connection.execute(query).cursor
+    return list(cursor.fetchall()) if cursor else []
+
+
 def writing(bind: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     """What `work` returned, committed. It may be called several times (deadlock, busy SQLite)."""
 

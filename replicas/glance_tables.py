@@ -93,6 +93,13 @@ def images_with_locations(chosen: sa.Select[Any]) -> sa.Select[Any]:
     return sa.select(*_IMAGE, *_LOCATION).select_from(joined).order_by(images.c.id, locations.c.id)
 
 
+def images_with_urls(chosen: sa.Select[Any]) -> sa.Select[Any]:
+    """Image id, row id and `value` for the images whose ids `chosen` selects, by image; nulls where there is no row."""
+    ids = chosen.subquery()
+    joined = ids.outerjoin(locations, sa.and_(locations.c.image_id == ids.c.id, is_listed))
+    return sa.select(ids.c.id, locations.c.id, locations.c.value).select_from(joined).order_by(ids.c.id)
+
+
 def listed_locations(*, pending: bool = False) -> sa.Select[Any]:
     """Rows for `Reader.location`: every active row, or every one that waits for Glance's scrubber."""
     return sa.select(*_LOCATION).where(locations.c.status == "pending_delete" if pending else is_listed)

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from . import __version__, database, ledger_rows, migrations, recording
 from .ledger_database import LedgerDatabase
-from .ledger_rows import Fill, Withdrawal, place_key
+from .ledger_rows import Fill, Withdrawal, place_key, url_key
 from .ledger_tables import checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
 from .model import Host, Last, Location, Result
 
-__all__ = ["Fill", "Ledger", "Withdrawal", "place_key"]
+__all__ = ["Fill", "Ledger", "Withdrawal", "place_key", "url_key"]
 
 CHUNK = 500  # rows of one statement
 
@@ -100,6 +100,15 @@ class Ledger:
             wanted = sa.select(*_LAST).where(states.c.image_id.in_(ids[start : start + CHUNK]))
             for image_id, place, *rest in self.database.rows(wanted):
                 found[image_id, place] = ledger_rows.last(*rest)
+        return found
+
+    def keys(self, image_ids: Collection[str], condition: sa.ColumnElement[bool]) -> set[tuple[str, str]]:
+        """Image id and `place_key` of these images' places whose rows of `replica_states` fulfil a condition."""
+        found: set[tuple[str, str]] = set()
+        ids = sorted(set(image_ids))
+        for start in range(0, len(ids), CHUNK):
+            wanted = sa.select(states.c.image_id, states.c.place).where(condition)
+            found.update(self.database.tuples(wanted.where(states.c.image_id.in_(ids[start : start + CHUNK]))))
         return found
 
     def by_age(

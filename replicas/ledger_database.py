@@ -63,6 +63,10 @@ class LedgerDatabase:
         """All rows of the answer."""
         return self.read(lambda connection: list(connection.execute(query).fetchall()))
 
+    def tuples(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """All rows as the driver gives them: texts and numbers are what they are, moments are not."""
+        return self.read(lambda connection: database.tuples(connection, query))
+
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         return database.translate(
             LedgerError,

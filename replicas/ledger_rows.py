@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .database import clean
-from .location import place, redact
+from .location import redact, where
 from .model import HOST_KEY, Evidence, Host, Last, Location, Result, Verdict
 
 TEXT = 2000  # characters kept of a text that came from elsewhere
@@ -46,8 +46,12 @@ class Fill:
 
 def place_key(location: Location) -> str:
     """Sha256 in hex of what identifies a copy: two names of one copy have one key."""
-    store, where = place(location)
-    return hashlib.sha256(f"{store or ''}\n{where}".encode("utf-8", "surrogatepass")).hexdigest()
+    return url_key(location.url)
+
+
+def url_key(url: str) -> str:
+    """The same of a location's URL, which is all that tells its place."""
+    return hashlib.sha256(f"\n{where(url)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_row(seen: Result, now: datetime) -> dict[str, Any]:

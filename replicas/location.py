@@ -78,12 +78,17 @@ def place(location: Location) -> tuple[str | None, str]:
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """
-    if _PLAIN.fullmatch(location.url) and not _SPELLED.search(location.url):
-        return (None, location.url)
-    parts = urlsplit(redact(location.url))
+    return (None, where(location.url))
+
+
+def where(url: str) -> str:
+    """What a URL says of a place: the URL without credentials, in one spelling."""
+    if _PLAIN.fullmatch(url) and not _SPELLED.search(url):
+        return url
+    parts = urlsplit(redact(url))
     family = "s3" if parts.scheme.startswith("s3+") else parts.scheme
     netloc = parts.netloc.lower().removesuffix(_PORTS.get(family, "/"))
-    return (None, f"{family}://{netloc}{_normal(parts.path)}")
+    return f"{family}://{netloc}{_normal(parts.path)}"
 
 
 def _normal(path: str) -> str:

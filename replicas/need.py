@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
+
+from .ledger_tables import states
 from .model import Evidence, Last, Verdict
 
 
@@ -30,6 +33,21 @@ class Need:
         if last.standing is not Verdict.INTACT or intact_at is None:
             return False
         return self.since <= intact_at <= self.now  # a moment still to come is a clock that was wrong
+
+    @property
+    def spared(self) -> sa.ColumnElement[bool]:
+        """What `spares` says, as a condition on rows of `replica_states`."""
+        row, is_intact = states.c, states.c.verdict == str(Verdict.INTACT)
+        if self.since is None:
+            return sa.false()
+        if self.run:
+            counts = sa.or_(row.evidence == str(Evidence.FULL), sa.not_(is_intact))
+            is_deep = sa.true() if self.evidence is not Evidence.FULL else counts
+            return sa.case((is_deep, row.checked_at), else_=row.full_checked_at) >= self.since
+        deep = row.evidence.in_([str(one) for one in Evidence if one.depth >= self.evidence.depth])
+        hidden = sa.and_(row.evidence != str(Evidence.FULL), row.full_verdict == str(Verdict.CORRUPT))
+        stands = sa.and_(is_intact, sa.or_(row.full_verdict.is_(None), sa.not_(hidden)))
+        return sa.and_(stands, sa.case((deep, row.checked_at), else_=row.full_checked_at).between(self.since, self.now))
 
     def tried_at(self, last: Last | None) -> datetime | None:
         """When a look as deep was last made, whatever came of it; None: never.

@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
-    "body causes checksum crypt database document glance_tables growing ledger_database ledger_rows ledger_tables "
-    "location metalink migrations options part pipeline policy recording settings signing throttle together",
+    "body causes checksum chosen crypt database document glance_tables growing ledger_database ledger_rows "
+    "ledger_tables location metalink migrations options part pipeline policy recording settings signing throttle "
+    "together",
     "cache catalogue choose consistency copies freshness ledger lint looks need pins prune purge repair rules runs "
     "sources strays uses verify",
     "activity audit copier download fill follow hosts janitor keeper listings look orders pinning reconcile relay "

@@ -20,6 +20,8 @@ from . import report
 from .selection import Selection
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
+    import sqlalchemy as sa
+
     from glance_replicas.catalogue import Catalogue
     from glance_replicas.ledger import Ledger
     from glance_replicas.settings import Settings
@@ -133,6 +135,15 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
             except LedgerError as error:
                 self.ledger_failed(error)
         return {}
+
+    def keys(self, images: Collection[str], condition: "sa.ColumnElement[bool]") -> set[tuple[str, str]]:
+        """As `Ledger.keys`; nothing when the ledger cannot be asked."""
+        if not self._ledger_failed:
+            try:
+                return self.ledger.keys(images, condition)
+            except LedgerError as error:
+                self.ledger_failed(error)
+        return set()
 
     def _unknown(self, text: str) -> None:
         self.note(text)

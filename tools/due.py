@@ -44,6 +44,10 @@ class Agenda:
         self.total = 0  # due
         self.is_counted = False  # `total` is all there is
 
+    def skip(self, number: int) -> None:
+        """So many more were seen recently enough; they are not in what `stream` is given."""
+        self.skipped += number
+
     def stream(
         self,
         images: Iterable[tuple[Image, Lasts]],

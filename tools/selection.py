@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
 from glance_replicas.errors import ConfigError
@@ -63,7 +63,14 @@ class Selection:
     def find(self, catalogue: "Catalogue", ids: Collection[str] | None) -> Iterator[Image]:
         """Those of the images with these ids that are meant, a stream; None: of all."""
         known = ids if ids is None or not self.ids else set(ids) & set(self.ids)
-        return catalogue.images(known, owner=self.owner, name=self.name, tagged=self.tags, having=dict(self.properties))
+        return catalogue.images(known, **self._filters())
+
+    def urls(self, catalogue: "Catalogue") -> Iterator[list[tuple[str, str | None]]]:
+        """Image id and URL of every location of the images that are meant, whatever ids there are; many at a time."""
+        return catalogue.urls(**self._filters())
+
+    def _filters(self) -> dict[str, Any]:
+        return {"owner": self.owner, "name": self.name, "tagged": self.tags, "having": dict(self.properties)}
 
     def images(self, catalogue: "Catalogue", complain: Callable[[str], None]) -> Iterator[Image]:
         """The images, a stream; one line to `complain` for each id that is not among them."""

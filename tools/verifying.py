@@ -17,7 +17,7 @@ from glance_replicas.runs import Runs
 from glance_replicas.throttle import Throttle
 from glance_replicas.verify import reference
 
-from . import report
+from . import report, sparing
 from .asking import Asking
 from .command import DAMAGED, OnHost, who
 from .due import Agenda, Due
@@ -130,7 +130,10 @@ class Verifying:
     def _stream(self, agenda: Agenda) -> Iterator[Due]:
         command, is_first = self._command, self._is_first
         self._is_first = False
-        images = command.with_lasts(self._wanted, quiet=not is_first)
+        if sparing.applies(self._wanted, self._need):
+            images = sparing.rest(command, self._wanted, self._need, agenda.skip)
+        else:
+            images = command.with_lasts(self._wanted, quiet=not is_first)
 
         def bare(image: Image) -> None:
             if is_first:

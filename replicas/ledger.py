@@ -98,8 +98,8 @@ class Ledger:
         ids = sorted(set(image_ids))
         for start in range(0, len(ids), CHUNK):
             wanted = sa.select(*_LAST).where(states.c.image_id.in_(ids[start : start + CHUNK]))
-            for image_id, place, *rest in self.database.rows(wanted):
-                found[image_id, place] = ledger_rows.last(*rest)
+            for image_id, place, verdict, evidence, at, full_verdict, full_at in self.database.rows(wanted):
+                found[image_id, place] = ledger_rows.last(verdict, evidence, at, full_verdict, full_at)
         return found
 
     def keys(self, image_ids: Collection[str], condition: sa.ColumnElement[bool]) -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from glance_replicas.errors import ConfigError, LedgerError, Refused, ReplicaErr
 from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
+from .ahead import ahead
 from .selection import Selection
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
@@ -116,17 +117,22 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
                 yield image, states
 
     def with_lasts(
-        self, wanted: Selection, *, quiet: bool = False
+        self, wanted: Selection, *, quiet: bool = False, early: bool = False
     ) -> Iterator[tuple[Image, Mapping[tuple[str, str], Last]]]:
         """The images, and what the ledger says of their places, in short; the same for each of a batch.
 
-        With `quiet` nothing is said of ids that are no images.
+        With `quiet` nothing is said of ids that are no images. With `early` a batch is read while the one before is
+        worked on, for callers that do not keep it waiting.
         """
-        images = wanted.images(self.catalogue, _ignore if quiet else self._unknown)
-        while batch := list(itertools.islice(images, BATCH)):
-            lasts = self._lasts(batch)
+        batches = self._batches(wanted, quiet)
+        for batch, lasts in ahead(batches) if early else batches:
             for image in batch:
                 yield image, lasts
+
+    def _batches(self, wanted: Selection, quiet: bool) -> Iterator[tuple[list[Image], Mapping[tuple[str, str], Last]]]:
+        images = wanted.images(self.catalogue, _ignore if quiet else self._unknown)
+        while batch := list(itertools.islice(images, BATCH)):
+            yield batch, self._lasts(batch)
 
     def _lasts(self, images: Collection[Image]) -> Mapping[tuple[str, str], Last]:
         if not self._ledger_failed:

@@ -17,8 +17,8 @@ COLUMNS = ("Last Verified", "Locations", "Size")
 def freshness(command: OnHost, wanted: Selection, evidence: Evidence, overdue_seconds: float | None) -> Freshness:
     """The histogram of the locations of a selection, by looks so deep. Raises LedgerError, CatalogueError."""
     found = Freshness(command.ledger.now(), overdue_seconds)
-    for image, lasts in command.with_lasts(wanted):
-        for one in filter(wanted.has, image.locations):
+    for image, lasts in command.with_lasts(wanted, early=True):
+        for one in wanted.of(image):
             last = lasts.get((image.id, place_key(one)))
             if wanted.has_state(last):
                 found.add(judged_at(last, evidence), image.size)

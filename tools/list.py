@@ -6,11 +6,11 @@ from typing import Any
 
 from glance_replicas import location
 from glance_replicas.ledger import place_key
-from glance_replicas.model import Evidence, Image, Last, Location, Verdict
+from glance_replicas.model import Image, Last, Location
 
 from . import selection
 from .command import OnHostLister
-from .report import Bytes, Text, When
+from .report import AtOnce, Bytes, Text, When
 
 COLUMNS = (
     *("Image", "Name", "Status", "Size", "Kind", "Host", "Zone", "Store"),
@@ -34,24 +34,20 @@ class List(OnHostLister):
         """The rows, a stream."""
         rows = self._rows(selection.from_arguments(parsed_args, state=True))
         if parsed_args.formatter == "jsonl":  # of millions of rows, and the values are what it takes
-            return COLUMNS, rows
+            return COLUMNS, AtOnce(rows)
         return COLUMNS, (tuple(map(_shown, KINDS, row)) for row in rows)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
-        for image, lasts in self.with_lasts(wanted):
-            for one in filter(wanted.has, image.locations):
+        for image, lasts in self.with_lasts(wanted, early=True):
+            for one in wanted.of(image):
                 last = lasts.get((image.id, place_key(one)))
-                if wanted.has_state(last):
+                if wanted.state is None or wanted.has_state(last):
                     yield _row(image, one, last)
             if not image.locations and wanted.takes_every_location:
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 
 
-def _word(value: Verdict | Evidence | None) -> Text:
-    return Text(None if value is None else str(value))
-
-
-KINDS = (None, Text, None, Bytes, None, Text, Text, Text, _word, _word, When, None)  # of the columns
+KINDS = (None, Text, None, Bytes, None, Text, Text, Text, Text, Text, When, None)  # of the columns
 
 
 def _shown(kind: Callable[[Any], Any] | None, value: Any) -> Any:
@@ -59,8 +55,8 @@ def _shown(kind: Callable[[Any], Any] | None, value: Any) -> Any:
 
 
 def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
-    return (
-        *(image.id, image.name, image.status, image.size, location.kind(one), one.host, one.zone, one.store),
-        *(last.look if last else (None, None, None)),
-        location.redact(one.url),
-    )
+    what = (image.id, image.name, image.status, image.size, location.kind(one), one.host, one.zone, one.store)
+    if last is None:
+        return (*what, None, None, None, location.redact(one.url))
+    verdict, evidence, checked_at = last.look
+    return (*what, verdict.value, evidence.value, checked_at, location.redact(one.url))

@@ -1,7 +1,7 @@
 """Which images and locations a command is about: ids, and filters by what images and locations are."""
 
 import argparse
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ class Selection:
     tags: tuple[str, ...] = ()  # all of them
     properties: tuple[tuple[str, str], ...] = ()  # all of them
     state: str | None = None  # the last verdict, or NEVER
+
+    def of(self, image: Image) -> Iterable[Location]:
+        """Its locations that are meant, as far as the catalogue tells."""
+        return image.locations if self.takes_every_location else filter(self.has, image.locations)
 
     def has(self, one: Location) -> bool:
         """Whether this location is meant, as far as the catalogue tells."""

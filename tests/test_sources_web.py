@@ -4,7 +4,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -248,8 +248,12 @@ def test_nonsense(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         served = threading.Thread(target=serve, args=(listening, [answer]), daemon=True)
         served.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
         with pytest.raises((Unreachable, WrongAnswer)):
-            read(f"http://127.0.0.1:{listening.getsockname()[1]}/x")
+            read(url)
+        if b"chunked" not in answer:  # then no length is stated, and nothing of the body is asked for
+            with pytest.raises((Unreachable, WrongAnswer)):
+                web.Reader(LIMITS).size(url)
         listening.shutdown(socket.SHUT_RDWR)
         served.join(5)
 
@@ -278,7 +282,8 @@ def test_more_than_stated(offset: int, headers: bytes, rest: bytes) -> None:
         served.join(5)
 
 
-def test_dripping_headers() -> None:
+@pytest.mark.parametrize("ask", [read, web.Reader(LIMITS).size], ids=["GET", "HEAD"])
+def test_dripping_headers(ask: Callable[[str], object]) -> None:
     """A server that sends its headers a byte at a time is cut off as well."""
     pieces = [b"HTTP/1.1 200 OK\r\nX: ", *[b"y"] * 200]
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -286,7 +291,7 @@ def test_dripping_headers() -> None:
         served.start()
         began = time.monotonic()
         with pytest.raises(Stalled):
-            read(f"http://127.0.0.1:{listening.getsockname()[1]}/x")
+            ask(f"http://127.0.0.1:{listening.getsockname()[1]}/x")
         assert time.monotonic() - began < 3
         listening.shutdown(socket.SHUT_RDWR)
         served.join(20)
@@ -353,6 +358,11 @@ def test_connections(faulty: FaultyServer) -> None:
     url, reader = faulty.put("/x", DATA), web.Reader(LIMITS)
     for _ in range(5):
         assert read(url, reader=reader) == DATA
+        assert reader.size(url) == SIZE
+    assert faulty.connections() == 1
+    with pytest.raises(Absent):
+        reader.size(faulty.url + "/none")
+    assert reader.size(url) == SIZE
     assert faulty.connections() == 1
     faulty.change("/x", rate=1_000_000)
     for _ in range(5):
@@ -371,7 +381,7 @@ def test_kept_connection_closed_by_the_server() -> None:
         served = threading.Thread(target=serve, args=(listening, [answer]), daemon=True)
         served.start()
         reader, url = web.Reader(LIMITS), f"http://127.0.0.1:{listening.getsockname()[1]}/x"
-        assert [read(url, reader=reader) for _ in range(20)] == [b"abcde"] * 20
+        assert [(read(url, reader=reader), reader.size(url)) for _ in range(20)] == [(b"abcde", 5)] * 20
         listening.shutdown(socket.SHUT_RDWR)
         served.join(5)
 

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -62,20 +63,22 @@ def work_off(
     `claim` says which of some items are really ours, shortly before they are looked at. After `stop` nothing new is
     looked at.
     """
-    queue = _Queue(iter(items), place, claim, bounds.each)
+    waiting = _Queue(iter(items), place, claim, bounds.each)
     pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="look")
+    done: queue.SimpleQueue[concurrent.futures.Future[R]] = queue.SimpleQueue()
     running: dict[concurrent.futures.Future[R], T] = {}
     try:
         while True:
-            while len(running) < bounds.workers and not stop() and (item := queue.take()) is not None:
-                running[pool.submit(see, item)] = item
+            while len(running) < bounds.workers and not stop() and (item := waiting.take()) is not None:
+                future = pool.submit(see, item)
+                running[future] = item
+                future.add_done_callback(done.put)
             if not running:
                 return
-            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in done:
-                item = running.pop(future)
-                queue.done(item)
-                yield item, future.result()
+            future = done.get()
+            item = running.pop(future)
+            waiting.done(item)
+            yield item, future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -139,7 +139,12 @@ def _json(value: Any) -> str:
         return "null"
     if type(value) is int:
         return str(value)
-    return _text(value.isoformat()) if isinstance(value, datetime) else json.dumps(value, default=plain)
+    if isinstance(value, datetime):
+        return _text(value.isoformat())
+    if isinstance(value, FormattableColumn):
+        value = value.machine_readable()
+        return _text(value) if type(value) is str else "null" if value is None else json.dumps(value, default=plain)
+    return json.dumps(value, default=plain)
 
 
 def plain(value: Any) -> Any:

@@ -7,11 +7,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool, PoolManager
+from urllib3 import HTTPResponse, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from .heads import Heads
+
 _STEP_SECONDS = 0.2
+
+R = TypeVar("R", HTTPResponse, http.client.HTTPResponse)
 
 
 class _Watchdog:
@@ -59,6 +64,13 @@ class _Connection(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
         """As the library's. TimeoutError when the headers are not complete in time."""
+        return self._in_time(super().getresponse)
+
+    def plain_response(self) -> http.client.HTTPResponse:
+        """The same of the standard library."""
+        return self._in_time(lambda: http.client.HTTPConnection.getresponse(self))
+
+    def _in_time(self, receive: Callable[[], R]) -> R:
         late = threading.Event()
 
         def cut() -> None:
@@ -69,7 +81,7 @@ class _Connection(HTTPConnection):
 
         key = _watchdog.watch(2 * (self.timeout or 60), cut)
         try:
-            response = super().getresponse()
+            response = receive()
         except (http.client.HTTPException, OSError) as error:
             if late.is_set():
                 raise TimeoutError("headers") from error
@@ -86,11 +98,11 @@ class _SecureConnection(_Connection, HTTPSConnection):
     """The same over TLS."""
 
 
-class _Pool(HTTPConnectionPool):
+class _Pool(Heads):
     ConnectionCls = _Connection
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(Heads, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import urllib3
 from urllib3.exceptions import (
@@ -20,15 +21,18 @@ from urllib3.exceptions import (
     ProtocolError,
     ReadTimeoutError,
 )
+from urllib3.util import parse_url
 
 from ..checksum import PIECE
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, Unwritable, WrongAnswer
 from . import deadline
 from .body import Body, Limits
+from .heads import Answer, Heads
 from .pace import Pace
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
+A = TypeVar("A")
 _KEPT = 64  # idle connections to one host; more at once are opened and closed
 
 
@@ -74,20 +78,18 @@ class Wire:
 
     def size(self, target: Target) -> int | None:
         """The length HEAD states; where HEAD is not allowed, what a GET of the first byte states."""
-        response = self._send("HEAD", target, {})
-        response.drain_conn()  # there is no body, the connection is kept; bytes that come all the same end it
-        if response.status in (405, 501):
+        answer = self._head(target)
+        if answer.status in (405, 501):
             return self._size_by_get(target)
-        _check(response, target)
-        return length_of(response.headers, target)
+        _check(answer, target)
+        return length_of(answer.headers, target)
 
     def head(self, target: Target) -> Mapping[str, str]:
         """The headers of a successful HEAD; names in any case."""
-        response = self._send("HEAD", target, {})
-        response.drain_conn()  # there is no body, the connection is kept; bytes that come all the same end it
-        if response.status != 204:
-            _check(response, target)
-        return response.headers
+        answer = self._head(target)
+        if answer.status != 204:
+            _check(answer, target)
+        return answer.headers
 
     def put(
         self, target: Target, body: Iterable[bytes] | bytes, size: int, headers: Mapping[str, str]
@@ -129,13 +131,25 @@ class Wire:
         self, method: str, target: Target, headers: Mapping[str, str], body: Iterable[bytes] | bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
         sent = {"Accept-Encoding": "identity", **target.headers, **headers}
+        return self._answer(target, lambda: self._request(method, target.url, sent, body), again=body is None)
+
+    def _head(self, target: Target) -> Answer:
+        def ask() -> Answer:
+            url = parse_url(target.url)
+            pool: Heads = self._pool.connection_from_host(url.host, url.port, url.scheme)  # type: ignore[assignment]
+            return pool.head(url.request_uri, {"Accept-Encoding": "identity", **target.headers})
+
+        return self._answer(target, ask)
+
+    def _answer(self, target: Target, ask: Callable[[], A], *, again: bool = True) -> A:
+        """What `ask` returns; it may be called `again` where a kept connection turns out to have been closed."""
         try:
             try:
-                return self._request(method, target.url, sent, body)
+                return ask()
             except ProtocolError as error:
-                if body is not None or not isinstance(error.args[-1], http.client.RemoteDisconnected | ConnectionError):
+                if not again or not isinstance(error.args[-1], http.client.RemoteDisconnected | ConnectionError):
                     raise
-                return self._request(method, target.url, sent, body)
+                return ask()
         except HTTPError as error:
             raise failure(target.shown, error, self._limits) from error
 
@@ -204,7 +218,7 @@ def _extent(response: urllib3.BaseHTTPResponse, target: Target, offset: int) -> 
     return total, total - offset, 0
 
 
-def _check(response: urllib3.BaseHTTPResponse, target: Target) -> None:
+def _check(response: urllib3.BaseHTTPResponse | Answer, target: Target) -> None:
     """Raises unless this is 200 or 206 and the bytes as they are (RFC 9110, 8.4)."""
     status = response.status
     text = f"{target.shown}: status {status}"

@@ -57,6 +57,8 @@ def engine(url: str, *, patient: bool = False) -> sa.Engine:
     except (sa.exc.ArgumentError, ValueError):
         raise ConfigError("the database URL cannot be parsed; write dialect+driver://user:password@host/name") from None
     options: dict[str, Any] = {"poolclass": NullPool} if parsed.get_backend_name() == "sqlite" else _pool()
+    if parsed.drivername in ("postgresql", "postgresql+psycopg2"):
+        options["executemany_mode"] = "values_plus_batch"  # or every row of an upsert goes there and back by itself
     try:
         wanted = {name: value for name, value in _arguments(parsed, patient).items() if name not in parsed.query}
         made = sa.create_engine(parsed, hide_parameters=True, connect_args=wanted, **options)

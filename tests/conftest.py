@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import bindings
+from services.ceph import Ceph
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
@@ -21,6 +23,7 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """Programs under test can be interrupted, also when this run is a background job of a shell (SIGINT ignored)."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    bindings.expose()
 
 
 def pytest_sessionfinish() -> None:
@@ -66,6 +69,13 @@ def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
 def swift(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone) -> Iterator[Swift]:
     """A Swift for the whole run."""
     with Swift(tmp_path_factory.mktemp("swift"), keystone) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A Ceph for the whole run."""
+    with Ceph(tmp_path_factory.mktemp("ceph")) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The contract of every reader: one suite over files, web servers, Swift's three kinds of object, and a driver."""
+"""The contract of every reader: one suite over files, web servers, Swift's kinds of object, S3, Ceph and a driver."""
 
 import concurrent.futures
 import contextlib
@@ -14,10 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from glance_store._drivers import rbd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oslo_config import cfg
 from services import eventually
+from services.ceph import Ceph
 from services.faulty import FaultyServer
 from services.nginx import Nginx
 from services.swift import Swift
@@ -31,7 +33,7 @@ from glance_replicas.sources import Body, Limits, Sources, file, from_settings, 
 LIMITS = Limits(connect=5, stall=20)
 DATA = random.Random(7).randbytes(2 * BLOCK + 4711)
 SIZE = len(DATA)
-PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "store"]
+PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "rbd", "store"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,19 @@ def s3_url(server: str, name: str, bucket: str = Swift.bucket) -> str:
     return f"s3://{server.removeprefix('http://')}/{bucket}/{name}"
 
 
+def rbd_place(ceph: Ceph, folder: Path) -> Place:
+    """An RBD store, and images in it as glance_store writes them."""
+    lines = "\n".join(f"{name} = {value}" for name, value in ceph.store_options().items())
+    sources = load(folder, f"[DEFAULT]\nenabled_backends = block:rbd, web:http\n[block]\n{lines}")
+    driver = rbd.Store(cfg.CONF, "block")
+    driver.configure()
+
+    def put(data: bytes) -> str:
+        return str(driver.add(str(uuid.uuid4()), io.BytesIO(data), len(data), "sha512")[0])
+
+    return Place(sources, put, f"rbd://{ceph.fsid}/{ceph.pool}/{uuid.uuid4()}/snap", "block")
+
+
 def plain(connection: Any, name: str, data: bytes) -> None:
     connection.put_object(Swift.container, name, io.BytesIO(data), content_length=len(data))
 
@@ -180,6 +195,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             yield Place(Sources([web.Reader(LIMITS)]), put, nginx.url_of("absent"))
     elif request.param == "s3":
         yield s3_place(request.getfixturevalue("swift"), folder)
+    elif request.param == "rbd":
+        yield rbd_place(request.getfixturevalue("ceph"), folder)
     else:
         upload = {"swift": plain, "dlo": dlo, "slo": slo}[request.param]
         yield swift_place(request.getfixturevalue("swift"), folder, upload)

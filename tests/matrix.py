@@ -3,9 +3,9 @@
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ DATA = random.Random(11).randbytes(50_000)
 HASTY = Limits(connect=5, stall=0.5)
 
 
+# While this holds the place has a fault; with what it yields the place is looked at.
+Own = Callable[["Backend"], AbstractContextManager[tuple["Backend", Location]]]
+
+
 @dataclass(frozen=True)
 class Backend:
     """One kind of place. `hold` makes it hold other bytes than the image's (None: no bytes), where the image is."""
@@ -38,6 +42,7 @@ class Backend:
     expired: Callable[[Location], tuple[Sources, Location]] | None = None
     part: Callable[[bytes | None], Location] | None = None  # one segment holds this, or is gone
     rot: Callable[[], Location] | None = None  # a byte changes on the store's own disk
+    own: Mapping[str, Own] = field(default_factory=dict)  # how a place has a fault that does not come from a proxy
 
 
 def location(url: str, store: str | None = None) -> Location:

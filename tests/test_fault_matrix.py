@@ -3,11 +3,14 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import matrix
 import pytest
-from matrix import BACKENDS, DATA, Backend
+from blocks import rbd_backend
+from matrix import DATA, Backend
 from scenes import settle
 
 from glance_replicas.look import look
@@ -16,7 +19,10 @@ from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
 DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
 SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL
+BACKENDS = {**matrix.BACKENDS, "RBD": rbd_backend}
+SERVERS = {"Swift": "swift", "S3": "swift", "RBD": "ceph"}  # their fixtures
 LARGE = ("Swift DLO", "Swift SLO")
+PARTS = (*LARGE, "RBD")
 DIGEST = ("Swift", "S3")  # these keep a digest of the content
 CHANGED = bytes([DATA[0] ^ 0xFF])
 SEGMENT = len(DATA) // 5 + 1
@@ -47,6 +53,7 @@ WIRE: dict[str, str | int] = {
     "gzip on the wire": "gzip",
     "HEAD says 200, GET says 500": "head lies",
 }
+SPOKEN = ("403", "404 for everything", "reset", "hang", "hang in the middle", "slow drip")  # also without HTTP
 OTHER = ["one byte flipped on the store's disk", "one segment gone", "one segment replaced", "expired credential"]
 FAULTS = [*CONTENT, *OTHER[:3], *WIRE, OTHER[3]]
 
@@ -68,6 +75,7 @@ def same(verdict: str, **but: tuple[str, str, str]) -> Right:
 OK, ASKED = "intact (size)", "intact (stored)"
 HIDDEN = Right("corrupt", OK, "corrupt")  # from a length
 SLOW = ("stalled", OK, "stalled")
+SHUT = ("stalled", OK, OK)
 NONE = "none"
 RIGHT = {
     NONE: Right("intact (full)", OK, ASKED),
@@ -76,10 +84,13 @@ RIGHT = {
     **{name: same("wrong_size", cached=("missing",) * 3) for name in ("empty", "truncated", "longer")},
     **dict.fromkeys(("one byte flipped", "same size, other content", "all zeros"), HIDDEN),
     # Swift checks a segment while it sends it, breaks off, and takes it away.
-    OTHER[0]: Right("corrupt", OK, ASKED, dict.fromkeys(LARGE, ("corrupt", OK, OK))),
-    # The length of a DLO is that of the segments there are; an SLO has a manifest.
-    OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt")),
-    OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt")),
+    # An OSD does not give out what it knows to be wrong; it waits for another copy, and here there is none.
+    OTHER[0]: Right(
+        "corrupt", OK, ASKED, {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "RBD": SHUT}
+    ),
+    # The length of a DLO is that of the segments there are; an SLO has a manifest. RBD reads zeros where nothing is.
+    OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),
+    OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),
     "401": same("denied"),
     "403": same("denied"),
     "404": same("missing"),
@@ -87,7 +98,8 @@ RIGHT = {
     "429": same("unreachable"),
     "500": same("unreachable"),
     "503": same("unreachable"),
-    "reset": same("unreachable"),
+    # librados connects again and again.
+    "reset": same("unreachable", RBD=("stalled",) * 3),
     "hang": same("stalled"),
     # The manifest of an SLO is read as well.
     **dict.fromkeys(("hang in the middle", "slow drip"), Right("stalled", OK, ASKED, {"Swift SLO": SLOW})),
@@ -107,8 +119,10 @@ def impossible(name: str, fault: str) -> str | None:
         return "its URL has no credential; see 401 and 403"
     if fault == OTHER[0] and name in ("file", "http", "cached"):
         return "its disk is the store's: see one byte flipped"
-    if fault in OTHER[1:3] and name not in LARGE:
+    if fault in OTHER[1:3] and name not in PARTS:
         return "it has no segments"
+    if name == "RBD" and fault in WIRE and fault not in SPOKEN:
+        return "it does not speak HTTP"
     return None
 
 
@@ -122,7 +136,8 @@ def right(name: str, fault: str) -> tuple[str, str, str]:
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Backend]]:
     """Every kind of place in turn."""
     folder = tmp_path_factory.mktemp("place")
-    more = [request.getfixturevalue("swift")] if request.param.startswith(("Swift", "S3")) else []
+    server = next((server for prefix, server in SERVERS.items() if request.param.startswith(prefix)), None)
+    more = [request.getfixturevalue(server)] if server else []
     with BACKENDS[request.param](folder, *more) as made:
         yield request.param, made
 
@@ -138,7 +153,7 @@ def verdict(place: tuple[str, Backend], fault: str, one: Location, evidence: Evi
     sources = backend.patient
     if right(name, fault)[[FULL, SIZE, STORED].index(evidence)] == "stalled":
         sources = backend.hasty
-    if fault == OTHER[3]:
+    if fault == OTHER[3] and fault not in backend.own:
         assert backend.expired is not None
         sources, one = backend.expired(one)
     result = look(sources, image_of(one), one, evidence)
@@ -146,8 +161,22 @@ def verdict(place: tuple[str, Backend], fault: str, one: Location, evidence: Evi
     return f"intact ({result.evidence})" if result.verdict is Verdict.INTACT else str(result.verdict)
 
 
-def prepare(backend: Backend, fault: str) -> Location:
+@contextmanager
+def prepared(backend: Backend, fault: str) -> Iterator[tuple[Backend, Location]]:
     """The place with this fault."""
+    if fault in backend.own:
+        with backend.own[fault](backend) as made:
+            yield made
+        return
+    try:
+        yield backend, prepare(backend, fault)
+    finally:
+        if backend.proxy:
+            backend.proxy.order(None)
+
+
+def prepare(backend: Backend, fault: str) -> Location:
+    """The object, with this fault or behind it."""
     if fault in CONTENT:
         return backend.hold(CONTENT[fault])
     if fault == OTHER[0]:
@@ -170,15 +199,11 @@ def test_verdict(place: tuple[str, Backend], fault: str) -> None:
     name, backend = place
     if impossible(name, fault):
         return
-    one = prepare(backend, fault)
-    try:
-        size, stored, full = (verdict(place, fault, one, evidence) for evidence in (SIZE, STORED, FULL))
+    with prepared(backend, fault) as (there, one):
+        size, stored, full = (verdict((name, there), fault, one, evidence) for evidence in (SIZE, STORED, FULL))
         if name in LARGE and fault == OTHER[0]:  # a moment after the look that found it
-            settle(lambda: verdict(place, fault, one, FULL) == "corrupt")
+            settle(lambda: verdict((name, there), fault, one, FULL) == "corrupt")
             full = "corrupt"
-    finally:
-        if backend.proxy:
-            backend.proxy.order(None)
     assert (full, size, stored) == right(name, fault)
 
 
@@ -202,9 +227,9 @@ def table(number: int) -> str:
 TEXT = """# Faults and verdicts
 
 What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
-real server: a folder, nginx, a host of ours, Swift, and Swift as an S3 server; faults of the wire in a proxy in front.
-It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length
-is right, no more.
+real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, and Ceph (16.2, one monitor, one OSD, images
+as glance_store writes them); faults of the wire in a proxy in front, or in Ceph itself. It writes this page, and fails
+when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length is right, no more.
 
 ## --evidence full
 
@@ -252,7 +277,13 @@ WHY = """\
 - A web server that sends a login page with status 200 cannot be told from a copy of another size: `replica prune`
   removes nothing for a `wrong_size` over http. Answers of Swift and S3 bear their marks; a page without is no answer.
 - A token of Swift that ran out is renewed unseen; an expired credential is a key that is no longer taken, or a
-  signature out of date."""
+  signature out of date.
+- For RBD these are: 403 a client whose capabilities leave the pool out; "404 for everything" a pool that is no more;
+  a reset daemons that are gone, to which librados connects again and again; a hang daemons that are stopped; a slow
+  drip an image with a limit of 1000 bytes per second. Segments are the objects of an image, and read as zeros when they
+  are gone. A byte flipped on the disk of an OSD fails its checksum: the OSD takes another OSD's copy and repairs its
+  own; here there is none, so that it waits for one, and the read with it.
+- An image that is not found in another cluster than the one its URL names is not `missing`."""
 
 
 def test_document() -> None:

@@ -78,7 +78,9 @@ class Ceph:
         mon |= {"mon allow pool size one": "true", "mon allow pool delete": "true"}
         mon |= dict.fromkeys(("mon data avail warn", "mon data avail crit"), "0")
         osd = {"keyring": f"{self.folder}/osd/keyring", "osd data": f"{self.folder}/osd"}
-        osd |= {"osd objectstore": "bluestore", "bluestore block size": str(DISK), "bluestore cache size": str(64 << 20)}
+        osd |= {"osd objectstore": "bluestore", "bluestore block size": str(DISK)}
+        osd |= {"bluestore prefer deferred size hdd": "0"}  # what is written is on the disk, not in a log
+        osd |= {"bluestore cache size": str(64 << 20)}
         return {"global": shared, "mon": mon, "osd": osd}
 
     def _daemon(self, name: str) -> list[str | Path]:

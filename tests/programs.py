@@ -71,7 +71,7 @@ class Programs:
 
     def __init__(self, program: str = "replica", **env: str) -> None:
         command = [sys.executable, __file__, program]
-        folder = str(Path(__file__).parent)
+        folder = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder, **env)
         )

@@ -85,9 +85,7 @@ RIGHT = {
     **dict.fromkeys(("one byte flipped", "same size, other content", "all zeros"), HIDDEN),
     # Swift checks a segment while it sends it, breaks off, and takes it away.
     # An OSD does not give out what it knows to be wrong; it waits for another copy, and here there is none.
-    OTHER[0]: Right(
-        "corrupt", OK, ASKED, {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "RBD": SHUT}
-    ),
+    OTHER[0]: Right("corrupt", OK, ASKED, {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "RBD": SHUT}),
     # The length of a DLO is that of the segments there are; an SLO has a manifest. RBD reads zeros where nothing is.
     OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),
     OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),

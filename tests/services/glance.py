@@ -11,6 +11,7 @@ from typing import Any, Self
 import requests
 
 from . import environment, eventually, free_port, need
+from .ceph import Ceph
 from .client import GlanceClient
 from .configuration import Options, conf_text, host_options, merge, paste_text, replicas_options, store_options
 from .faulty import FaultyServer
@@ -177,9 +178,10 @@ class GlanceSite:
         multi_store: bool = True,
         options: Options | None = None,
         swift: Swift | None = None,
+        ceph: Ceph | None = None,
         ledger: bool = True,
     ) -> None:
-        self.folder, self.store, self.multi_store, self.swift = folder, store, multi_store, swift
+        self.folder, self.store, self.multi_store, self.swift, self.ceph = folder, store, multi_store, swift, ceph
         folder.mkdir(parents=True, exist_ok=True)
         self.database_url = database_url or sqlite_database(folder / "glance.sqlite")
         if not has_schema(self.database_url):
@@ -201,6 +203,8 @@ class GlanceSite:
             return self.swift.store_options()
         if self.store == "s3" and self.swift:
             return self.swift.s3_options()
+        if self.store == "rbd" and self.ceph:
+            return self.ceph.store_options()
         return {}
 
     def add_host(

@@ -13,15 +13,12 @@ TIMEOUTS = ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeou
 
 
 def bounded(driver: Any, seconds: float) -> Callable[..., Any]:
-    """The RBD driver as it is used here, if it is that one; any other as it is."""
+    """The RBD driver as it is used here; a call into librados lasts `seconds` at most."""
     from glance_store import capabilities
-    from glance_store._drivers import rbd
 
-    if driver is not rbd.Store:
-        return driver  # type: ignore[no-any-return]
     can = driver._CAPABILITIES | capabilities.BitMasks.READ_OFFSET
-    # glance_store looks for the class of locations in the driver's module.
-    return type("Store", (_Bounded, driver), {"_CAPABILITIES": can, "seconds": seconds, "__module__": rbd.__name__})
+    more = {"seconds": seconds, "__module__": driver.__module__}  # where glance_store looks for the class of locations
+    return type("Store", (_Bounded, driver), {"_CAPABILITIES": can, **more})
 
 
 class _Bounded:

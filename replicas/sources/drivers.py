@@ -11,11 +11,12 @@ from oslo_config import cfg
 from ..errors import Unsupported
 from ..location import redact, scheme
 from ..model import Location
-from . import ceph
+from . import ceph, volumes
 
 log = logging.getLogger(__name__)
 
 Load = Callable[[cfg.ConfigOpts, str | None, str], Any]
+_BOUNDED = {"glance_store._drivers.rbd": ceph.bounded, "glance_store._drivers.cinder.store": volumes.bounded}
 
 
 class Driver:
@@ -89,7 +90,8 @@ def installed(conf: cfg.ConfigOpts, store: str | None, kind: str, *, seconds: fl
     arguments = (conf,) if store is None else (conf, store)
     try:
         found: Any = driver.DriverManager("glance_store.drivers", kind).driver
-        return ceph.bounded(found, seconds)(*arguments)
+        made = _BOUNDED[found.__module__](found, seconds) if found.__module__ in _BOUNDED else found
+        return made(*arguments)
     except Exception as error:  # whatever its libraries raise
         log.info("store %s: the %s driver cannot be loaded here: %s", store, kind, type(error).__name__)
         log.debug("store %s", store, exc_info=error)

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from keystoneauth1.exceptions import ConnectTimeout
+
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported
 from ..location import redact, scheme
 from ..model import Location
@@ -35,10 +37,11 @@ def _failure(location: Location, error: Exception) -> SourceError:
 
 
 def _kind(whole: list[BaseException]) -> type[SourceError]:
-    """By glance_store's error, and where it tells little by the number of the system's that is behind it."""
+    """By glance_store's error, and where it tells little by the number behind it: of the system, or of HTTP."""
     from glance_store import exceptions
 
-    error, numbers = whole[0], [one for one in (getattr(one, "errno", None) for one in whole) if isinstance(one, int)]
+    error = whole[0]
+    numbers = _values(whole, "errno")
     kinds: tuple[tuple[type[SourceError], tuple[type[Exception], ...]], ...] = (
         (Absent, (exceptions.NotFound,)),
         (Denied, (exceptions.Forbidden, exceptions.NotAuthenticated, exceptions.AuthorizationFailure)),
@@ -49,10 +52,20 @@ def _kind(whole: list[BaseException]) -> type[SourceError]:
     for kind, causes in kinds:
         if isinstance(error, causes):
             return kind
+    if {401, 403} & {*_values(whole, "http_status"), *_values(whole, "code")}:
+        return Denied
+    if any(isinstance(one, ConnectTimeout) for one in whole):
+        return Stalled
     if numbers:
         return next((_NUMBERS[one] for one in numbers if one in _NUMBERS), Unreachable)
     # Without such a number: with one, a driver says it of a place that it could not ask.
     return Unsupported if isinstance(error, exceptions.BadStoreConfiguration) else Unreachable
+
+
+def _values(whole: list[BaseException], name: str) -> list[int]:
+    """What the errors have under this name, if it is a number."""
+    found = [getattr(one, name, None) for one in whole]
+    return [one for one in found if isinstance(one, int)]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from services import bindings
 from services.ceph import Ceph
+from services.cinder import Cinder
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
@@ -76,6 +77,13 @@ def swift(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone) -> Itera
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     """A Ceph for the whole run."""
     with Ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cinder(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone, ceph: Ceph) -> Iterator[Cinder]:
+    """A Cinder for the whole run."""
+    with Cinder(tmp_path_factory.mktemp("cinder"), keystone, ceph) as server:
         yield server
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matrix
 import pytest
+from attached import cinder_backend
 from blocks import rbd_backend
 from matrix import DATA, Backend
 from scenes import settle
@@ -19,10 +20,10 @@ from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
 DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
 SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL
-BACKENDS = {**matrix.BACKENDS, "RBD": rbd_backend}
-SERVERS = {"Swift": "swift", "S3": "swift", "RBD": "ceph"}  # their fixtures
+BACKENDS = {**matrix.BACKENDS, "RBD": rbd_backend, "Cinder": cinder_backend}
+SERVERS = {"Swift": "swift", "S3": "swift", "RBD": "ceph", "Cinder": "cinder"}  # their fixtures
 LARGE = ("Swift DLO", "Swift SLO")
-PARTS = (*LARGE, "RBD")
+PARTS = (*LARGE, "RBD", "Cinder")
 DIGEST = ("Swift", "S3")  # these keep a digest of the content
 CHANGED = bytes([DATA[0] ^ 0xFF])
 SEGMENT = len(DATA) // 5 + 1
@@ -76,6 +77,7 @@ OK, ASKED = "intact (size)", "intact (stored)"
 HIDDEN = Right("corrupt", OK, "corrupt")  # from a length
 SLOW = ("stalled", OK, "stalled")
 SHUT = ("stalled", OK, OK)
+ZEROS = ("corrupt", OK, OK)
 NONE = "none"
 RIGHT = {
     NONE: Right("intact (full)", OK, ASKED),
@@ -87,8 +89,8 @@ RIGHT = {
     # An OSD does not give out what it knows to be wrong; it waits for another copy, and here there is none.
     OTHER[0]: Right("corrupt", OK, ASKED, {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "RBD": SHUT}),
     # The length of a DLO is that of the segments there are; an SLO has a manifest. RBD reads zeros where nothing is.
-    OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),
-    OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt"), RBD=("corrupt", OK, OK)),
+    OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt"), RBD=ZEROS, Cinder=ZEROS),
+    OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt"), RBD=ZEROS, Cinder=ZEROS),
     "401": same("denied"),
     "403": same("denied"),
     "404": same("missing"),
@@ -103,9 +105,16 @@ RIGHT = {
     **dict.fromkeys(("hang in the middle", "slow drip"), Right("stalled", OK, ASKED, {"Swift SLO": SLOW})),
     "redirect to a login page": same("unreachable"),
     "login page with status 200": same("unreachable", http=("wrong_size",) * 3, cached=("wrong_size",) * 3),
-    "gzip on the wire": same("unreachable"),
+    # Only the answers of the API come over HTTP.
+    "gzip on the wire": same("unreachable", Cinder=("intact (full)", OK, OK)),
     "HEAD says 200, GET says 500": Right("unreachable", OK, ASKED, {"Swift SLO": ("unreachable", OK, "unreachable")}),
     OTHER[3]: same("denied"),
+}
+
+
+CINDER = {
+    OTHER[0]: "its volumes are images of RBD: see there",
+    "HEAD says 200, GET says 500": "it is not asked by HEAD",
 }
 
 
@@ -121,7 +130,7 @@ def impossible(name: str, fault: str) -> str | None:
         return "it has no segments"
     if name == "RBD" and fault in WIRE and fault not in SPOKEN:
         return "it does not speak HTTP"
-    return None
+    return CINDER.get(fault) if name == "Cinder" else None
 
 
 def right(name: str, fault: str) -> tuple[str, str, str]:
@@ -225,9 +234,10 @@ def table(number: int) -> str:
 TEXT = """# Faults and verdicts
 
 What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
-real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, and Ceph (16.2, one monitor, one OSD, images
-as glance_store writes them); faults of the wire in a proxy in front, or in Ceph itself. It writes this page, and fails
-when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the length is right, no more.
+real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, Ceph (16.2, one monitor, one OSD, images as
+glance_store writes them), and Cinder with volumes on that Ceph; faults of the wire in a proxy in front, or in Ceph
+itself. It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the
+length is right, no more.
 
 ## --evidence full
 
@@ -281,6 +291,8 @@ WHY = """\
   drip an image with a limit of 1000 bytes per second. Segments are the objects of an image, and read as zeros when they
   are gone. A byte flipped on the disk of an OSD fails its checksum: the OSD takes another OSD's copy and repairs its
   own; here there is none, so that it waits for one, and the read with it.
+- For Cinder faults of the wire are those of its API; the bytes come from Ceph, so that a hang in the middle and a slow
+  drip are the OSD's and the image's. A volume's length is what Cinder's metadata say.
 - An image that is not found in another cluster than the one its URL names is not `missing`."""
 
 

@@ -110,4 +110,4 @@ def _session(conf: Any, seconds: float) -> Any:
             project_domain_name=conf.cinder_store_project_domain_name,
         )
     verify = not conf.cinder_api_insecure and (conf.cinder_ca_certificates_file or True)
-    return session.Session(auth=auth, verify=verify, timeout=seconds)
+    return session.Session(auth=auth, verify=verify, timeout=seconds, redirect=False)

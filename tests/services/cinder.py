@@ -40,7 +40,7 @@ class Cinder:
         self.start()
 
     def _options(self) -> Options:
-        own, sudo = self.keystone, [] if os.geteuid() == 0 else ["sudo"]
+        own = self.keystone
         domains = {"user_domain_id": "default", "project_domain_id": "default"}
         login = {"username": own.user, "password": own.password, "project_name": own.project, **domains}
         return {
@@ -66,10 +66,9 @@ class Cinder:
                 "rados_connect_timeout": "5",
             },
             "database": {"connection": f"sqlite:///{self.folder}/cinder.sqlite?timeout=30"},
-            "oslo_concurrency": {"lock_path": str(self.folder)},
             "keystone_authtoken": {"www_authenticate_uri": own.auth_url, "auth_url": own.auth_url}
             | {"auth_type": "password", **login},
-            "privsep_osbrick": {"helper_command": " ".join([*sudo, str(need("privsep-helper"))])},
+            **self.host_options(),
         }
 
     def start(self) -> None:
@@ -111,7 +110,19 @@ class Cinder:
             "cinder_store_project_name": own.project,
             "cinder_store_user_domain_name": "Default",
             "cinder_store_project_domain_name": "Default",
-            "cinder_catalog_info": "volumev3::publicURL",
+            "cinder_http_retries": "0",
+        }
+
+    def image_of(self, volume_id: str) -> str:
+        """The RBD image of a volume, in `pool`."""
+        return f"volume-{volume_id}"
+
+    def host_options(self) -> Options:
+        """What a program needs beside that to attach volumes, as os-brick does."""
+        sudo = [] if os.geteuid() == 0 else ["sudo"]
+        return {
+            "oslo_concurrency": {"lock_path": str(self.folder)},
+            "privsep_osbrick": {"helper_command": " ".join([*sudo, str(need("privsep-helper"))])},
         }
 
     def log(self) -> str:

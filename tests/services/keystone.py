@@ -100,12 +100,12 @@ class Keystone:
             raise RuntimeError(f"POST {path}: {answer.status_code} {answer.text}")
         return answer
 
-    def add_endpoint(self, kind: str, url: str) -> None:
-        """The catalogue names `url` as the service of this kind ("object-store", "image")."""
+    def add_endpoint(self, kind: str, url: str, region: str = region) -> None:
+        """The catalogue names `url` as the service of this kind ("object-store", "image") in a region."""
         token, _ = self.token()
         service = self._post("/services", {"service": {"type": kind, "name": kind}}, token).json()["service"]
         for interface in ("public", "internal", "admin"):
-            endpoint = {"service_id": service["id"], "interface": interface, "url": url, "region": self.region}
+            endpoint = {"service_id": service["id"], "interface": interface, "url": url, "region": region}
             self._post("/endpoints", {"endpoint": endpoint}, token)
 
     def ec2_keys(self) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import requests
 from services.glance import GlanceHost
 
 _seeds = itertools.count(1)
@@ -17,6 +18,14 @@ def settle(what: Callable[[], object], seconds: float = 15.0) -> None:
     while not what():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.05)
+
+
+def fails(host: GlanceHost, image_id: str) -> bool:
+    """Whether a client that downloads the image knows that it failed."""
+    try:
+        return host.client().download(image_id).status_code >= 500
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError):
+        return True
 
 
 def new_bytes(size: int) -> bytes:

@@ -236,8 +236,8 @@ TEXT = """# Faults and verdicts
 What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
 real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, Ceph (16.2, one monitor, one OSD, images as
 glance_store writes them), and Cinder with volumes on that Ceph; faults of the wire in a proxy in front, or in Ceph
-itself. It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`: the
-length is right, no more.
+itself. It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`:
+the length is right, no more.
 
 ## --evidence full
 

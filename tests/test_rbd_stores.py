@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from glance_store._drivers import rbd
 from programs import Desk, Programs
-from scenes import new_bytes, settle
+from scenes import fails, new_bytes, settle
 from services import environment
 from services.ceph import Ceph
 from services.client import OCTETS
@@ -20,7 +19,6 @@ from services.glance import GlanceSite
 pytest_plugins = ["desk"]
 
 SIZE = 5_000_000  # five objects of a megabyte
-BROKEN = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)
 STALL = 2  # seconds
 
 
@@ -70,14 +68,6 @@ def frozen(ceph: Ceph, *daemons: str) -> Iterator[None]:
         ceph.thaw()
 
 
-def fails(desk: Desk, image_id: str) -> bool:
-    """Whether a client that downloads it knows that it failed."""
-    try:
-        return desk.host.client().download(image_id).status_code >= 500
-    except BROKEN:
-        return True
-
-
 def test_a_download_fills_the_cache_from_rbd(desk: Desk, ceph: Ceph) -> None:
     """The first reader gets RBD's bytes, the copy is registered, and what comes next does not need the cluster."""
     image_id, data = new_image(desk)
@@ -108,7 +98,7 @@ def test_damage_is_found_and_not_delivered(desk: Desk, ceph: Ceph) -> None:
     done = desk.run("verify", image_id)
     assert done.status == 1
     assert f"image {image_id} (image): corrupt in store fast at rbd://{ceph.fsid}/" in done.out
-    assert fails(desk, image_id)
+    assert fails(desk.host, image_id)
     assert len(desk.urls(image_id)) == 1
 
 
@@ -147,5 +137,5 @@ def test_a_cluster_that_hangs_holds_up_no_download(desk: Desk, ceph: Ceph) -> No
     """The client has its answer, a failure, when the limit is over; the next one has its bytes."""
     image_id, data = new_image(desk)
     with frozen(ceph, "osd"):
-        assert fails(desk, image_id)
+        assert fails(desk.host, image_id)
     assert desk.host.client().download(image_id).content == data

@@ -4,6 +4,7 @@ import errno
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,28 @@ def test_threads_end() -> None:
         next(iter(body))
     settle(driver.closed.is_set)
     settle(lambda: threading.active_count() <= before)
+
+
+ENDING = """
+import sys, time
+from glance_replicas import errors
+from glance_replicas.sources import waiting
+one, stuck = waiting.Worker("one"), waiting.Worker("stuck")
+one.call(lambda: None, 60)
+try:
+    stuck.call(lambda: time.sleep(600), 0.1)
+except errors.Stalled:
+    stuck.close(lambda: print("never"))
+one.close(lambda: (time.sleep(0.5), print("closed")))
+"""
+
+
+def test_what_is_open_is_closed_before_the_program_ends() -> None:
+    """A volume is not left attached by a program that is done; what does not answer holds up no end."""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "closed\n"
+    assert time.monotonic() - began < waiting.FAREWELL
 
 
 def test_nothing_is_created(tmp_path: Path) -> None:

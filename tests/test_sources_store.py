@@ -199,6 +199,15 @@ def test_rbd_without_its_library(tmp_path: Path) -> None:
     assert "the driver of rbd cannot work here: is the library it needs installed?" in said
 
 
+def test_cinder_without_credentials_of_the_store(tmp_path: Path) -> None:
+    """A cinder store that works with the token of whoever asks cannot be read without one: Unsupported."""
+    sources = load(tmp_path, "[DEFAULT]\nenabled_backends = volumes:cinder")
+    location = Location("x", "cinder://volumes/00000000-0000-0000-0000-000000000000", {"store": "volumes"})
+    for call in (sources.open, sources.size):
+        with pytest.raises(Unsupported, match="BadStoreConfiguration"):
+            call(location)
+
+
 class _Stuck(_Driver):
     """A driver whose cluster says nothing any more, from the given call on, until it is freed."""
 

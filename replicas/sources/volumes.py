@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 GIB = 1 << 30
+ADMIN = "admin"  # the role for which Cinder looks beyond the project
 
 
 def bounded(driver: Any, seconds: float) -> Callable[..., Any]:
@@ -45,12 +46,13 @@ class _Honest:
 
     def get_size(self, location: Any, context: Any = None) -> int:
         """What the volume's metadata say, in bytes; the volume is not attached for it."""
-        return _size(_volume(self.get_cinderclient(context), location.store_location.volume_id))
+        client = self.get_cinderclient(context)
+        return _size(_volume(client, self._session, location.store_location.volume_id))
 
     def get(self, location: Any, offset: int = 0, chunk_size: Any = None, context: Any = None) -> tuple[Any, int]:
         """The bytes from `offset` on of the volume, attached, and the length of the whole."""
         client = self.get_cinderclient(context)
-        volume = _volume(client, location.store_location.volume_id)
+        volume = _volume(client, self._session, location.store_location.volume_id)
         size = _size(volume)
         if offset >= size:
             return iter(()), size
@@ -69,14 +71,20 @@ class _Honest:
                 yield piece
 
 
-def _volume(client: Any, volume_id: str) -> Any:
-    """What Cinder knows of a volume. "Not found" is its word on the volume only if it finds others, or none, at all."""
+class NotVisible(Exception):  # its name is what an operator reads
+    """Cinder did not find a volume, and may have hidden it: only an administrator sees those of all projects."""
+
+
+def _volume(client: Any, session: Any, volume_id: str) -> Any:
+    """What Cinder knows of a volume. "Not found" is its word on the volume only if it would find any volume."""
     from cinderclient import exceptions as refused
     from glance_store import exceptions
 
     try:
         return client.volumes.get(volume_id)
     except refused.NotFound as error:
+        if ADMIN not in session.auth.get_access(session).role_names:
+            raise NotVisible from error
         try:
             client.volumes.list(detailed=False, limit=1)
         except refused.NotFound:

@@ -115,6 +115,16 @@ class Keystone:
         found = self._post(path, {"tenant_id": meaning["project"]["id"]}, token).json()["credential"]
         return found["access"], found["secret"]
 
+    def add_member(self, name: str) -> None:
+        """A user of the administrator's project, with the same password and the role `member` alone."""
+        token, meaning = self.token()
+        project = meaning["project"]["id"]
+        user = {"name": name, "password": self.password, "domain_id": "default", "default_project_id": project}
+        user_id = self._post("/users", {"user": user}, token).json()["user"]["id"]
+        roles = requests.get(f"{self.auth_url}/roles?name=member", headers={"X-Auth-Token": token}, timeout=30).json()
+        path = f"/projects/{project}/users/{user_id}/roles/{roles['roles'][0]['id']}"
+        requests.put(self.auth_url + path, headers={"X-Auth-Token": token}, timeout=30).raise_for_status()
+
     def session(self) -> Any:
         """A keystoneauth1 session of the administrator."""
         from keystoneauth1 import session

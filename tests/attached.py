@@ -25,8 +25,8 @@ from glance_replicas.sources import Limits, Sources, drivers, store
 
 REGION = "Faulty"  # where Keystone's catalogue names the proxy
 LIMIT = "conf_rbd_qos_read_bps_limit"
-DRIP = "6000"  # bytes per second: it takes eight to read all
-SOME = Limits(stall=3)  # a volume is attached within these
+DRIP = "10000"  # bytes per second: it takes five to read all
+SOME = Limits(stall=2)  # a volume is attached within these
 
 
 class Volumes:

@@ -11,6 +11,7 @@ from services.ceph import Ceph
 from services.cinder import Cinder
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
 from services.faulty import FaultyServer
+from services.gateway import Gateway
 from services.glance import GlanceHost, GlanceSite
 from services.keystone import Keystone
 from services.nginx import Nginx
@@ -84,6 +85,13 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
 def cinder(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone, ceph: Ceph) -> Iterator[Cinder]:
     """A Cinder for the whole run."""
     with Cinder(tmp_path_factory.mktemp("cinder"), keystone, ceph) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(ceph: Ceph) -> Iterator[Gateway]:
+    """An S3 server on that Ceph, for the whole run."""
+    with Gateway(ceph) as server:
         yield server
 
 

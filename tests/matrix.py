@@ -11,6 +11,7 @@ from typing import Any
 
 from scenes import settle
 from services.configuration import SIGNING_KEYS
+from services.gateway import Gateway
 from services.glance import GlanceSite
 from services.nginx import Nginx
 from services.proxy import FaultyProxy
@@ -157,16 +158,16 @@ def swift_backend(folder: Path, swift: Swift, upload: Callable[[Any, str, bytes]
 
 
 @contextmanager
-def s3_backend(folder: Path, swift: Swift) -> Iterator[Backend]:
-    with FaultyProxy(swift.address, swift.ports["proxy"]) as proxy:
-        made = s3_place(swift, folder, proxy.url)
+def s3_backend(folder: Path, server: Swift | Gateway) -> Iterator[Backend]:
+    with FaultyProxy(server.address, server.s3_port) as proxy:
+        made = s3_place(server, folder, proxy.url)
 
         def hold(content: bytes | None) -> Location:
             return location(made.absent if content is None else made.put(content), "deep")
 
         def expired(one: Location) -> tuple[Sources, Location]:
             conf = folder / "glance-api.conf"
-            secret = swift.keystone.ec2_keys()[1]  # of another key
+            secret = server.another_secret()
             conf.write_text(re.sub("s3_store_secret_key = .*", f"s3_store_secret_key = {secret}", conf.read_text()))
             return sources_of(folder, LIMITS), one
 
@@ -175,9 +176,9 @@ def s3_backend(folder: Path, swift: Swift) -> Iterator[Backend]:
             made.sources,
             sources_of(folder, HASTY),
             proxy,
-            lambda one: f"/{swift.bucket}/{one.url.rpartition('/')[2]}",
+            lambda one: f"/{server.bucket}/{one.url.rpartition('/')[2]}",
             expired,
-            rot=lambda: rotten(swift, hold),
+            rot=lambda: rotten(server, hold),
         )
 
 
@@ -188,10 +189,13 @@ def sources_of(folder: Path, limits: Limits) -> Sources:
     return from_settings(settings.load([str(folder / "glance-api.conf")]), limits=limits)
 
 
-def rotten(swift: Swift, hold: Callable[[bytes], Location]) -> Location:
-    """The image, with a byte changed on Swift's own disk."""
+def rotten(server: Swift | Gateway, hold: Callable[[bytes], Location]) -> Location:
+    """The image, with a byte changed on the server's own disk."""
     one, edge = hold(DATA), DATA[:1000]
-    for path in (swift.folder / "devices").rglob("*.data"):
+    if isinstance(server, Gateway):
+        server.ceph.rot(DATA)
+        return one
+    for path in (server.folder / "devices").rglob("*.data"):
         with path.open("r+b") as data:
             if data.read(len(edge)) == edge:
                 data.seek(500)
@@ -207,4 +211,5 @@ BACKENDS: dict[str, Callable[..., Any]] = {
     "Swift DLO": lambda folder, swift: swift_backend(folder, swift, dlo),
     "Swift SLO": lambda folder, swift: swift_backend(folder, swift, slo),
     "S3": s3_backend,
+    "S3 (radosgw)": s3_backend,
 }

@@ -21,10 +21,16 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
 SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL
 BACKENDS = {**matrix.BACKENDS, "RBD": rbd_backend, "Cinder": cinder_backend}
-SERVERS = {"Swift": "swift", "S3": "swift", "RBD": "ceph", "Cinder": "cinder"}  # their fixtures
+SERVERS = {
+    "Swift": "swift",
+    "S3 (radosgw)": "gateway",
+    "S3": "swift",
+    "RBD": "ceph",
+    "Cinder": "cinder",
+}  # their fixtures
 LARGE = ("Swift DLO", "Swift SLO")
 PARTS = (*LARGE, "RBD", "Cinder")
-DIGEST = ("Swift", "S3")  # these keep a digest of the content
+DIGEST = ("Swift", "S3", "S3 (radosgw)")  # these keep a digest of the content
 CHANGED = bytes([DATA[0] ^ 0xFF])
 SEGMENT = len(DATA) // 5 + 1
 
@@ -87,7 +93,12 @@ RIGHT = {
     **dict.fromkeys(("one byte flipped", "same size, other content", "all zeros"), HIDDEN),
     # Swift checks a segment while it sends it, breaks off, and takes it away.
     # An OSD does not give out what it knows to be wrong; it waits for another copy, and here there is none.
-    OTHER[0]: Right("corrupt", OK, ASKED, {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "RBD": SHUT}),
+    OTHER[0]: Right(
+        "corrupt",
+        OK,
+        ASKED,
+        {**dict.fromkeys(LARGE, ("corrupt", OK, OK)), "S3 (radosgw)": ("stalled", OK, ASKED), "RBD": SHUT},
+    ),
     # The length of a DLO is that of the segments there are; an SLO has a manifest. RBD reads zeros where nothing is.
     OTHER[1]: same("", Swift_DLO=("wrong_size",) * 3, Swift_SLO=("corrupt", OK, "corrupt"), RBD=ZEROS, Cinder=ZEROS),
     OTHER[2]: same("", Swift_DLO=("corrupt", OK, OK), Swift_SLO=("corrupt", OK, "corrupt"), RBD=ZEROS, Cinder=ZEROS),
@@ -234,10 +245,10 @@ def table(number: int) -> str:
 TEXT = """# Faults and verdicts
 
 What `replica verify` says of every kind of place with every fault. `tests/test_fault_matrix.py` makes each of them on a
-real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, Ceph (16.2, one monitor, one OSD, images as
-glance_store writes them), and Cinder with volumes on that Ceph; faults of the wire in a proxy in front, or in Ceph
-itself. It writes this page, and fails when a verdict is another one. `intact (size)` is `intact` by evidence `size`:
-the length is right, no more.
+real server: a folder, nginx, a host of ours, Swift, Swift as an S3 server, Ceph (16.2, one monitor, one OSD) as an S3
+server and for RBD images as glance_store writes them, and Cinder with volumes on that Ceph; faults of the wire in a
+proxy in front, or in Ceph itself. It writes this page, and fails when a verdict is another one. `intact (size)` is
+`intact` by evidence `size`: the length is right, no more.
 
 ## --evidence full
 
@@ -280,8 +291,8 @@ WHY = """\
   that is gone or is not as listed is damage (evidence `stored`); the first look at a segment that rotted may come too
   early for that and be `unreachable`. A DLO is made of whatever segments there are, so that another one of the same
   size shows by its bytes alone.
-- A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the
-  container as well, S3 for the bucket, and the URL to name the S3 server that was asked.
+- A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the container as well, S3
+  for the bucket, Cinder for its list of volumes, and to an administrator, and the URL to name the S3 server asked.
 - A web server that sends a login page with status 200 cannot be told from a copy of another size: `replica prune`
   removes nothing for a `wrong_size` over http. Answers of Swift and S3 bear their marks; a page without is no answer.
 - A token of Swift that ran out is renewed unseen; an expired credential is a key that is no longer taken, or a
@@ -289,8 +300,9 @@ WHY = """\
 - For RBD these are: 403 a client whose capabilities leave the pool out; "404 for everything" a pool that is no more;
   a reset daemons that are gone, to which librados connects again and again; a hang daemons that are stopped; a slow
   drip an image with a limit of 1000 bytes per second. Segments are the objects of an image, and read as zeros when they
-  are gone. A byte flipped on the disk of an OSD fails its checksum: the OSD takes another OSD's copy and repairs its
-  own; here there is none, so that it waits for one, and the read with it.
+  are gone.
+- A byte flipped on the disk of an OSD fails its checksum: the OSD takes another OSD's copy and repairs its own. Here
+  there is none, so that it waits for one, and the read with it, by RBD or by S3.
 - For Cinder faults of the wire are those of its API; the bytes come from Ceph, so that a hang in the middle and a slow
   drip are the OSD's and the image's. A volume's length is what Cinder's metadata say.
 - An image that is not found in another cluster than the one its URL names is not `missing`."""

@@ -21,6 +21,7 @@ from oslo_config import cfg
 from services import eventually
 from services.ceph import Ceph
 from services.faulty import FaultyServer
+from services.gateway import Gateway
 from services.nginx import Nginx
 from services.swift import Swift
 
@@ -33,7 +34,7 @@ from glance_replicas.sources import Body, Limits, Sources, file, from_settings, 
 LIMITS = Limits(connect=5, stall=20)
 DATA = random.Random(7).randbytes(2 * BLOCK + 4711)
 SIZE = len(DATA)
-PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "rbd", "store"]
+PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "radosgw", "rbd", "store"]
 
 
 @dataclass(frozen=True)
@@ -108,21 +109,21 @@ def swift_url(swift: Swift, name: str, container: str | None = None) -> str:
     return f"swift+http://{user}:{key}@{address}/{container or swift.container}/{name}"
 
 
-def s3_place(swift: Swift, folder: Path, server: str | None = None) -> Place:
-    """Swift as an S3 server; `server` is what stands in front of it."""
-    options = swift.s3_options(server)
+def s3_place(place: Swift | Gateway, folder: Path, server: str | None = None) -> Place:
+    """An S3 server; `server` is what stands in front of it."""
+    options = place.s3_options(server)
     lines = "\n".join(f"{name} = {value}" for name, value in options.items())
     sources = load(folder, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
     client = s3.S3Store(cfg.CONF, "deep", LIMITS).client()
     with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-        client.create_bucket(Bucket=swift.bucket)
+        client.create_bucket(Bucket=place.bucket)
 
     def put(data: bytes) -> str:
         name = str(uuid.uuid4())
-        client.put_object(Bucket=swift.bucket, Key=name, Body=data)
-        return s3_url(server or swift.url, name)
+        client.put_object(Bucket=place.bucket, Key=name, Body=data)
+        return s3_url(server or place.url, name)
 
-    return Place(sources, put, s3_url(server or swift.url, "absent"), "deep")
+    return Place(sources, put, s3_url(server or place.url, "absent"), "deep")
 
 
 def s3_url(server: str, name: str, bucket: str = Swift.bucket) -> str:
@@ -195,6 +196,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             yield Place(Sources([web.Reader(LIMITS)]), put, nginx.url_of("absent"))
     elif request.param == "s3":
         yield s3_place(request.getfixturevalue("swift"), folder)
+    elif request.param == "radosgw":
+        yield s3_place(request.getfixturevalue("gateway"), folder)
     elif request.param == "rbd":
         yield rbd_place(request.getfixturevalue("ceph"), folder)
     else:

@@ -1,4 +1,4 @@
-"""The S3 reader over a real S3 server (Swift's), and what glance_store's driver and a real Glance write there."""
+"""The S3 reader over real S3 servers, and what glance_store's driver and a real Glance write there."""
 
 import base64
 import hashlib
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 from services import free_port
+from services.gateway import Gateway
 from services.glance import GlanceSite
 from services.swift import Swift
 from test_sources import LIMITS, Place, load, read, s3_place, s3_url
@@ -135,11 +136,17 @@ def test_stored(place: Place, url: str) -> None:
     assert stored(place, place.absent).verdict is Verdict.MISSING
 
 
-def test_stored_parts(swift: Swift, tmp_path: Path) -> None:
+@pytest.fixture(params=["swift", "gateway"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """Swift's S3 and Ceph's."""
+    return request.getfixturevalue(request.param)
+
+
+def test_stored_parts(server: Swift | Gateway, tmp_path: Path) -> None:
     """The ETag of a multipart upload is no digest: `size`, and the detail says why; the bytes are read as one."""
-    place = s3_place(swift, tmp_path)
+    place = s3_place(server, tmp_path)
     client = s3.S3Store(cfg.CONF, "deep", LIMITS).client()
-    names: dict[str, Any] = {"Bucket": swift.bucket, "Key": "parts"}
+    names: dict[str, Any] = {"Bucket": server.bucket, "Key": "parts"}
     upload = client.create_multipart_upload(**names)["UploadId"]
     parts = []
     for number, start in enumerate(range(0, len(DATA), 40_000), 1):
@@ -147,7 +154,7 @@ def test_stored_parts(swift: Swift, tmp_path: Path) -> None:
         etag = client.upload_part(**names, UploadId=upload, PartNumber=number, Body=body)["ETag"]
         parts.append({"ETag": etag, "PartNumber": number})
     client.complete_multipart_upload(**names, UploadId=upload, MultipartUpload={"Parts": parts})
-    url = s3_url(swift.url, "parts")
+    url = s3_url(server.url, "parts")
     result = stored(place, url)
     assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.SIZE)
     assert "no digest of the whole" in result.detail
@@ -179,11 +186,11 @@ def test_digests(headers: dict[str, str], kinds: list[str]) -> None:
     assert s3.digests(headers) == tuple(Digest(kind, values[kind]) for kind in kinds)
 
 
-def test_written_by_the_driver(swift: Swift, tmp_path: Path) -> None:
+def test_written_by_the_driver(server: Swift | Gateway, tmp_path: Path) -> None:
     """What glance_store's own driver writes, in one part and in several, is read and looked at under its URL."""
     from glance_store._drivers import s3 as driver
 
-    place = s3_place(swift, tmp_path)
+    place = s3_place(server, tmp_path)
     store = driver.Store(cfg.CONF, "deep")
     store.configure()
     store.configure_add()

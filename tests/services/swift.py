@@ -44,7 +44,8 @@ class Swift:
     def __init__(self, folder: Path, keystone: Keystone, address: str = "127.0.0.1") -> None:
         self.folder, self.keystone, self.address = folder, keystone, address
         self.ports = {kind: free_port(address) for kind in [*KINDS, "proxy"]}
-        self.url = f"http://{address}:{self.ports['proxy']}"
+        self.s3_port = self.ports["proxy"]
+        self.url = f"http://{address}:{self.s3_port}"
         self.account_path = f"/v1/AUTH_{keystone.token()[1]['project']['id']}"
         keystone.add_endpoint("object-store", self.url + self.account_path)
         self.processes: list[Process] = []
@@ -180,6 +181,10 @@ class Swift:
             "s3_store_large_object_size": str(large_object_mb),
             "s3_store_large_object_chunk_size": "5",
         }
+
+    def another_secret(self) -> str:
+        """A secret key that does not fit, that of another access key."""
+        return self.keystone.ec2_keys()[1]
 
     def log(self) -> str:
         """The proxy's log; a request is in it shortly after its last byte."""

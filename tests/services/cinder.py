@@ -3,12 +3,13 @@
 import http.client
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from . import free_port, need
+from . import absent, free_port, need
 from .ceph import Ceph
 from .configuration import Options, conf_text
 from .keystone import Keystone
@@ -119,7 +120,9 @@ class Cinder:
 
     def host_options(self) -> Options:
         """What a program needs beside that to attach volumes, as os-brick does."""
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        if sudo and subprocess.run([need("sudo"), "-n", "true"], capture_output=True, check=False).returncode:
+            absent("os-brick attaches volumes as root; run this as root, or with sudo that asks no password")
         return {
             "oslo_concurrency": {"lock_path": str(self.folder)},
             "privsep_osbrick": {"helper_command": " ".join([*sudo, str(need("privsep-helper"))])},

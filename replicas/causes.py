@@ -105,16 +105,20 @@ class DeadHost:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Another, older row names the same copy; that one stays, and its bytes with it, known to be intact."""
+    """Another, older row surely names the same copy; that one stays, and its bytes with it, known to be intact."""
 
+    surely: Callable[[Location, Location], bool] = lambda one, other: True
     name: ClassVar[str] = "duplicate"
     leaves_bytes: ClassVar[bool] = True
 
     def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
         """By identity and the order of the rows; what is no cached copy must have been read, too."""
-        older = elder(image, target, identity)
-        if older is None:
+        elders = [one for one in _elders(image, target) if identity(one) == identity(target)]
+        if not elders:
             return Doubt("no older location names the same copy")
+        older = next((one for one in elders if self.surely(one, target)), None)
+        if older is None:
+            return Doubt(f"whether location {elders[0].row} names the same copy cannot be told")
         if not is_volatile(target) and not proves_intact(looks):
             unknown = not looks or any(one.verdict.is_unknown for one in looks)
             return Doubt("the copy that its twin names is not proven intact", unknown=unknown)
@@ -222,13 +226,11 @@ class Again:
         return f"withdrawal {self.number} {what}: {found}"
 
 
-def elder(image: Image, target: Location, identity: Identity) -> Location | None:
-    """The oldest of the locations that name the same copy and are older than `target`."""
-    if target.row is None:
-        return None
-    same = (one for one in image.locations if identity(one) == identity(target))
-    older = (one for one in same if one.row is not None and one.row < target.row)
-    return min(older, key=lambda one: one.row or 0, default=None)
+def _elders(image: Image, target: Location) -> list[Location]:
+    """The locations that are older than `target`, the oldest first."""
+    row = target.row
+    older = [one for one in image.locations if one.row is not None and row is not None and one.row < row]
+    return sorted(older, key=lambda one: one.row or 0)
 
 
 def is_volatile(one: Location) -> bool:

@@ -121,6 +121,8 @@ def test_the_oldest_of_duplicates_stays() -> None:
     for alone in (A, GOOD):
         doubt(judge(Duplicate(), world(GOOD, A), alone, look(alone)))
     assert Duplicate().leaves_bytes
+    unsure = Duplicate(lambda one, other: False)
+    assert "cannot be told" in doubt(judge(unsure, image, second, look(GOOD), look(second)))
 
 
 def test_a_row_without_a_number_is_nobodys_duplicate() -> None:

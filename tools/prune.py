@@ -12,10 +12,11 @@ from glance_replicas import prune as rule
 from glance_replicas.errors import Refused
 from glance_replicas.model import Image, Location, Result
 
-from . import host_files, plan, selection, values
 from . import order as orders
+from . import plan, selection, values
 from .advice import where
 from .command import BATCH, DAMAGED, UNKNOWN, OnHostLister
+from .places import Places
 from .report import count
 
 if TYPE_CHECKING:
@@ -57,9 +58,12 @@ class Prune(OnHostLister):
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
+        self._places = Places(self.sources, self._unknown if parsed_args.duplicates else self.note)
         self._reasons = self._make_reasons(parsed_args)
         order = orders.from_arguments(parsed_args, self._reasons)
-        removal = Removal(self.catalogue, self.ledger, self.sources, order, workers=parsed_args.workers)
+        removal = Removal(
+            *(self.catalogue, self.ledger, self.sources, order), workers=parsed_args.workers, places=self._places
+        )
         if parsed_args.yes:
             removal.settle()
         steps = self._plan(parsed_args, wanted, removal, order)
@@ -90,6 +94,7 @@ class Prune(OnHostLister):
             dead_after_seconds=self.settings.dead_after_seconds,
             pin_property=self.settings.pin_property,
             spares_pinned=not (parsed.pinned or by_name),
+            places=self._places,
         )
 
     def _plan(
@@ -128,7 +133,7 @@ class Prune(OnHostLister):
                 raise Refused("without the ledger it is not known what is damaged; name the images")
             last = states(one)
             return last is not None and last.verdict in cause.states
-        judged = cause.judge(image, one, (), host_files.identity)
+        judged = cause.judge(image, one, (), self._places.identity)
         if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and one.is_cached:
             foreign = "no registration of ours in spite of its metadata"
             why = f"{judged.reason} (--pinned takes it, too)" if location.is_ours(one) else foreign

@@ -16,6 +16,8 @@ from glance_replicas.uses import KEPT_DAYS, Uses
 if TYPE_CHECKING:
     from glance_replicas.catalogue import Catalogue
 
+    from .places import Places
+
 DAY = 86400.0
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the deed
 COUNTED_DAYS = 30  # of use, when copies are put in order by it
@@ -43,11 +45,13 @@ class Reasons:
         dead_after_seconds: float,
         pin_property: str | None = None,
         spares_pinned: bool = True,
+        places: "Places | None" = None,
     ) -> None:
         self._catalogue, self._ledger = catalogue, ledger
         self._pins, self._uses = Pins(ledger.database), Uses(ledger.database)
         self._dead_after_seconds, self._pin_property = dead_after_seconds, pin_property
         self._spares_pinned = spares_pinned
+        self._duplicate = causes.Duplicate(places.surely) if places else causes.Duplicate()
 
     def damaged(self, images: Sequence[Image], states: Collection[Verdict]) -> Callable[[Location], Cause]:
         """Bad copies; and what was withdrawn before and is there. A ledger that is away knows of none such."""
@@ -61,7 +65,7 @@ class Reasons:
             earlier = before.get((one.image_id, one.row or 0))
             if earlier is None or earlier.place != place_key(one):
                 return causes.Damaged(states)
-            return causes.Again(_like(earlier, one, pinned), earlier.id, earlier.finished_at is not None)
+            return causes.Again(self._like(earlier, one, pinned), earlier.id, earlier.finished_at is not None)
 
         return cause
 
@@ -77,7 +81,7 @@ class Reasons:
 
     def duplicates(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
         """Second names of one copy."""
-        return lambda one: causes.Duplicate()
+        return lambda one: self._duplicate
 
     def surplus(self, images: Sequence[Image], keep: int) -> Callable[[Location], Cause]:
         """More cached copies than are wanted."""
@@ -143,12 +147,11 @@ class Reasons:
         staying = {one.image_id for one in rows if place_key(one) not in going}
         return sum(image.size or 0 for image in self._catalogue.images(staying))
 
-
-def _like(earlier: Withdrawal, one: Location, pinned: frozenset[Held]) -> Cause:
-    """The cause to try once more; what was no damage is an order by now, its facts being of another day."""
-    name = (earlier.proof or {}).get("cause", causes.Damaged.name)
-    if name == causes.Duplicate.name:
-        return causes.Duplicate()
-    if name == causes.Damaged.name or not location.is_ours(one):
-        return causes.Damaged()
-    return causes.Ordered(pinned)
+    def _like(self, earlier: Withdrawal, one: Location, pinned: frozenset[Held]) -> Cause:
+        """The cause to try once more; what was no damage is an order by now, its facts being of another day."""
+        name = (earlier.proof or {}).get("cause", causes.Damaged.name)
+        if name == causes.Duplicate.name:
+            return self._duplicate
+        if name == causes.Damaged.name or not location.is_ours(one):
+            return causes.Damaged()
+        return causes.Ordered(pinned)

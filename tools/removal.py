@@ -17,9 +17,9 @@ from glance_replicas.errors import LedgerError, ReplicaError
 from glance_replicas.ledger import place_key
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 
-from . import host_files
 from .command import who
 from .looking import look_at
+from .places import Places
 from .reasons import Order
 
 if TYPE_CHECKING:
@@ -70,10 +70,12 @@ class Removal:
         order: Order,
         *,
         workers: int,
+        places: Places | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
         self._order, self._workers, self._clock = order, workers, clock
+        self._places = places or Places(sources)
 
     def plan(self, image: Image, targets: Sequence[Location]) -> Iterator[Step]:
         """A step for each target, after one round of looks; what was to be damaged and is intact is no part of it."""
@@ -146,13 +148,13 @@ class Removal:
         return prune.removable(
             image,
             target,
-            looks.results,
+            [one for one in looks.results if self._places.is_known(one.location)],
             now=self._clock(),
             judged=looks.image.digest,
             cause=cause,
             min_durable=self._order.min_durable,
             max_age_seconds=looks.max_age_seconds,
-            identity=host_files.identity,
+            identity=self._places.identity,
         )
 
     def _look(self, image: Image, targets: Sequence[Location]) -> Looks:

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import Unsupported
-from ..location import redact, scheme
+from ..location import place, redact, scheme
 from ..model import Location, Stored
 from .body import Body, Limits
+from .identity import Place
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["BACKGROUND", "Body", "Fallback", "Limits", "Reader", "Sources", "from_settings"]
+__all__ = ["BACKGROUND", "Body", "Fallback", "Limits", "Place", "Reader", "Sources", "from_settings"]
 
 
 class Reader(Protocol):
@@ -38,6 +39,14 @@ class Witness(Protocol):
 
     def stored(self, url: str) -> Stored:
         """What the place says of the object, without reading it. Raises as `Reader.size`."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A reader of places where one object has several names that its URLs alone do not show to be one."""
+
+    def place(self, url: str) -> Place:
+        """The object itself. Raises SourceError when that cannot be told."""
 
 
 class Fallback(Protocol):
@@ -81,6 +90,11 @@ class Sources:
         """A part of the object that its place knows to be gone or another one; None where it knows of none."""
         reader = self._reader(location)
         return reader.stored(location.url).damage if isinstance(reader, Witness) else None
+
+    def place(self, location: Location) -> Place:
+        """The copy behind a location, whatever its URL is. Raises SourceError when that cannot be told now."""
+        reader = self._reader(location)
+        return reader.place(location.url) if isinstance(reader, Placed) else Place(place(location))
 
     def _reader(self, location: Location) -> Reader | None:
         if self._peers is not None and location.is_cached and scheme(location.url) in self._peers.schemes:

@@ -5,12 +5,14 @@ Version 3 only: glance_store 5.7 takes no other `swift_store_auth_version`.
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1 import identity, session
 
 from ..errors import Denied, SourceError, Unreachable
 from .body import Limits
+from .identity import server
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Entry:
 
     url: str
     token: str = field(repr=False)
+    project: str | None = None  # its id
+    region: str | None = None  # by the catalogue; None: the address is one that the catalogue does not know
 
 
 class Account:
@@ -78,7 +82,16 @@ class Account:
         )
         if not url or not token:
             raise Unreachable("Keystone names no object store (region, service type, endpoint type?)")
-        return Entry(url.rstrip("/"), token)
+        return Entry(url.rstrip("/"), token, self._session.get_project_id(), self._region(url))
+
+    def _region(self, url: str) -> str | None:
+        """Where the catalogue has the server of `url`, under whatever interface."""
+        auth: Any = self._session.auth
+        catalog = auth.get_access(self._session).service_catalog.normalize_catalog()
+        known = [one for service in catalog for one in service["endpoints"] if one["url"]]
+        wanted = self._credentials.region
+        fitting = [one["region_name"] for one in known if server(one["url"]) == server(url)]
+        return wanted if wanted in fitting else next(iter(fitting), None)
 
 
 def _plugin(credentials: Credentials) -> identity.BaseIdentityPlugin:

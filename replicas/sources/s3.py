@@ -21,6 +21,7 @@ from ..location import redact
 from ..model import Digest, Stored
 from .body import Body, Limits
 from .configured import group_options
+from .identity import Place, in_s3
 from .wire import Target, Wire, length_of
 
 _SECONDS = 300  # for which a signed URL opens a request, not for which its body may last
@@ -82,6 +83,11 @@ class S3Store:
             raise Unsupported(f"{shown}: an S3 URL without bucket or key")
         named = parsed.s3serviceurl.rpartition("@")[2]
         return Key(parsed.bucket, parsed.key, shown, named == _bare(self.options.s3_store_host or ""))
+
+    def place(self, url: str) -> Place:
+        """The object on the server that is asked for it, whichever the URL names. Raises Unsupported."""
+        key, options = self.locate(url), self.options
+        return in_s3(options.s3_store_host or "", options.s3_store_access_key or "", key.bucket, key.key)
 
     def _new_client(self) -> Any:
         options = self.options
@@ -167,6 +173,10 @@ class Reader:
             "the checksum in S3, nothing was read" if found else "S3 keeps no digest of the whole (parts, encrypted)"
         )
         return Stored(length_of(headers, target), found, basis)
+
+    def place(self, url: str) -> Place:
+        """As `S3Store.place`."""
+        return self._s3.place(url)
 
     def _head(self, key: Key) -> tuple[Mapping[str, str], Target]:
         target = self._target("head_object", key, ChecksumMode="ENABLED")

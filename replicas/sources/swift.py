@@ -6,7 +6,7 @@ other, and with a Range, which glance_store's driver cannot do. Large objects (D
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from . import segments
 from .account import Account, Credentials, Entry
 from .body import Body, Limits
 from .configured import group_options
+from .identity import Place, account, server
 from .wire import Target, Wire
 
 T = TypeVar("T")
@@ -82,6 +83,15 @@ class Reader:
         """The container and the name of a URL's object: CONTAINER/NAME. Raises Unsupported."""
         location, _ = self._parse(url, redact(url))
         return f"{location.container}/{location.obj}"
+
+    def place(self, url: str) -> Place:
+        """The object in its account as Keystone says which that is, whoever asks. Raises Denied, Unreachable."""
+        location, credentials = self._parse(url, redact(url))
+        entry = self._object(url).enter()
+        owner = account(entry.url, entry.project)
+        marks: set[Hashable] = {server(entry.url)}
+        marks |= {("region", server(credentials.auth_url))} if entry.region else set()
+        return Place(("swift", entry.region, owner, location.container, location.obj), frozenset(marks))
 
     def ask(self, url: str, do: Callable[[Target, segments.Beside], T]) -> T:
         """What `do` answers, given the object and what names others of its account; twice if its token is refused."""

@@ -108,6 +108,20 @@ class Keystone:
             endpoint = {"service_id": service["id"], "interface": interface, "url": url, "region": region}
             self._post("/endpoints", {"endpoint": endpoint}, token)
 
+    def add_user(self, name: str, project: str | None = None) -> str:
+        """PROJECT:USER of one more administrator with our password, of our own project or of a new one."""
+        token, meaning = self.token()
+        where = meaning["project"]["id"]
+        if project:
+            document = {"project": {"name": project, "domain_id": "default"}}
+            where = self._post("/projects", document, token).json()["project"]["id"]
+        document = {"user": {"name": name, "password": self.password, "domain_id": "default"}}
+        user = self._post("/users", document, token).json()["user"]["id"]
+        (role,) = (one["id"] for one in meaning["roles"] if one["name"] == "admin")
+        path = f"{self.auth_url}/projects/{where}/users/{user}/roles/{role}"
+        requests.put(path, headers={"X-Auth-Token": token}, timeout=30).raise_for_status()
+        return f"{project or self.project}:{name}"
+
     def ec2_keys(self) -> tuple[str, str]:
         """New access and secret keys of the administrator, for S3."""
         token, meaning = self.token()
@@ -125,13 +139,14 @@ class Keystone:
         path = f"/projects/{project}/users/{user_id}/roles/{roles['roles'][0]['id']}"
         requests.put(self.auth_url + path, headers={"X-Auth-Token": token}, timeout=30).raise_for_status()
 
-    def session(self) -> Any:
-        """A keystoneauth1 session of the administrator."""
+    def session(self, owner: str | None = None) -> Any:
+        """A keystoneauth1 session of the administrator, or of another PROJECT:USER."""
         from keystoneauth1 import session
         from keystoneauth1.identity import v3
 
         domains = {"user_domain_id": "default", "project_domain_id": "default"}
-        names = {"username": self.user, "password": self.password, "project_name": self.project}
+        project, _, user = (owner or f"{self.project}:{self.user}").partition(":")
+        names = {"username": user, "password": self.password, "project_name": project}
         return session.Session(v3.Password(self.auth_url, **names, **domains))
 
     def log(self) -> str:

@@ -47,7 +47,7 @@ class Swift:
         self.s3_port = self.ports["proxy"]
         self.url = f"http://{address}:{self.s3_port}"
         self.account_path = f"/v1/AUTH_{keystone.token()[1]['project']['id']}"
-        keystone.add_endpoint("object-store", self.url + self.account_path)
+        keystone.add_endpoint("object-store", f"{self.url}/v1/AUTH_%(project_id)s")
         self.processes: list[Process] = []
         (folder / "devices" / "disk").mkdir(parents=True)
         self._configure()

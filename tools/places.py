@@ -1,0 +1,83 @@
+"""Which locations are names of one copy, as far as that can be told from here."""
+
+import os
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from glance_replicas import location
+from glance_replicas.errors import SourceError, Unsupported
+from glance_replicas.model import Location
+from glance_replicas.sources import Place
+
+if TYPE_CHECKING:
+    from glance_replicas.sources import Sources
+
+_KEPT = 10_000  # answers
+
+Where = tuple[str | None, str]
+
+
+class Places:
+    """What identifies copies, asked for once each.
+
+    A file that can be seen from here is its device and inode: two mounts of one folder, a hard link or a symbolic link
+    are one copy. An object in Swift is its account, container and name, by the account that Keystone names for whatever
+    credentials; one in S3 is server, bucket and key. `on_failure` is told once of each store whose places cannot be
+    told now: to the end of this run its locations are not `known`, and no look at them may prove anything.
+    """
+
+    def __init__(self, sources: "Sources", on_failure: Callable[[str], None] = lambda _: None) -> None:
+        self._sources, self._on_failure = sources, on_failure
+        self._known: dict[Where, Place] = {}
+        self._failed: set[Where] = set()
+
+    def identity(self, one: Location) -> Hashable:
+        """Equal for two locations that may be names of one copy."""
+        return self._place(one).key
+
+    def is_known(self, one: Location) -> bool:
+        """Whether its other names, if it has any, would be recognised."""
+        self._place(one)
+        return _where(one) not in self._failed
+
+    def surely(self, one: Location, other: Location) -> bool:
+        """Whether both are names of one copy beyond doubt."""
+        return self._place(one).is_surely(self._place(other))
+
+    def _place(self, one: Location) -> Place:
+        if location.scheme(one.url) in ("file", "filesystem"):
+            return _file(one)
+        key = one.store, one.url
+        if key not in self._known:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[key] = self._ask(one)
+        return self._known[key]
+
+    def _ask(self, one: Location) -> Place:
+        by_url = Place(location.place(one))
+        if _where(one) in self._failed:
+            return by_url
+        try:
+            return self._sources.place(one)
+        except Unsupported:  # whoever reads it says so
+            return by_url
+        except SourceError as error:
+            self._failed.add(_where(one))
+            self._on_failure(f"{error}: whether its copies have other names, too, is not known")
+            return by_url
+
+
+def _where(one: Location) -> Where:
+    """What is asked together: one container of one account, with the same credentials."""
+    return one.store, one.url.removesuffix(one.image_id)
+
+
+def _file(one: Location) -> Place:
+    parts = urlsplit(one.url)
+    try:
+        found = os.stat(parts.netloc + parts.path)
+    except (OSError, ValueError):
+        return Place(location.place(one))
+    return Place(("file", found.st_dev, found.st_ino))

@@ -13,7 +13,7 @@ from .errors import CacheError, Corrupt, Refused
 from .fill import start
 from .keeper import Keeper
 from .model import Image
-from .orders import Orders, Want
+from .orders import Orders, Want, give_back
 from .settings import Hours
 from .throttle import Throttle
 
@@ -72,7 +72,9 @@ class Copier:
                 del self._jobs[image_id]
         self._steer()
         growing = dict(self._cache.listed("incomplete"))
-        return sum(self._take_up(want) for want in self._orders.wants(growing) if want.image_id not in self._jobs)
+        started = sum(self._take_up(want) for want in self._orders.wants(growing) if want.image_id not in self._jobs)
+        give_back(self._cache, {one: facts for one, facts in growing.items() if one not in self._jobs})
+        return started
 
     def finish(self, breathe: Callable[[], None]) -> int:
         """Every fill that may be started has come to its end; how many more were started. Raises as `step`."""

@@ -85,9 +85,10 @@ class Growing:
             return True
         return kind != fcntl.F_UNLCK
 
-    def has_room(self, size: int) -> bool:
-        """An earlier writer reserved `size` bytes already."""
-        return os.fstat(self.fd).st_blocks * 512 >= size
+    @property
+    def held(self) -> int:
+        """Bytes of the disk that it has, written or reserved."""
+        return on_disk(os.fstat(self.fd))
 
     def reserve(self, size: int) -> bool:
         """Blocks for `size` bytes are set aside by the file system, the length unchanged; False: no space.
@@ -103,6 +104,12 @@ class Growing:
         if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             return True
         raise OSError(number, os.strerror(number))
+
+    def give_back(self) -> None:
+        """What was reserved and not written is free again; the file looks no younger for it."""
+        facts = os.fstat(self.fd)
+        os.ftruncate(self.fd, facts.st_size)  # frees what is behind the end
+        os.utime(self.fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
     def append(self, data: bytes, offset: int) -> None:
         """Write at `offset`, the end; readers may see it at once."""
@@ -125,6 +132,11 @@ class Growing:
                 fcntl.flock(fd, fcntl.LOCK_UN)
             finally:
                 os.close(fd)
+
+
+def on_disk(facts: os.stat_result) -> int:
+    """Bytes that a file has, written or reserved."""
+    return max(facts.st_size, facts.st_blocks * 512)
 
 
 def wait_for(fd: int) -> None:

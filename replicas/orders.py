@@ -15,7 +15,7 @@ from typing import TypeVar
 from .cache import Cache
 from .copies import HIGH, NORMAL, Copies, Copying, State
 from .errors import LedgerError
-from .growing import Growing
+from .growing import Growing, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _MOST = 500  # rows looked at in one step
 _TRIES = 8  # without a byte more
 _BACKOFF = (30.0, 3600.0)  # seconds until the second try, and at most between two
 _IDLE_SECONDS = 60.0  # a growing file untouched for so long has no filler that will be back
+_SPARE = 1 << 20  # bytes reserved that are not worth giving back
 _LEFT_SECONDS = 3600.0  # one untouched for so long could not be taken up, and goes
 _REST_SECONDS = 30.0  # how long a ledger that failed is not asked again
 _KEPT_SECONDS = 7 * 86400.0  # how long it is known what became of a copy
@@ -152,6 +153,22 @@ def discard(cache: Cache, image_id: str) -> None:
         if growing is not None:
             log.info("image %s: growing file without a filler removed", image_id)
             growing.discard()
+
+
+def give_back(cache: Cache, growing: Mapping[str, stat_result]) -> None:
+    """Of these growing files those that nobody has filled for a while hold no more than their bytes. Raises CacheError.
+
+    One of them may wait for hours. Whoever goes on with it reserves the rest again.
+    """
+    for image_id, facts in growing.items():
+        if on_disk(facts) - facts.st_size < _SPARE or _age(facts) <= _IDLE_SECONDS:
+            continue
+        with cache.errors(image_id):
+            left = Growing.lock(cache.folder / "incomplete" / image_id, 1 << 62)
+            if left is not None:
+                log.info("image %s: %d bytes written, the rest of its room is free again", image_id, left.length)
+                left.give_back() if left.length else left.discard()
+                left.close()
 
 
 def _want(row: Copying) -> Want:

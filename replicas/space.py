@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 
 from .cache import Cache, Entry
 from .errors import CacheError
-from .growing import Growing
+from .growing import Growing, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Space:
         Files move on meanwhile: from `incomplete/` to their place, from either to `invalid/`. The folders are read in
         that order, so that none is missed, and a file met twice as complete counts once.
         """
-        files = {name: max(one.st_size, one.st_blocks * 512) for name, one in self._cache.listed("incomplete")}
+        files = {name: on_disk(one) for name, one in self._cache.listed("incomplete")}
         files |= {entry.image_id: entry.size for entry in self._cache.entries()}
         return sum(files.values()) + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
 
@@ -70,8 +70,8 @@ class Space:
         it raises, the error passes through and the file stays.
         """
         with self._lock():
-            if not growing.has_room(size):
-                self._make_room(size, withdraw)
+            if growing.held < size:
+                self._make_room(size, growing.held, withdraw)
             with self._cache.errors("reserve"):
                 if not growing.reserve(size):
                     raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
@@ -87,10 +87,11 @@ class Space:
                 over = max(over, used - self._low)
             return over - self._evict_until(over, withdraw) if over > 0 else 0
 
-    def _make_room(self, size: int, withdraw: Withdraw) -> None:
+    def _make_room(self, size: int, held: int, withdraw: Withdraw) -> None:
+        """There is room for a file of `size` bytes that has `held` of them already, which are counted as used."""
         if self.max_bytes and size > self.max_bytes:
             raise NoRoom(f"{size} bytes are more than max_bytes = {self.max_bytes}")
-        over = self._evict_until(self._excess(size), withdraw)
+        over = self._evict_until(self._excess(size - held), withdraw)
         if over > 0:
             raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes{self._why(over)}")
 

@@ -239,6 +239,82 @@ def test_hours(cloud: Cloud) -> None:
     assert offset(cloud, name) == kept
 
 
+def paused(cloud: Cloud, **changes: Any) -> tuple[Here, str]:
+    """A copy whose hours ended in the middle, an hour ago, and what of it is there."""
+    now = datetime.now()
+    hours = (now - timedelta(hours=1)).time(), (now + timedelta(seconds=3)).time()
+    here, name = Here(cloud, copy_hours=hours, **changes), cloud.image(rate=MIB // 4)
+    here.ask(name)
+    here.until(lambda: here.length(name))
+    here.until(lambda: here.row(name).detail)
+    cloud.durable.change(f"/{name}")
+    return here, name
+
+
+def blocks(here: Here, name: str) -> int:
+    """Bytes of the disk that its growing file has."""
+    return here.growing(name).stat().st_blocks * 512
+
+
+def test_a_pause_gives_room_back(cloud: Cloud) -> None:
+    """Of a copy that waits longer than a minute only what is written takes room, and another image gets the rest."""
+    here, name = paused(cloud, max_bytes=SIZE + 2 * MIB)
+    kept = here.length(name)
+    here.copier.step()
+    assert blocks(here, name) >= SIZE, "not for a short while"
+    idle = time.time() - 90
+    os.utime(here.growing(name), (idle, idle))
+    here.copier.step()
+    assert (here.length(name), here.growing(name).stat().st_mtime) == (kept, pytest.approx(idle, abs=1e-3))
+    assert blocks(here, name) < kept + 65536
+    other = cloud.image()
+    here.ask(other, priority=HIGH)
+    assert here.ends(other).state is State.DONE
+    assert here.length(name) == kept
+
+
+def test_no_room_to_go_on(cloud: Cloud) -> None:
+    """What was given back is taken by a pinned copy: the paused one waits and says why, then goes on at its byte."""
+    here, name = paused(cloud, max_bytes=SIZE + 2 * MIB, max_pinned_percent=100)
+    kept, other = here.length(name), cloud.image()
+    os.utime(here.growing(name), (time.time() - 90,) * 2)
+    here.copier.step()
+    here.keeper.pins.add([other], ["here"], "tester")
+    here.ask(other, priority=HIGH, pin=True)
+    here.ends(other)
+    here.copier.step()
+    here.ask(name, priority=HIGH)
+    here.until(lambda: here.row(name).attempts)
+    assert here.row(name).state is State.WAITING
+    assert "no room for" in here.row(name).detail
+    assert here.length(name) == kept
+    here.keeper.cache.pin(other, False)
+    here.due_now(name)
+    assert here.ends(name).state is State.DONE
+    assert offset(cloud, name) == kept
+    assert here.is_whole(name)
+
+
+def test_what_a_killed_filler_reserved(cloud: Cloud) -> None:
+    """It is given back, too, by whoever comes by; what somebody fills is not, however long it has been quiet."""
+    here, name, busy = Here(cloud), cloud.image(status=503), cloud.image()
+    for one in (name, busy):
+        here.leave(one, MIB, 0)
+        filler = Growing.lock(here.growing(one), SIZE)
+        assert filler is not None
+        assert filler.reserve(SIZE)
+        if one == name:
+            filler.close()
+        os.utime(here.growing(one), (time.time() - 90,) * 2)
+    here.copier.step()
+    here.until(lambda: not here.copier.fills(name))  # the try in vain has reserved it again
+    os.utime(here.growing(name), (time.time() - 90,) * 2)
+    here.copier.step()
+    assert blocks(here, busy) >= SIZE
+    assert blocks(here, name) < MIB + 65536
+    filler.close()
+
+
 @pytest.mark.parametrize(
     ("first", "last", "inside", "outside"),
     [

@@ -64,6 +64,22 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
     assert asked == [{A, B, C, D}, {A, B, C}, {A, B}, {A}]
 
 
+def test_what_it_holds_already_counts_once(cache: Cache) -> None:
+    """A fill that goes on after its reservation was given back fits where it would have fitted whole."""
+    keep(cache, A, 5000)
+    growing = cache.begin(E, 3 * SIZE)
+    assert growing is not None
+    growing.append(b"x" * SIZE, 0)
+    gone: list[str] = []
+    try:
+        Space(cache, 4 * SIZE + 8192, 0).reserve(growing, 3 * SIZE, gone.append)
+        growing.give_back()
+        assert SIZE <= growing.held < SIZE + 8192
+    finally:
+        growing.discard()
+    assert gone == []
+
+
 def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     """A fill that fits, or fits once a wrong file has gone, and a pass with nothing to do ask nobody."""
     keep(cache, A, 5000)
@@ -160,9 +176,9 @@ def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
     assert growing is not None
     growing.append(b"x", 0)
     os.fsync(growing.fd)
-    assert not growing.has_room(SIZE)
+    assert growing.held < SIZE
     assert growing.reserve(SIZE)
-    assert growing.has_room(SIZE)
+    assert growing.held >= SIZE
     growing.discard()
 
 

@@ -21,6 +21,7 @@ import time
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,19 @@ from services.glance import GlanceSite
 from glance_replicas import (
     cache,
     checksum,
+    copier,
     fill,
     growing,
     janitor,
     keeper,
+    orders,
     pinning,
     reconcile,
     route,
     scrub,
     space,
 )
-from glance_replicas.copies import Copies
+from glance_replicas.copies import HIGH, LOW, Copies, State
 from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location, Pass
@@ -56,10 +59,12 @@ TRIES = 3
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
+    copier: "step finish _take_up _is_there _start _steer _tell _settle written",
     fill: "start run let_go _write _append",
-    growing: "append discard lock reserve",
+    growing: "append discard give_back lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
+    orders: "wants _left running done paused failed refused dropped _tell discard give_back",
     pinning: "_change carry carry_one",
     reconcile: "_mark _settle bury reconcile withdraw_all",
     route: "_claim release renew",
@@ -85,7 +90,10 @@ def image_id(number: int) -> str:
 
 
 (OLD, IDLE, NEW, BAD, BARE, LOST, STOCK, WRONG, DELETED, ASKED, QUEUED, ROTTEN, LEFT, OTHERS) = map(image_id, range(14))
+AWAY, GIVEN_UP = map(image_id, range(14, 16))  # their stores have lost them
 NAMES = (OLD, IDLE, NEW, BAD, BARE, LOST, STOCK, WRONG, DELETED, ASKED, QUEUED, ROTTEN, LEFT, OTHERS)
+
+LOSSES = (AWAY, GIVEN_UP)
 
 
 def truth(name: str) -> bytes | None:
@@ -114,6 +122,12 @@ class World:
         from services.schema import query
 
         query(self.settings.database, statement, **values)
+
+    def due_now(self) -> None:
+        """What waits for its time to be copied waits no longer."""
+        from services.schema import query
+
+        query(self.settings.ledger, "UPDATE replica_copies SET not_before = NULL")
 
     def keep(self, name: str, idle: float = 0.0, row: bool = True, data: bytes | None = None) -> None:
         """A complete file, verified, last used so many seconds ago."""
@@ -274,6 +288,68 @@ def removals(world: World) -> None:
     janitor.Janitor(world.keeper)._removals(Pass())
 
 
+def orders_of_all_kinds(world: World) -> None:
+    """What a host can be asked for, and growing files that were left: one of each kind."""
+    copies, here = Copies(world.keeper.ledger.database), [world.settings.host_name]
+    for name in (OLD, IDLE, DELETED):
+        world.keep(name)
+    for name in (DELETED, STOCK):
+        world.sql("UPDATE images SET status = 'deleted', deleted = true WHERE id = :id", id=name)
+    world.sql("UPDATE images SET os_hash_algo = NULL, os_hash_value = NULL WHERE id = :id", id=BARE)
+    copies.request([NEW, BAD, DELETED, STOCK, AWAY, GIVEN_UP, WRONG, ASKED, BARE], here, who="a test")
+    copies.request([OLD], here, who="a test", pin=True, priority=HIGH)
+    world.keeper.pins.add([OLD], here, "a test")
+    copies.put_off(GIVEN_UP, here[0], "seven times", 0, 7)
+    copies.put_off(ASKED, here[0], "it waits", 3600, 1)
+    copies.cancel([WRONG])
+    (world.cache.folder / "invalid" / ROTTEN).write_bytes(bytes(1000))
+    for name in (ROTTEN, OLD, STOCK):
+        (world.cache.folder / "queue" / name).touch()
+    for name, idle in ((LEFT, 90), (IDLE, 90), (WRONG, 90), (ASKED, 90), (LOST, 7200)):
+        path = world.cache.folder / "incomplete" / name
+        path.write_bytes((truth(name) or b"")[:100])
+        os.utime(path, (time.time() - idle,) * 2)
+
+
+def copying(world: World) -> None:
+    """All that is asked for is fetched, or it is said why not."""
+    path = world.cache.folder / "incomplete" / ASKED
+    waiting = growing.Growing.lock(path, SIZE)
+    if waiting is not None:  # what is reserved is not copied with a file
+        waiting.reserve(SIZE)
+        waiting.close()
+    os.utime(path, (time.time() - 90,) * 2)
+    once = copier.Copier(keeper.Keeper(dataclasses.replace(world.settings, max_bytes=3 * QUOTA)))
+    once.step()
+    once.finish(lambda: None)
+
+
+def told_to_end(world: World) -> None:
+    """Of two copies that run one is cancelled, and the hours of the other end; a third has no room."""
+    slow = dataclasses.replace(world.settings, copy_bytes_per_second=1, copies_at_once=3, max_bytes=5 * SIZE // 2)
+    one = copier.Copier(keeper.Keeper(slow))
+    copies = Copies(world.keeper.ledger.database)
+    copies.request([NEW, IDLE], [slow.host_name], who="a test")
+    copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
+    one.step()
+    end = time.monotonic() + 10
+    while min(map(size_of, (world.cache.folder / "incomplete" / name for name in (NEW, IDLE)))) == 0:
+        assert time.monotonic() < end, "no fill has begun"
+        time.sleep(0.01)
+    copies.cancel([NEW])
+    now = datetime.now()
+    one._settings = dataclasses.replace(
+        slow, copy_hours=((now + timedelta(hours=1)).time(), (now + timedelta(hours=2)).time())
+    )
+    one.step()
+    one.finish(lambda: None)
+
+
+def size_of(path: Path) -> int:
+    """None at all when there is no such file."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def nothing(world: World) -> None:
     """An empty directory."""
 
@@ -282,6 +358,8 @@ SCENARIOS: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = 
     "fill with eviction": (full, fill_new),
     "janitor": (everything, one_pass),
     "refill": (asked_anew, removals),
+    "told to end": (nothing, told_to_end),
+    "copies": (orders_of_all_kinds, copying),
     "background": (nothing, fill_in_two_parts),
     "takeover": (half, fill_new),
     "before boot": (before_boot, fill_new),
@@ -311,7 +389,11 @@ def watch(seen: Callable[[types.FrameType], None]) -> None:
 
 
 def points(world: World, scenario: str, out: Path) -> list[Point]:
-    """Every place a scenario comes by, the first time and the last."""
+    """Every place a scenario comes by, the first time and the last.
+
+    Of what is done again and again until something has ended, the first time.
+    """
+    turning = {copier.__file__, orders.__file__}
     child = os.fork()
     if not child:
         counts: Counter[tuple[str, int]] = Counter()
@@ -323,7 +405,9 @@ def points(world: World, scenario: str, out: Path) -> list[Point]:
         out.write_text(json.dumps([[*place, number] for place, number in counts.items()]))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, f"{scenario} fails by itself"
-    return [(file, line, at) for file, line, number in json.loads(out.read_text()) for at in sorted({0, number - 1})]
+    visits: list[Point] = json.loads(out.read_text())
+    last = {(file, line, number - 1) for file, line, number in visits if file not in turning}
+    return sorted({(file, line, 0) for file, line, _ in visits} | last)
 
 
 def killed(world: World, scenario: str, point: Point) -> bool:
@@ -356,6 +440,7 @@ def die_with(work: Callable[[], object]) -> None:
 def aftermath(world: World) -> list[str]:
     """What is wrong after one pass; then a download of the new image, and a pass when growing files are old."""
     world.restore()
+    world.due_now()
     done = janitor.Janitor(world.keeper).run_once()
     found = [f"the pass met problems: {done.problems}"] if done.problems else []
     found += violations(world.keeper, truth)
@@ -365,7 +450,10 @@ def aftermath(world: World) -> list[str]:
         found += [f"afterwards: {one}" for one in violations(world.keeper, truth)]
         if not world.cache.exists(NEW):
             found.append("afterwards the image cannot be filled")
-    return found + left_behind(world.keeper, janitor.Janitor(world.keeper).run_once)
+    world.due_now()
+    found += left_behind(world.keeper, janitor.Janitor(world.keeper).run_once)
+    open_yet = Copies(world.keeper.ledger.database).list(states=[State.WAITING, State.RUNNING])
+    return found + [f"image {one.image_id}: still {one.state}" for one in open_yet if one.image_id not in LOSSES]
 
 
 class Stage:
@@ -381,6 +469,7 @@ class Stage:
         self.world = World(folder / "world", loaded)
         for name in NAMES:
             self.site.store_file(name).write_bytes(bytes(SIZE) if name == BAD else truth(name) or b"")
+        for name in NAMES + LOSSES:
             self._image(name)
 
     def _image(self, name: str) -> None:

@@ -28,6 +28,7 @@ class Entry:
     name: str
     size: int | None  # bytes; None: not stated
     modified: datetime | None  # UTC, aware, by the clock of the place
+    spare: bool = False  # a segment that the object of its name has no use for
 
     @property
     def image_id(self) -> str | None:
@@ -56,6 +57,12 @@ class Rows:
         return folded in self.claimed or (match is not None and match[1] in self.claimed)
 
 
+def segment_of(name: str) -> str | None:
+    """The object that a thing of this name would be a segment of, if there is one; None: no segment."""
+    match = _SEGMENT.fullmatch(name)
+    return match[1] if match else None
+
+
 def fold(name: str) -> str:
     """The name without what spellings of one name differ in: case, percent-encoding, doubled slashes.
 
@@ -65,8 +72,8 @@ def fold(name: str) -> str:
 
 
 def dark(before: Rows, listed: Iterable[Entry], after: Rows) -> list[Entry]:
-    """What is listed and no row means."""
-    return [one for one in listed if not before.claims(one.name) and not after.claims(one.name)]
+    """What is listed and no row means: neither as it is named, nor through the object that it is a segment of."""
+    return [one for one in listed if one.spare or not (before.claims(one.name) or after.claims(one.name))]
 
 
 def lost(before: Rows, listed: Mapping[str, Entry], after: Rows) -> dict[str, Location]:

@@ -14,6 +14,7 @@ from scenes import settle
 from services import environment
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
+from services.proxy import FaultyProxy
 from services.swift import Swift
 from test_sources import dlo, plain, swift_url
 
@@ -115,19 +116,23 @@ def audit(deep: Deep, *words: object, status: int) -> list[dict[str, Any]]:
 
 
 def test_dark_and_lost(deep: Deep) -> None:
-    """Objects and segments of images that are there are no strays; others are, and go when seen by two audits."""
+    """Objects of images that are there, and their segments, are no strays; others are, and go when seen by two audits.
+
+    Segments that their object does not use stay as long as their image is active.
+    """
     here, large, gone, lost = map(image_id, range(10, 14))
     for name in (here, large, f"{large}-00001", f"{large}.a-00001", gone, f"{gone}-00001", f"{here}.txt"):
         deep.connection.put_object(CONTAINER, name, b"bytes")
+    deep.connection.put_object(CONTAINER, large, b"", headers={"X-Object-Manifest": f"{CONTAINER}/{large}-"})
     deep.image(here, b"bytes", swift_url(deep.swift, here, CONTAINER))
     deep.image(large, b"bytes", swift_url(deep.swift, large, CONTAINER))
     deep.image(lost, b"bytes", swift_url(deep.swift, lost, CONTAINER))
     deep.image(gone, b"bytes", status="deleted")
-    remove = ("--remove-dark", "--yes", "--max-share", "50")
+    remove = ("--remove-dark", "--yes", "--max-share", "60")
     first = audit(deep, *remove, status=1)
     found = {(row["Kind"], row["Name"].removeprefix(f"{CONTAINER}/"), row["Action"]) for row in first}
     assert found == {
-        *(("dark", name, "keep") for name in (gone, f"{gone}-00001", f"{here}.txt")),
+        *(("dark", name, "keep") for name in (gone, f"{gone}-00001", f"{here}.txt", f"{large}.a-00001")),
         ("lost", lost, "keep"),
     }
     again = audit(deep, *remove, status=1)
@@ -161,14 +166,15 @@ def test_pages(deep: Deep) -> None:
     settings.load([str(deep.host.config_file)])
     listing = Listing(cfg.CONF, "fast", Limits(), page=3)
     assert [one.name for one in listing.entries()] == [f"{CONTAINER}/{name}" for name in names]
-    entries = listing.entries()
-    assert next(entries).size == len(b"bytes")
-    for name in names:
-        deep.connection.delete_object(CONTAINER, name)
-    deep.connection.delete_container(CONTAINER)
-    with pytest.raises(Unreachable):
-        list(entries)
-    deep.connection.put_container(CONTAINER)
+    assert next(listing.entries()).size == len(b"bytes")
+    with FaultyProxy("127.0.0.1", int(deep.swift.url.rpartition(":")[2])) as proxy:
+        deep.host.configure({"fast": {"swift_store_endpoint": proxy.url + deep.swift.account_path}})
+        settings.load([str(deep.host.config_file)])
+        listing = Listing(cfg.CONF, "fast", Limits(), page=3)
+        assert len(list(listing.entries())) == len(names)
+        proxy.order(503, "marker=2")
+        with pytest.raises(Unreachable):
+            list(listing.entries())
 
 
 def test_another_account(deep: Deep) -> None:

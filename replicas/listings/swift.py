@@ -3,14 +3,15 @@
 A segment belongs to its object by its name, as Glance and `replica repair` name them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from oslo_config import cfg
 
-from ..consistency import Entry
+from ..consistency import Entry, segment_of
 from ..errors import Absent, SourceError, Unsupported, WrongAnswer
 from ..model import STORE_KEY, Location
 from ..sources import Limits, segments, swift
@@ -54,8 +55,9 @@ class Listing:
         if self._of_callers:
             raise Unsupported(f"{self.place}: with swift_store_multi_tenant the containers are the callers' own")
         for container in self._containers():
-            for one in self._pages(quote(container)):
-                yield _entry(container, one)
+            found = [_entry(container, one) for one in self._pages(quote(container))]
+            spare = set(self._spare(found))
+            yield from (replace(one, spare=True) if one.name in spare else one for one in found)
 
     def remove(self, entry: Entry) -> bool:
         """The object is gone, unless it was written again since it was listed."""
@@ -71,6 +73,30 @@ class Listing:
             return self._reader.ask(self._url(entry.name), work)
         except Absent:
             return False
+
+    def _spare(self, found: Sequence[Entry]) -> Iterator[str]:
+        """Segments that the object of their name does not use: what a repair, or an upload, left that was killed.
+
+        The object is asked when the listing shows that there may be such: it is plain, or has segments of two kinds.
+        """
+        sizes, groups = {one.name: one.size for one in found}, dict[str, list[str]]()
+        for one in found:
+            if (whole := segment_of(one.name)) in sizes:
+                groups.setdefault(whole or "", []).append(one.name)
+        for whole, parts in groups.items():
+            if sizes[whole] or len({one.rpartition("-")[0] for one in parts}) > 1:
+                used = self._used(whole)
+                yield from (one for one in parts if used is not None and not (used and one.startswith(used)))
+
+    def _used(self, name: str) -> str | None:
+        """What the names of an object's segments begin with, "" of a plain object; None: its list would have to say."""
+        try:
+            headers = self._reader.ask(self._url(name), lambda target, _: self._reader.wire.head(target))
+        except Absent:
+            return None
+        if headers.get("X-Static-Large-Object", "").lower() == "true":
+            return None
+        return unquote(headers.get("X-Object-Manifest", ""))
 
     def _containers(self) -> list[str]:
         if not self._several:

@@ -35,6 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.text(200, LOGIN_PAGE)
         elif fault == "hang":
             self.close_connection = True
+            self.server.hanging += 1
             self.server.closing.wait()
         elif fault == "reset" and self.command == "HEAD":
             self.reset()
@@ -108,6 +109,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.upstream, self.closing = upstream, threading.Event()
         self.order: tuple[str | int | None, str] = (None, "")
         self.reset: set[Any] = set()
+        self.hanging = 0
         self.connections: set[Any] = set()
         super().__init__((address, 0), _Handler)
 
@@ -142,6 +144,11 @@ class FaultyProxy:
         if not isinstance(fault, int | None) and fault not in FAULTS:
             raise ValueError(fault)
         self._server.order = (fault, path)
+
+    @property
+    def hanging(self) -> int:
+        """How many requests were made to hang so far."""
+        return self._server.hanging
 
     def close(self) -> None:
         """End every connection."""

@@ -91,6 +91,26 @@ def test_a_sample_needs_an_intact_copy(desk: Desk) -> None:
     assert "no other copy was intact in full" in row["Detail"]
 
 
+def test_a_sample_of_two_places(desk: Desk, web: FaultyServer) -> None:
+    """A file and a copy behind a web server are each held against the other, by ranges: intact, exit 0."""
+    image = desk.image(LARGE)
+    url = desk.add_replica(image, web.put(f"/replicas/{image}", LARGE).removesuffix(f"/replicas/{image}"))
+    assert desk.run("verify", image).status == 0
+    read = web.sent(f"/replicas/{image}")
+    done = desk.run("verify", image, "--evidence", "sample", "-f", "json")
+    assert done.status == 0, done.out + done.err
+    rows = {row["URL"]: row for row in done.rows}
+    (durable,) = rows.keys() - {url}
+    assert {(row["Verdict"], row["Evidence"]) for row in rows.values()} == {("intact", "sample")}
+    assert f"8388608 of them compared; the same as in {url}" in rows[durable]["Detail"]
+    assert f"8388608 of them compared; the same as in {durable}" in rows[url]["Detail"]
+    assert web.requests(f"/replicas/{image}")[-1].range is not None
+    assert web.sent(f"/replicas/{image}") > read
+    web.put(f"/replicas/{image}", FLIPPED)
+    done = desk.run("verify", image, "--evidence", "sample", "--host", "api9", "-f", "json")
+    assert (done.status, [row["Verdict"] for row in done.rows]) == (3, ["unverifiable"])
+
+
 def test_a_sample_that_differs(desk: Desk) -> None:
     """A copy that differs from an intact one is unverifiable; the next command is the full look that tells (36)."""
     image = desk.image(LARGE)

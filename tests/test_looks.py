@@ -1,6 +1,8 @@
 """Hosts that read their own files when they are asked to, and what happens when they do not answer."""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +95,47 @@ def test_read_over_the_network_on_demand(host: GlanceHost, programs: Programs) -
     desk = Desk(host.site, host, programs)
     (row,) = desk.run("verify", image, "--host", host.name, "--remote-reads", "-f", "json").rows
     assert (row["Verdict"], row["Detail"]) == ("intact", f"sha512 and {SIZE} bytes as expected")
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[tuple[GlanceHost, GlanceHost, str]]:
+    """A host whose janitor is off by now, one that is stopped, both fresh in the ledger; an image that both have."""
+    options = {"replicas": {"janitor_interval_seconds": "1"}}
+    with GlanceSite(tmp_path / "site") as site:
+        idle, stopped = (site.add_host(one, processes=1, options=options) for one in ("127.0.0.2", "127.0.0.3"))
+        site.wait_known()
+        image, _ = cached(idle)
+        stopped.client().download(image)
+        settle(lambda: len(site.locations(image)) == 3)
+        idle.stop()
+        idle.configure({"replicas": {"janitor": "false"}})
+        idle.start()
+        processes = [stopped.process.pid, *stopped.pids()]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        yield idle, stopped, image
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_hosts_that_only_seem_alive(silent: tuple[GlanceHost, GlanceHost, str], programs: Programs) -> None:
+    """Neither answers for half a minute: one is then read over the network, of the other it is said that it stalls.
+
+    Nothing is called damaged, the status is 3, no request is left; once the host goes on it answers for itself.
+    """
+    idle, stopped, image = silent
+    desk, began = Desk(idle.site, idle, programs), time.monotonic()
+    done = desk.run("verify", image, "-f", "json")
+    assert 30 < time.monotonic() - began < 75
+    rows = {row["Host"] or "store": (row["Verdict"], row["Detail"]) for row in done.rows}
+    assert done.status == 3, done.out + done.err
+    assert rows[idle.name] == ("intact", f"sha512 and {SIZE} bytes as expected")
+    assert rows["store"][0] == "intact"
+    assert rows[stopped.name][0] in ("stalled", "unreachable")
+    assert "(3 tries)" in rows[stopped.name][1]
+    assert idle.site.ledger_rows("SELECT image_id FROM replica_looks") == []
+    assert len(idle.site.locations(image)) == 3
+    for pid in [stopped.process.pid, *stopped.pids()]:
+        os.kill(pid, signal.SIGCONT)
+    (row,) = desk.run("verify", image, "--host", stopped.name, "-f", "json").rows
+    assert (row["Verdict"], row["Detail"].partition(":")[0]) == ("intact", f"read by host {stopped.name} itself")

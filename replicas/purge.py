@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from .ledger_database import LedgerDatabase
-from .ledger_tables import claims, clock, hosts, looks, runs, states, withdrawals
+from .ledger_tables import claims, clock, hosts, looks, pins, runs, states, strays, withdrawals
 
 CHUNK = 500  # rows of one statement
 
@@ -40,13 +40,28 @@ class Purge:
         """The record of finished removals goes back to the age at most."""
         return self._delete(withdrawals, withdrawals.c.finished_at < self._end)
 
+    def strays(self) -> int:
+        """What an audit found dark or lost, and none has looked for since, is forgotten."""
+        return self._delete(strays, strays.c.last_seen < self._end)
+
+    def pins(self, living: Callable[[list[str]], Collection[str]]) -> int:
+        """Pins of images that are no more are gone.
+
+        `living` says which of these images there are; what it raises ends the purge with nothing else gone.
+        """
+        gone, old = 0, pins.c.pinned_at < self._end
+        for ids in self._images(pins, old):
+            here = sa.and_(pins.c.image_id.in_(set(ids) - set(living(ids))), old)
+            gone += self._delete(pins, here)
+        return gone
+
     def states(self, listed: Callable[[list[str]], Collection[Key]]) -> int:
         """Last results of locations that are no more are forgotten.
 
         `listed` says which locations images of these ids have; what it raises ends the purge with nothing else gone.
         """
         gone = 0
-        for ids in self._images():
+        for ids in self._images(states, states.c.checked_at < self._end):
             here = sa.and_(states.c.image_id.in_(ids), states.c.checked_at < self._end)
             keys = self._database.rows(sa.select(states.c.image_id, states.c.place).where(here))
             kept = listed(ids)
@@ -58,11 +73,11 @@ class Purge:
         this = sa.and_(hosts.c.name == name, hosts.c.heartbeat < self._end)
         return self._database.change(hosts.delete().where(this)) > 0
 
-    def _images(self) -> Iterator[list[str]]:
-        """The ids of images with states that old, a few at a time."""
-        wanted = sa.select(states.c.image_id).where(states.c.checked_at < self._end).distinct()
-        wanted, last = wanted.order_by(states.c.image_id).limit(CHUNK), ""
-        while ids := [row.image_id for row in self._database.rows(wanted.where(states.c.image_id > last))]:
+    def _images(self, table: sa.Table, which: sa.ColumnElement[bool]) -> Iterator[list[str]]:
+        """The ids of images with such rows, a few at a time."""
+        wanted = sa.select(table.c.image_id).where(which).distinct()
+        wanted, last = wanted.order_by(table.c.image_id).limit(CHUNK), ""
+        while ids := [row.image_id for row in self._database.rows(wanted.where(table.c.image_id > last))]:
             yield ids
             last = ids[-1]
 

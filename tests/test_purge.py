@@ -14,10 +14,12 @@ from services.schema import sqlite_database
 from glance_replicas import database, ledger_tables
 from glance_replicas.ledger import Ledger, place_key
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
+from glance_replicas.pins import Pins
 from glance_replicas.purge import CHUNK, Purge
 
 pytest_plugins = ["desk"]
 
+NOBODYS = "99999999-2222-4333-8444-555555555555"
 AGE = 90 * 86400.0
 NOW = datetime.now(UTC)
 OLD, YOUNG = NOW - timedelta(seconds=AGE + 3600), NOW - timedelta(seconds=AGE - 3600)
@@ -72,6 +74,35 @@ def test_what_is_over(ledger: Ledger) -> None:
     assert count(ledger, ledger_tables.claims) == len(many) // 2
 
 
+def test_strays(ledger: Ledger) -> None:
+    """What no audit has seen for so long goes, whenever it was seen first."""
+    rows = [
+        {"place": "store:fast", "key": f"k{n}", "name": f"n{n}", "kind": "dark", "sightings": 2, "first_seen": OLD}
+        | {"last_seen": (OLD, YOUNG)[n % 2]}
+        for n in range(2 * CHUNK + 5)
+    ]
+    write(ledger, ledger_tables.strays.insert(), rows)
+    assert Purge(ledger.database, AGE).strays() == CHUNK + 3
+    assert count(ledger, ledger_tables.strays) == CHUNK + 2
+
+
+def test_pins(ledger: Ledger) -> None:
+    """Old pins of images that are no more go, on all hosts and over several batches; young ones wait for their time."""
+    number = CHUNK + 9
+    rows = [
+        {"image_id": f"i{n:04d}", "host": host, "who": "w", "pinned_at": YOUNG if n % 3 == 0 else OLD}
+        for n in range(number)
+        for host in ("h1", "h2")
+    ]
+    write(ledger, ledger_tables.pins.insert(), rows)
+
+    def living(ids: list[str]) -> set[str]:
+        return {one for one in ids if int(one[1:]) % 3 == 1}
+
+    assert Purge(ledger.database, AGE).pins(living) == 2 * sum(n % 3 == 2 for n in range(number))
+    assert count(ledger, ledger_tables.pins) == 2 * sum(n % 3 != 2 for n in range(number))
+
+
 def test_states(ledger: Ledger) -> None:
     """Old states of places that are not listed go; those listed, and young ones, stay, over several batches."""
     number = 2 * CHUNK + 3
@@ -124,12 +155,16 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
         ledger.heartbeat(Host(name, None, f"http://{name}"))
     write(ledger, ledger_tables.hosts.update().values(heartbeat=OLD))
     ledger.heartbeat(Host("alive", None, "http://alive"))
+    Pins(ledger.database).add([kept, deleted, NOBODYS], ["alive", "dead"], "w")
+    write(ledger, ledger_tables.pins.update().values(pinned_at=OLD))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert (done.status, done.err) == (0, "")
     lines = dict(line.split(": ") for line in done.out.splitlines())
     assert lines["results of checks"] == "4 rows removed"
     assert lines["states of locations that are no more"] == "2 rows removed"
     assert lines["dead hosts"] == "1 row removed"
+    assert lines["pins of images that are no more"] == "4 rows removed"
+    assert {pin.image_id for pin in Pins(ledger.database).all()} == {kept}
     assert "finished withdrawals" not in lines
     assert {key[1] for key in ledger.states([kept, deleted])} == {place_key(one) for one in places[:2]}
     assert [one.name for one in ledger.hosts()] == ["alive", "named"]
@@ -145,17 +180,20 @@ def test_purge_without_a_catalogue(desk: Desk, conf: tuple[Path, Ledger], tmp_pa
     path, ledger = conf
     ledger.upgrade()
     ledger.record([result(1, OLD)])
+    Pins(ledger.database).add([NOBODYS], ["h"], "w")
+    write(ledger, ledger_tables.pins.update().values(pinned_at=OLD))
     text = path.read_text()
     away = "postgresql+psycopg2://u:pw@127.0.0.9:1/x"
     path.write_text(text.replace(desk.site.database_url, away))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert done.status == 3
     assert "states of locations that are no more are kept: postgresql+psycopg2://u:***@127.0.0.9:1/x" in done.err
+    assert "pins of images that are no more are kept: postgresql" in done.err
     assert "results of checks: 1 row removed" in done.out
     path.write_text(text.replace(desk.site.database_url, sqlite_database(tmp_path / "empty.sqlite")))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert (done.status, "the catalogue has no image at all" in done.err) == (3, True)
-    assert count(ledger, ledger_tables.states) == 1
+    assert (count(ledger, ledger_tables.states), count(ledger, ledger_tables.pins)) == (1, 1)
     assert desk.programs.run("--config-file", path, "db", "purge", "--older-than", "soon").status == 2
     assert desk.programs.run("--config-file", path, "db", "purge").status == 2
 

@@ -22,7 +22,8 @@ DAY = 86400  # seconds
 class Purge(OnHost):
     """Forget what is over and older than an age: the history of checks, finished runs and copies, dead hosts.
 
-    What is in force stays: the last result of every location that the catalogue has, pins, open requests, living hosts.
+    What is in force stays: the last result of every location that the catalogue has, pins of its images, open
+    requests, living hosts.
     The record of removals stays as well unless --withdrawals is given. Safe while hosts work, and to run again.
     """
 
@@ -56,6 +57,8 @@ class Purge(OnHost):
         yield "finished runs", past.runs
         yield "expired claims", past.claims
         yield "looks that no host took", past.looks
+        yield "strays that no audit has seen since", past.strays
+        yield "pins of images that are no more", lambda: self._pins(past)
         yield "finished copies", lambda: Copies(database).trim(seconds)
         yield "days of use", lambda: Uses(database).trim(math.ceil(seconds / DAY))
         yield "dead hosts", lambda: self._hosts(past, max(seconds, self.settings.dead_after_seconds))
@@ -63,9 +66,18 @@ class Purge(OnHost):
             yield "finished withdrawals", past.withdrawals
 
     def _states(self, past: Past) -> int:
+        self._must_have_images()
+        return past.states(self._listed)
+
+    def _pins(self, past: Past) -> int:
+        self._must_have_images()
+        return past.pins(
+            lambda ids: {one for one, status in self.catalogue.statuses(ids).items() if status != "deleted"}
+        )
+
+    def _must_have_images(self) -> None:
         if next(self.catalogue.images(batch=1), None) is None:
             raise CatalogueError("the catalogue has no image at all; see that [database] connection is Glance's")
-        return past.states(self._listed)
 
     def _listed(self, ids: list[str]) -> set[Key]:
         """The places the catalogue has of these images; of one whose URLs cannot be read, all there are states of."""

@@ -1,7 +1,8 @@
 """Filter and application `server`: `GET` and `HEAD /replicas/{image_id}`, one host's own copy of an image.
 
 Lets in whoever holds a signature or calls from a trusted network, nobody else, and says nothing to others about what
-is here. Serves complete, verified files, and fills in progress to those who follow them.
+is here. Serves complete, verified files, and fills in progress to those who follow them. `GET /replicas/` lists the
+complete files to audits, which sign it.
 """
 
 import ipaddress
@@ -17,6 +18,7 @@ from glance_replicas import signing
 from glance_replicas.errors import ReplicaError
 from glance_replicas.follow import Follower
 from glance_replicas.keeper import Keeper
+from glance_replicas.listings import remote
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
@@ -62,6 +64,8 @@ class ReplicaServer:
     def _answer(self, request: webob.Request, path: str) -> Any:
         if request.method not in ("GET", "HEAD"):
             return webob.exc.HTTPMethodNotAllowed(headers={"Allow": "GET, HEAD"})
+        if path == remote.PATH and request.method == "GET":
+            return self._listed(request, path)
         image_id = replica_path(path)
         if image_id is None:
             return webob.exc.HTTPNotFound()
@@ -72,6 +76,18 @@ class ReplicaServer:
         except ReplicaError as error:
             log.warning("image %s: cannot be served now: %s", image_id, error)
             return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
+
+    def _listed(self, request: webob.Request, path: str) -> Any:
+        """What is here, all of it or an error. A trusted network is enough only where nobody can sign."""
+        has_keys = bool(self._keeper.settings.signing_keys)
+        if not (self._is_signed(request, path) or (self._is_trusted(request) and not has_keys)):
+            return webob.exc.HTTPForbidden(explanation="No valid signature.")
+        try:
+            body = remote.written(self._keeper.cache.entries())
+        except ReplicaError as error:
+            log.warning("the directory cannot be listed now: %s", error)
+            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
+        return webob.Response(body=body, content_type="text/plain", charset="utf-8")
 
     def _serve(self, request: webob.Request, image_id: str) -> Any:
         image = self._keeper.catalogue.image(image_id)

@@ -15,12 +15,11 @@ from .catalogue import LIVE, Catalogue
 from .consistency import Entry, Rows
 from .errors import CacheError, SourceError
 from .ledger import Ledger
-from .listings import Listing
-from .location import is_replica_of
+from .listings import Listing, remote
 from .look import look
-from .model import Evidence, Host, Location, Verdict
+from .model import Evidence, Location, Verdict
 from .sources import Sources
-from .strays import Kind, Sighting, Stray, Strays
+from .strays import DARK, Kind, Sighting, Stray, Strays
 
 log = logging.getLogger(__name__)
 
@@ -83,32 +82,11 @@ class Auditor:
         groups = zip(listings, before, lists, after, strict=True)
         return [self._judge(*group) for group in groups]
 
-    def audit_host(self, host: Host) -> Report:
-        """A report of another host, which is asked for each of its registered copies; dark files only it can list.
-
-        Raises CatalogueError, LedgerError.
-        """
-        place = f"host:{host.name}"
-        before = self._registered(host)
-        there, missing = 0, {}
-        for image in self._catalogue.images(before):
-            result = look(self._sources, image, before[image.id], Evidence.SIZE)
-            if result.verdict is Verdict.MISSING:
-                missing[image.id] = before[image.id]
-            elif result.verdict.is_unknown:
-                return Report(place, problem=result.detail)
-            else:
-                there += 1
-        after = self._registered(host)
-        lost = [one for image_id, one in missing.items() if after.get(image_id) == one]
-        strays = self._strays.saw(place, [Sighting(one.image_id, Kind.LOST, one.image_id, None) for one in lost])
-        findings = (Finding(stray, None, location=one) for stray, one in zip(strays, lost, strict=True))
-        return Report(place, there, len(after), tuple(findings))
-
     def remove(self, listing: Listing, finding: Finding, who: str) -> bool:
         """A dark thing is gone, noted in the ledger first; False: it, or its image, is not as it was judged.
 
-        Killed in between, the line in the ledger stays open and the thing is there, or not: the next audit says which.
+        Another host is asked by that line, and does it. Killed in between, the line in the ledger stays open and the
+        thing is there, or not: the next audit says which.
         Raises CatalogueError, LedgerError, SourceError, CacheError, Unwritable.
         """
         entry, stray = finding.entry, finding.stray
@@ -117,7 +95,9 @@ class Auditor:
         if self._statuses([entry]).get(entry.image_id or "") not in (None, "deleted"):
             return False
         proof = {"first_seen": stray.first_seen, "sightings": stray.sightings, "bytes": entry.size}
-        line = self._ledger.request_withdrawal(listing.location_of(entry), reason="dark", who=who, proof=proof)
+        line = self._ledger.request_withdrawal(listing.location_of(entry), reason=DARK, who=who, proof=proof)
+        if isinstance(listing, remote.Listing):
+            return True
         try:
             gone = listing.remove(entry)
         finally:
@@ -136,14 +116,10 @@ class Auditor:
                     rows.add(name, location, is_active)
         return found
 
-    def _registered(self, host: Host) -> dict[str, Location]:
-        rows = self._catalogue.of_host(host.name)
-        return {one.image_id: one for one in rows if is_replica_of(one, host.name, host.url)}
-
     def _judge(self, listing: Listing, before: Rows, listed: dict[str, Entry] | str, after: Rows) -> Report:
         if isinstance(listed, str):
             return Report(listing.place, problem=listed)
-        if part := consistency.empty_part(listing.parts, before, listed):
+        if (part := consistency.empty_part(listing.parts, before, listed)) is not None:
             where = part.rstrip("/") or "the directory"
             return Report(listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?")
         now = datetime.now(UTC)

@@ -28,6 +28,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import closing
 from functools import partial
 
 from .copier import Copier
@@ -40,6 +41,7 @@ from .model import Host, Pass
 from .reconcile import Reconciler
 from .scrub import Scrubber
 from .stocking import Stocking
+from .strays import DARK
 from .uses import KEPT_DAYS
 from .witness import Witness
 
@@ -206,6 +208,10 @@ class Janitor:
     def _remove(self, request: Withdrawal, done: Pass) -> None:
         if self._copier.fills(request.image_id):  # a copy that was cancelled ends first, or its file would come after
             return
+        if request.reason == DARK and not self._is_dark(request):
+            log.info("image %s: not removed as asked by %s: it is not dark any more", request.image_id, request.who)
+            self._keeper.ledger.finish_withdrawal(request.id)
+            return
         self._keeper.withdraw(request.image_id)
         done.removed += bool(self._cache.remove(request.image_id))
         log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
@@ -213,6 +219,15 @@ class Janitor:
             copies = Copies(self._keeper.ledger.database)
             copies.request([request.image_id], [self._settings.host_name], who=request.who, priority=HIGH)
         self._keeper.ledger.finish_withdrawal(request.id)
+
+    def _is_dark(self, request: Withdrawal) -> bool:
+        """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""
+        status = self._keeper.catalogue.statuses([request.image_id]).get(request.image_id)
+        copy = self._cache.hold(request.image_id)
+        if copy is None:
+            return False
+        with closing(copy):
+            return status in (None, "deleted") and copy.entry.size == (request.proof or {}).get("bytes")
 
     def _invalid(self, _done: Pass) -> None:
         for image_id, facts in self._cache.listed("invalid"):

@@ -27,6 +27,9 @@ class Kind(enum.StrEnum):
     LOST = "lost"  # the row's file is not there
 
 
+DARK = Kind.DARK.value  # the reason of a withdrawal for it
+
+
 @dataclass(frozen=True)
 class Sighting:
     """One thing that an audit found in one side only."""

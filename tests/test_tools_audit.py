@@ -335,15 +335,16 @@ def test_this_hosts_directory(place: Place) -> None:
 
 
 def test_another_host_is_asked(place: Place, faulty: FaultyServer) -> None:
-    """Of another host each registered copy is asked for: 404 is lost, an error says nothing, silence neither."""
+    """What another host does not list, and answers 404 for, is lost; an error says nothing, silence neither."""
     there, gone = place.image(), place.image()
     place.ledger.heartbeat(Host("api9", None, faulty.url))
     for image in (there, gone):
         place.site.add_location(image, f"{faulty.url}/replicas/{image}", {"replica_host": "api9"})
     faulty.put(f"/replicas/{there}", b"bytes")
+    faulty.put("/replicas/", f"{there} 5 1000000000.0\nend 1\n".encode())
     rows = place.rows("--host", "api9", status=1)
     assert [(row["Kind"], row["Image"], row["Next"]) for row in rows] == [("lost", gone, f"replica repair {gone}")]
-    faulty.put(f"/replicas/{there}", b"bytes", status=503)
+    faulty.put(f"/replicas/{gone}", b"bytes", status=503)
     done = place.run("--host", "api9")
     assert done.status == 3
     assert "host:api9: nothing was judged" in done.out

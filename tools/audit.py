@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from glance_replicas import signing
 from glance_replicas.errors import ConfigError, Refused, ReplicaError
 from glance_replicas.hosts import is_alive
 from glance_replicas.model import Host
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from glance_replicas.audit import Auditor, Finding, Report
     from glance_replicas.listings import Listing
 
+SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
 
 
@@ -50,10 +52,10 @@ class Audit(OnHostLister):
 
         if not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and audits have to remember: replica db upgrade")
-        listings, others = self._places(parsed_args)
+        listings, dead = self._places(parsed_args)
         auditor = Auditor(self.catalogue, self.ledger, self.sources, grace_seconds=parsed_args.grace)
         reports = auditor.audit(listings)
-        reports += [self._of_host(auditor, one) for one in others]
+        reports += [_silent(one) for one in dead]
         by_place = {one.place: one for one in listings}
         self._lines: list[str] = []
         groups = (self._rows(auditor, by_place.get(one.place), one, parsed_args) for one in reports)
@@ -68,63 +70,76 @@ class Audit(OnHostLister):
         return 0
 
     def _places(self, parsed: argparse.Namespace) -> tuple[list["Listing"], list[Host]]:
-        """What can be listed here, and the hosts that have to be asked. Raises ConfigError for a name of neither."""
+        """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""
         from glance_replicas import listings
 
         here = {one.place: one for one in listings.from_settings(self.settings)}
-        hosts = {f"host:{one.name}": one for one in self.ledger.hosts()}
+        hosts = [one for one in self.ledger.hosts() if f"host:{one.name}" not in here]
+        here |= {f"host:{one.name}": self._of_host(one) for one in hosts if is_alive(one, self.settings)}
+        dead = {f"host:{one.name}": one for one in hosts if f"host:{one.name}" not in here}
         if parsed.all:
-            return list(here.values()), [one for place, one in hosts.items() if place not in here]
+            return list(here.values()), list(dead.values())
         place = f"host:{parsed.host}" if parsed.host else f"store:{parsed.store}"
-        if place in here:
-            return [here[place]], []
-        if place in hosts:
-            return [], [hosts[place]]
-        known = ", ".join(sorted({*here, *hosts}))
+        if place in here or place in dead:
+            return ([here[place]], []) if place in here else ([], [dead[place]])
+        known = ", ".join(sorted({*here, *dead}))
         raise ConfigError(f"{place} is no place that can be audited from here; there are: {known}")
 
-    def _of_host(self, auditor: "Auditor", host: Host) -> "Report":
-        from glance_replicas.audit import Report
+    def _of_host(self, host: Host) -> "Listing":
+        from glance_replicas.listings import remote
+        from glance_replicas.sources import Limits
 
-        if not is_alive(host, self.settings):
-            return Report(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
-        return auditor.audit_host(host)
+        keys = self.settings.signing_keys
+        limits = Limits(self.settings.connect_timeout_seconds, self.settings.stall_timeout_seconds)
+        return remote.Listing(host, lambda url: signing.sign(url, keys, SIGNED_SECONDS), limits)
 
     def _rows(
         self, auditor: "Auditor", listing: "Listing | None", report: "Report", parsed: argparse.Namespace
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of one place; what may go goes on the way."""
         refusal = report.too_many(parsed.max_share) if parsed.remove_dark else None
-        removed = 0
+        actions: list[str] = []
         for one in report.findings:
             action = "remove" if parsed.remove_dark and one.may_go and not refusal else "keep"
             if action == "remove" and parsed.yes and listing is not None:
                 action = self._remove(auditor, listing, one)
-            removed += action == "removed"
+            actions.append(action)
             yield _row(one, action, refusal)
-        self._lines += _closing(report, removed, refusal)
+        removed = sum(one in ("removed", "asked") for one in actions)
+        self._lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem:
             self.worsen(UNKNOWN)
         elif len(report.findings) > removed:
             self.worsen(DAMAGED)
 
     def _remove(self, auditor: "Auditor", listing: "Listing", one: "Finding") -> str:
+        from glance_replicas.listings import remote
+
         try:
-            return "removed" if auditor.remove(listing, one, who()) else "changed"
+            if not auditor.remove(listing, one, who()):
+                return "changed"
+            return "asked" if isinstance(listing, remote.Listing) else "removed"
         except ReplicaError as error:
             self.note(f"{listing.place}: {one.stray.name} was not removed: {error}")
             self.worsen(UNKNOWN)
             return "failed"
 
 
-def _closing(report: "Report", removed: int, refusal: str | None) -> Iterator[str]:
+def _silent(host: Host) -> "Report":
+    from glance_replicas.audit import Report
+
+    return Report(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
+
+
+def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bool) -> Iterator[str]:
     """What the place as a whole came to."""
     if report.problem:
         yield f"{report.place}: nothing was judged: {report.problem}"
         kind, _, name = report.place.partition(":")
         yield f"    next: see to that, then: replica audit --{kind} {name}"
         return
-    gone = f", {removed} removed" if removed else ""
+    what = "removed" if is_here else "to be removed by the host within seconds"
+    gone = f", {removed} {what}" if removed else ""
     dark, lost = report.count(Kind.DARK), report.count(Kind.LOST)
     yield f"{report.place}: {report.listed} listed, {report.named} in the catalogue: {dark} dark, {lost} lost{gone}"
     if refusal:
@@ -147,7 +162,7 @@ def _next(one: "Finding", action: str, refusal: str | None) -> str:
     audit = f"replica audit --{kind} {name}"
     if stray.kind is Kind.LOST:
         return f"replica repair {stray.image_id}"
-    if action in ("removed", "changed", "failed"):
+    if action in ("removed", "asked", "changed", "failed"):
         return "-" if action == "removed" else audit
     if one.why_kept:
         look = f"replica list {stray.image_id}" if one.status else "look at it, and remove it by hand"

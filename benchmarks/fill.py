@@ -75,6 +75,7 @@ def _hash_rate(size: int) -> float:
 
 def _fill_rate(stage: Stage, host: GlanceHost, origin: Origin | None, size: int) -> float:
     image_id = stage.image(host, size, origin)
+    stage.warm_memory(size)
     (got,) = fetch([download(host, image_id)])
     if got.size != size:
         raise RuntimeError(f"{host.name}: {got}")

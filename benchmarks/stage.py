@@ -82,6 +82,18 @@ class Stage(ExitStack):
                     file.write(source.randbytes(min(MIB, size - start)))
         return path
 
+    def warm_memory(self, size: int) -> None:
+        """The system has so many bytes of free memory that were in use a moment ago.
+
+        A virtual machine gives free pages back to its host within seconds, and getting one anew costs several times what
+        it takes to write to it.
+        """
+        path, block = self.folder / "scratch", bytes(MIB)
+        with path.open("wb", buffering=0) as file:
+            for _ in range(size // MIB):
+                file.write(block)
+        path.unlink()
+
     def image(self, host: GlanceHost, size: int, origin: "Origin | None" = None) -> str:
         """A new image of `size` bytes that nobody has cached, in `origin` or in the file store.
 

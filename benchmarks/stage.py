@@ -85,8 +85,8 @@ class Stage(ExitStack):
     def warm_memory(self, size: int) -> None:
         """The system has so many bytes of free memory that were in use a moment ago.
 
-        A virtual machine gives free pages back to its host within seconds, and getting one anew costs several times what
-        it takes to write to it.
+        A virtual machine gives free pages back to its host within seconds, and to get one anew takes several times as
+        long as to write to it.
         """
         path, block = self.folder / "scratch", bytes(MIB)
         with path.open("wb", buffering=0) as file:

@@ -85,15 +85,15 @@ def large(deep: Deep, name: str, data: bytes) -> None:
     deep.connection.put_object(CONTAINER, name, b"", headers={"X-Object-Manifest": f"{CONTAINER}/{name}-"})
 
 
-@pytest.mark.parametrize("done", [0, 1, 3])
+@pytest.mark.parametrize("done", [0, 1, 2])
 def test_new_segments(deep: Deep, faulty: FaultyServer, done: int) -> None:
     """So many segments are there and the next is being sent: the object is the old one. The next repair clears up."""
     name = image_id(400)
     deep.connection.put_object(CONTAINER, name, OLD)
     deep.image(name, DATA, swift_url(deep.swift, name, CONTAINER), faulty.put("/good", DATA))
-    faulty.change("/good", rate=MB)
+    faulty.change("/good", rate=MB // 2)
     with repairing(deep, name) as kill:
-        settle(lambda: faulty.reads("/good") == 2 and len(parts(deep, f"{name}.a-")) == done, 60)
+        settle(lambda: faulty.reads("/good") == 2 and len(parts(deep, f"{name}.a-")) >= done, 60)
         kill()
     assert content(deep, name) == OLD
     assert done <= len(parts(deep, f"{name}.a-")) < 5

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from keystoneauth1.exceptions import ConnectTimeout
-
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported
 from ..location import redact, scheme
 from ..model import Location
@@ -39,6 +37,7 @@ def _failure(location: Location, error: Exception) -> SourceError:
 def _kind(whole: list[BaseException]) -> type[SourceError]:
     """By glance_store's error, and where it tells little by the number behind it: of the system, or of HTTP."""
     from glance_store import exceptions
+    from keystoneauth1.exceptions import ConnectTimeout
 
     error = whole[0]
     numbers = _values(whole, "errno")

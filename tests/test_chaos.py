@@ -50,6 +50,7 @@ from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location, Pass
 from glance_replicas.settings import Settings
+from glance_replicas.strays import DARK
 
 SIZE = checksum.BLOCK + 4321  # two chunks
 QUOTA = 4 * SIZE
@@ -257,7 +258,9 @@ def everything(world: World) -> None:
 
 
 def asked_anew(world: World) -> None:
-    """A copy that `replica repair` wants fetched anew."""
+    """A copy that `replica repair` wants fetched anew, and one that an audit took for dark before it was registered."""
+    world.keep(IDLE)
+    world.keeper.ledger.request_withdrawal(own_row(world, IDLE), reason=DARK, who="a test", proof={"bytes": SIZE})
     world.keep(ASKED)
     world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test", proof={"refill": True})
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from clients import Ask, fetch
-from services import PLACES, free_port, need
+from services import PLACES, eventually, free_port, need
 from services.databases import Postgres, server_folder
 from services.glance import GlanceHost, GlanceSite
 from services.keystone import Keystone
@@ -274,6 +274,12 @@ def forget(host: GlanceHost, image_id: str) -> None:
     """The disk has its space back; the image will not be asked for again."""
     time.sleep(0.05)  # a fill renames its file when its last client may have gone
     (host.cache_dir / image_id).unlink(missing_ok=True)
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
+    """Return when it is so; RuntimeError when it is not in time."""
+    if not eventually(done, seconds):
+        raise RuntimeError(f"not within {seconds:.0f} s")
 
 
 def listens(address: str, port: int) -> bool:

@@ -106,7 +106,7 @@ class World:
         self.active[row] = self.ever[row] = one
 
     def look(self, targets: Sequence[Location]) -> list[Result]:
-        """Fresh and full looks tell the truth or nothing; others, of moments that no clock here comes to, anything."""
+        """Fresh and full looks tell the truth or nothing; others, old or of a future that does not come, anything."""
         found = []
         for one in {one.row: one for one in (*self.image.durable, *targets)}.values():
             truth = Verdict.INTACT if self.intact[self.urls[one.url]] else self.rng.choice(DAMAGED)
@@ -114,7 +114,7 @@ class World:
             found.append(Result(one, verdict, Evidence.FULL, checked_at=self.now))
         for one in self.active.values():
             lie, shallow = self.rng.choice(list(Verdict)), self.rng.choice(list(Evidence)[:3])
-            old = self.now + timedelta(seconds=self.rng.choice([-1e6, 1e6]))
+            old = self.now + timedelta(seconds=self.rng.choice([-1e4, -61, 1e6]))
             if self.rng.random() < 0.2:
                 found.append(Result(one, lie, Evidence.FULL, checked_at=old))
             if self.rng.random() < 0.1:

@@ -37,7 +37,8 @@ class Done:
 
     @property
     def rows(self) -> Any:
-        """Standard output as JSON."""
+        """Standard output as JSON; where there is none, the test fails with what the program said instead."""
+        assert self.out, f"no output, exit status {self.status}: {self.err}"
         return json.loads(self.out)
 
 

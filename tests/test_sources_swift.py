@@ -3,6 +3,8 @@
 import hashlib
 import io
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
 from glance_replicas.sources import Limits
 from glance_replicas.sources import swift as swift_module
+from glance_replicas.sources.account import Account, Entry
 
 DATA = random.Random(9).randbytes(100_000)
 KEY = ":testing@"  # as it stands in a URL
@@ -70,6 +73,46 @@ def test_no_configuration_file(swift: Swift, tmp_path: Path) -> None:
     """A file that is not there is an error of ours for every URL, not of the library."""
     place = single(swift, tmp_path, swift_store_config_file=str(tmp_path / "nowhere"))
     assert error(place, "swift+config://known/glance/x") is Unsupported
+
+
+def test_unreadable_configuration(swift: Swift, tmp_path: Path) -> None:
+    """A password that the library's parser cannot read (a `%` stands for another option) is an error of that URL."""
+    (tmp_path / "swift.conf").write_text("[known]\nuser = a:b\nkey = 50%\nauth_address = http://keystone/v3\n")
+    place = single(swift, tmp_path, swift_store_config_file=str(tmp_path / "swift.conf"))
+    assert error(place, "swift+config://known/glance/x") is Unsupported
+
+
+class Named(Account):
+    """An account whose address is its user's name; nobody is asked."""
+
+    def entry(self) -> Entry:
+        return Entry(f"http://{self._credentials.user}", "token")
+
+
+def test_many_threads_read_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each URL gets the credentials of its own store's file, whoever else is reading his."""
+    monkeypatch.setattr(swift_module, "Account", Named)
+    stores = ("red", "blue")
+    text = "[DEFAULT]\nenabled_backends = red:swift, blue:swift\n[glance_store]\ndefault_backend = red\n"
+    for store in stores:
+        rest = "".join(f"[other{number}]\nuser = u\nkey = k\nauth_address = http://a/v3\n" for number in range(20))
+        (tmp_path / store).write_text(f"[known]\nuser = {store}:u\nkey = k\nauth_address = http://a/v3\n{rest}")
+        text += f"[{store}]\nswift_store_config_file = {tmp_path / store}\ndefault_swift_reference = known\n"
+    load(tmp_path, text)
+    readers = {store: swift_module.Reader(cfg.CONF, store, LIMITS) for store in stores}
+
+    def ask(store: str) -> set[str]:
+        url = "swift+config://known/glance/x"
+        return {readers[store].ask(url, lambda target, _: target.url) for _ in range(20)}
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(ask, stores * 4))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [{f"http://{store}:u/glance/x"} for store in stores * 4]
 
 
 @pytest.mark.parametrize(

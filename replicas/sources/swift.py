@@ -4,6 +4,7 @@ glance_store parses the URLs and the options; the bytes come over `wire`, so tha
 other, and with a Range, which glance_store's driver cannot do. Large objects (DLO, SLO) are put together by Swift.
 """
 
+import configparser
 import threading
 import warnings
 from collections.abc import Callable, Hashable
@@ -25,6 +26,8 @@ from .identity import Place, account, server
 from .wire import Target, Wire
 
 T = TypeVar("T")
+
+_PARSING = threading.Lock()  # glance_store reads the files of all stores, at every URL, into one parser for all threads
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,10 @@ class Reader:
 
         location = driver.StoreLocation({}, self._conf, backend_group=self.store)
         try:
-            with warnings.catch_warnings(action="ignore"):  # a deprecated option of the file it reads
+            with _PARSING, warnings.catch_warnings(action="ignore"):  # a deprecated option of the file it reads
                 location.parse_uri(url)
                 references = utils.SwiftParams(self._conf, backend=self.store).params
-        except (exceptions.GlanceStoreException, ValueError) as error:
+        except (exceptions.GlanceStoreException, ValueError, configparser.Error) as error:
             raise Unsupported(f"{shown}: neither the URL nor the store's options say how to read it") from error
         if not (location.user or getattr(location, "application_credential_id", None)):
             raise Unsupported(f"{shown}: a URL without credentials (swift_store_multi_tenant) is the caller's to read")

@@ -142,6 +142,15 @@ class Ledger:
         wanted = wanted.order_by(checks.c.checked_at.desc(), checks.c.id.desc()).limit(limit)
         return [ledger_rows.result(row) for row in self.database.rows(wanted)]
 
+    def last_recorded(self) -> int:
+        """The number of the newest result in the history; 0: there is none."""
+        return int(self.database.rows(sa.select(sa.func.coalesce(sa.func.max(checks.c.id), 0)))[0][0])
+
+    def recorded_since(self, number: int, image_id: str) -> list[Result]:
+        """What came to the history of an image after that result, in the order it came, whatever its clocks say."""
+        wanted = sa.select(checks).where(checks.c.image_id == image_id, checks.c.id > number).order_by(checks.c.id)
+        return [ledger_rows.result(row) for row in self.database.rows(wanted)]
+
     def trim(self, older_than_seconds: float) -> int:
         """The history goes back this far at most; returns how many rows went. States stay."""
         end = self.database.read(clock) - timedelta(seconds=older_than_seconds)

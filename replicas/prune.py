@@ -1,7 +1,8 @@
 """Which location may go: a proof that the image keeps enough, or a refusal. Rules only, no I/O.
 
-What counts as kept is a *place*, not a row: two names of one copy are one copy. A place counts when it is durable and
-when every fresh look at it read all bytes and found them intact. Anything not known does not count, and not knowing
+What counts as kept is a *place*, not a row: two names of one copy are one copy. A place counts when it is durable, one
+fresh look of our own read all its bytes, and nobody's says anything but intact. What others have recorded since can
+only hold a removal back, whenever their clocks say that it was. Anything not known does not count, and not knowing
 about the target is never a reason to remove it. Why the target is to go is the `causes`' part.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from . import location
 from .causes import DAMAGED, Cause, Doubt, Identity, is_volatile, proves_intact
-from .model import Digest, Evidence, Image, Location, Result
+from .model import Digest, Evidence, Image, Location, Result, Verdict
 
 __all__ = ["DAMAGED", "Proof", "Refusal", "removable"]
 
@@ -70,20 +71,23 @@ def removable(
     now: datetime,
     judged: Digest | None,
     cause: Cause,
+    others: Iterable[Result] = (),
     min_durable: int = 1,
     max_age_seconds: float = MAX_AGE_SECONDS,
     identity: Identity = location.place,
 ) -> Proof | Refusal:
     """A Proof that `target` may go from `image`, as the catalogue has it now, or a Refusal that says why not.
 
-    `judged` is the digest that the results were judged by. `identity` names the copy behind a location; the caller may
-    know more than the URL says (two paths of one file).
+    `results` are one round of looks of the caller's, `judged` the digest that they were judged by, `others` what has
+    been recorded since it began. `identity` names the copy behind a location; the caller may know more than the
+    URL says (two paths of one file).
     """
 
     def refuse(reason: str, unknown: bool = False) -> Refusal:
         return Refusal(image.id, location.redact(target.url), reason, unknown)
 
-    fresh = [one for one in results if _is_fresh(one, now, max_age_seconds)]
+    ours = [one for one in results if _is_fresh(one, now, max_age_seconds)]
+    known = [*ours, *others]
     if not any(one.row == target.row and one.url == target.url for one in image.locations):
         return refuse("the location is no longer in the catalogue")
     if image.digest is None:
@@ -91,12 +95,12 @@ def removable(
     if image.digest != judged:
         return refuse("the image changed after its copies were looked at; run the command again", unknown=True)
     wanted = identity(target)
-    condemned = cause.judge(image, target, [one for one in fresh if identity(one.location) == wanted], identity)
+    condemned = cause.judge(image, target, [one for one in known if identity(one.location) == wanted], identity)
     if isinstance(condemned, Doubt):
         return refuse(condemned.reason, condemned.unknown)
-    kept, needed = _kept(image, fresh, identity), max(1, min_durable)
+    kept, needed = _kept(image, ours, known, identity), max(1, min_durable)
     if len(kept) < needed:
-        return refuse(_too_few(image, target, len(kept), needed), _is_undecided(image, fresh))
+        return refuse(_too_few(image, target, len(kept), needed), _is_undecided(image, known))
     keeps = tuple(_copy(result, image.digest) for result in kept)
     return Proof(image.id, location.redact(target.url), condemned, keeps, needed, cause.name)
 
@@ -108,17 +112,18 @@ def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
     return -timedelta(seconds=CLOCK_SLACK_SECONDS) <= age <= timedelta(seconds=max_age_seconds)
 
 
-def _kept(image: Image, fresh: list[Result], identity: Identity) -> list[Result]:
-    """For each durable place that certainly is intact the look that read every byte.
+def _kept(image: Image, ours: list[Result], known: list[Result], identity: Identity) -> list[Result]:
+    """For each durable place that certainly is intact our look that read every byte.
 
     The target's own place is one of them only when another row goes on naming it: else every look condemns it, or it
     is volatile.
     """
     looks: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
-    for result in fresh:
+    for result in ours:
         looks.get(identity(result.location), []).append(result)
-    volatile = {identity(one) for one in image.locations if is_volatile(one)}
-    proofs = [found for place, found in looks.items() if place not in volatile and proves_intact(found)]
+    doubted = {identity(one) for one in image.locations if is_volatile(one)}
+    doubted |= {identity(one.location) for one in known if one.verdict is not Verdict.INTACT}
+    proofs = [found for place, found in looks.items() if place not in doubted and proves_intact(found)]
     return [next(one for one in found if one.evidence is Evidence.FULL) for found in proofs]
 
 
@@ -131,9 +136,9 @@ def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
     return f"{kept} {other}durable {'copy is' if kept == 1 else 'copies are'} proven intact, {needed} must stay"
 
 
-def _is_undecided(image: Image, fresh: list[Result]) -> bool:
+def _is_undecided(image: Image, known: list[Result]) -> bool:
     """Whether copies are too few for want of an answer: one of them was not looked at, or could not be."""
-    looks = [[one.verdict for one in fresh if one.location == durable] for durable in image.durable]
+    looks = [[one.verdict for one in known if one.location == durable] for durable in image.durable]
     return any(not found or any(one.is_unknown for one in found) for found in looks)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +14,18 @@ from services.swift import Swift
 from test_sources import load, swift_url
 from test_tools_swift import Deep, image_id
 
+from glance_replicas import settings
+from glance_replicas.catalogue import Catalogue
+from glance_replicas.causes import DAMAGED
 from glance_replicas.errors import Unreachable
-from glance_replicas.model import Location
-from glance_replicas.sources import Place, Sources
+from glance_replicas.ledger import Ledger
+from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.prune import Proof, Refusal
+from glance_replicas.sources import Place, Sources, from_settings
 from glance_replicas.sources.identity import account, in_s3, server
 from glance_replicas.tools.places import Places
+from glance_replicas.tools.reasons import Order, Reasons
+from glance_replicas.tools.removal import Removal
 
 pytest_plugins = ["desk"]
 
@@ -169,6 +177,31 @@ def test_two_names_of_one_object(twice: Twice, second: str) -> None:
         ("removed", "swift+config" if "url" not in second else "swift+http")
     ]
     assert len(twice.site.locations(name)) == 2
+
+
+@pytest.mark.parametrize("seen", ["own", "url"])
+def test_what_others_see_of_another_name(twice: Twice, seen: str) -> None:
+    """Damage that came to the ledger after our looks holds a removal back, by whichever name of the object."""
+    name = image_id(900)
+    urls = {"own": f"swift+config://own/{CONTAINER}/{name}", "url": swift_url(twice.swift, name, CONTAINER)}
+    damaged_beside(twice, *urls.values())
+    found = settings.load([str(twice.host.config_file)])
+    catalogue, ledger, sources = Catalogue(found.database), Ledger(found.ledger), from_settings(found)
+    reasons = Reasons(catalogue, ledger, dead_after_seconds=60)
+    image = catalogue.image(name)
+    assert image
+    removal = Removal(
+        *(catalogue, ledger, sources, Order(partial(reasons.damaged, states=DAMAGED))),
+        workers=1,
+        places=Places(sources),
+    )
+    (step,) = removal.plan(image, image.locations[:1])
+    assert isinstance(step.answer, Proof), step.answer
+    ledger.record([Result(Location(name, urls[seen]), Verdict.CORRUPT, Evidence.FULL)])
+    done = removal.act(step)
+    assert isinstance(done.answer, Refusal)
+    assert "no other durable copy of the image is proven intact" in done.answer.reason
+    assert len(twice.site.locations(name)) == 3
 
 
 def test_two_accounts_are_two_copies(twice: Twice) -> None:

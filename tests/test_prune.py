@@ -70,6 +70,17 @@ def test_a_damaged_copy_beside_an_intact_one_goes() -> None:
     assert "secret" not in json.dumps(document)
 
 
+@pytest.mark.parametrize("age", [1.0, 3600.0, -3600.0])
+def test_what_others_have_seen_holds_back_and_proves_nothing(age: float) -> None:
+    """By any clock: one who saw damage is believed, one who saw none, or could not see, does not make up for a look."""
+    image, looks = world(GOOD, BAD), (look(GOOD), look(BAD, Verdict.CORRUPT))
+    for verdict in Verdict:
+        answer = decide(image, BAD, *looks, others=[look(GOOD, verdict, age=age)])
+        assert isinstance(answer, Proof) == (verdict is Verdict.INTACT)
+    assert isinstance(decide(image, BAD, looks[1], others=[look(GOOD, age=age)]), Refusal)
+    assert isinstance(decide(image, BAD, *looks, others=[look(BAD, age=age)]), Refusal)
+
+
 @pytest.mark.parametrize("verdict", [one for one in Verdict if one.is_unknown])
 def test_not_knowing_the_target_is_no_reason(verdict: Verdict) -> None:
     """No verdict that means "could not ask" condemns, even when the caller lists it as a state to remove."""

@@ -48,7 +48,7 @@ drawn = settings(
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 START = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 DIGEST = Digest("sha512", "ab" * 64)
-ACTS = ("none", "rot", "repair", "lose", "return", "copy", "name", "clock", "clock", "digest", "prune")
+ACTS = ("none", "rot", "repair", "scrub", "lose", "return", "copy", "name", "clock", "clock", "digest", "prune")
 UNKNOWN = [one for one in Verdict if one.is_unknown]
 
 
@@ -63,7 +63,7 @@ class World:
     urls: dict[str, int] = field(default_factory=dict)
     active: dict[int, Location] = field(default_factory=dict)
     ever: dict[int, Location] = field(default_factory=dict)
-    news: list[Result] = field(default_factory=list)  # what others have recorded in the ledger
+    news: list[Result] = field(default_factory=list)  # what others have recorded in the ledger, in that order
     digest: Digest = DIGEST
     rots: int = 0  # so far
     proofs: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -105,13 +105,17 @@ class World:
         one = Location(ID, url, {"store": "web", "replica_host": host} if honest else {"store": f"s{copy}"}, row)
         self.active[row] = self.ever[row] = one
 
+    def seen(self, one: Location) -> Result:
+        """A fresh and full look: the truth, or nothing."""
+        truth = Verdict.INTACT if self.intact[self.urls[one.url]] else self.rng.choice(DAMAGED)
+        verdict = self.rng.choice(UNKNOWN) if self.rng.random() < 0.1 else truth
+        return Result(one, verdict, Evidence.FULL, checked_at=self.now)
+
     def look(self, targets: Sequence[Location]) -> list[Result]:
-        """Fresh and full looks tell the truth or nothing; others, old or of a future that does not come, anything."""
+        """One round; and other looks, old, shallow or of a future that does not come, which may say anything."""
         found = []
         for one in {one.row: one for one in (*self.image.durable, *targets)}.values():
-            truth = Verdict.INTACT if self.intact[self.urls[one.url]] else self.rng.choice(DAMAGED)
-            verdict = self.rng.choice(UNKNOWN) if self.rng.random() < 0.1 else truth
-            found.append(Result(one, verdict, Evidence.FULL, checked_at=self.now))
+            found.append(self.seen(one))
         for one in self.active.values():
             lie, shallow = self.rng.choice(list(Verdict)), self.rng.choice(list(Evidence)[:3])
             old = self.now + timedelta(seconds=self.rng.choice([-1e4, -61, 1e6]))
@@ -147,6 +151,8 @@ class World:
             self.intact[copy] = True
             names = [one for one in self.ever.values() if self.urls[one.url] == copy]
             self.news += [Result(one, Verdict.INTACT, Evidence.FULL, checked_at=self.now) for one in names[:1]]
+        elif act == "scrub":
+            self.news.append(self.seen(self.rng.choice(list(self.ever.values()))))
         elif act == "lose":
             self.active.pop(self.rng.choice(list(self.ever)), None)
         elif act == "return":
@@ -157,7 +163,7 @@ class World:
         elif act == "name":
             self.add_name(copy)
         elif act == "clock":
-            self.now += timedelta(seconds=self.rng.choice([1, 20, 59, 61, 600, -1, -600]))
+            self.now += timedelta(seconds=self.rng.choice([1, 20, 59, 61, 600, -600]))
         elif act == "digest":
             self.digest = replace(DIGEST, value="cd" * 64)
         elif act == "prune" and depth:
@@ -168,15 +174,15 @@ class World:
         if not self.active:
             return
         least, target = self.rng.randint(0, 2), self.rng.choice(list(self.active.values()))
-        rots, began = self.rots, self.now
+        rots, mark = self.rots, len(self.news)
         looks, judged, cause = self.look([target]), self.digest, self.cause()
         for _ in range(self.rng.choice([0, 1, 1, 2, 3])):
             self.others_act(depth)
-        news = [one for one in self.news if one.checked_at and one.checked_at >= began]
         answer = removable(
             self.image,
             target,
-            [*looks, *news],
+            looks,
+            others=self.news[mark:],
             now=self.now,
             judged=judged,
             cause=cause,

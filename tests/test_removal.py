@@ -263,13 +263,16 @@ def test_a_checker_that_slept(shelf: Shelf, damaged: str, seconds: float) -> Non
     assert len(shelf.now(damaged).locations) == 2
 
 
+@pytest.mark.parametrize("ahead", [0, 3600, -3600])
 @pytest.mark.parametrize(("part", "verdict"), [("good", Verdict.CORRUPT), ("bad", Verdict.INTACT)])
-def test_what_others_have_seen_since_counts(shelf: Shelf, damaged: str, part: str, verdict: Verdict) -> None:
-    """A repair, or a verification, that ended after our looks: its result is asked for before the lock."""
+def test_what_others_have_seen_since_counts(
+    shelf: Shelf, damaged: str, part: str, verdict: Verdict, ahead: float
+) -> None:
+    """A repair, or a verification, that ended after our looks, wherever its clock is: asked for before the lock."""
 
     def tell() -> None:
-        one = shelf.location(damaged, part)
-        shelf.ledger.record([Result(one, verdict, Evidence.FULL, checked_at=datetime.now(UTC))])
+        when = datetime.now(UTC) + timedelta(seconds=ahead)
+        shelf.ledger.record([Result(shelf.location(damaged, part), verdict, Evidence.FULL, checked_at=when)])
 
     removal = shelf.removal(Order(beside(by_damage(shelf), tell)))
     refused(removal.act(planned(shelf, removal, damaged, "bad")))

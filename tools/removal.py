@@ -40,6 +40,8 @@ class Looks:
     results: tuple[Result, ...]
     began: datetime
     ended: datetime
+    mark: int  # of the newest result in the ledger before the round began
+    news: tuple[Result, ...] = ()  # what has come to the ledger since
 
     @property
     def max_age_seconds(self) -> float:
@@ -132,10 +134,12 @@ class Removal:
     def _anew(self, step: Step) -> Step:
         """The facts as they are now that others can see what is about to go, and looks of others since ours."""
         cause = self._order.causes([step.image])(step.target)
-        states = self._ledger.states([step.image.id]).values()
-        news = tuple(one for one in states if one.checked_at and one.checked_at > step.looks.began)
-        looks = replace(step.looks, results=step.looks.results + news)
-        return replace(step, cause=cause, looks=looks)
+        named = {place_key(one): one for one in step.image.locations}  # the ledger does not keep all that names a copy
+        news = tuple(
+            replace(one, location=named.get(place_key(one.location), one.location))
+            for one in self._ledger.recorded_since(step.looks.mark, step.image.id)
+        )
+        return replace(step, cause=cause, looks=replace(step.looks, news=news))
 
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
         """Prove it again with the rows as they are under the lock; only then does the row go."""
@@ -149,6 +153,7 @@ class Removal:
             image,
             target,
             [one for one in looks.results if self._places.is_known(one.location)],
+            others=looks.news,
             now=self._clock(),
             judged=looks.image.digest,
             cause=cause,
@@ -162,10 +167,17 @@ class Removal:
         chosen = {one.row: one for one in image.durable}
         if self._order.reads_targets:
             chosen |= {one.row: one for one in targets}
-        began = self._clock()
+        mark, began = self._mark(), self._clock()
         items = [(image, one, Evidence.FULL) for one in chosen.values()]
         results = tuple(result for _, result in look_at(self._sources, items, self._workers))
-        return Looks(image, results, began, self._clock())
+        return Looks(image, results, began, self._clock(), mark)
+
+    def _mark(self) -> int:
+        """Without a ledger there is a plan, but no deed; should it come back, everything in it is news."""
+        try:
+            return self._ledger.last_recorded()
+        except LedgerError:
+            return 0
 
     @staticmethod
     def _refusal(step: Step, reason: str, unknown: bool = False) -> prune.Refusal:

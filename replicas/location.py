@@ -68,13 +68,8 @@ def kind(location: Location) -> str:
     return "cached" if location.is_cached else (scheme(location.url) or "unknown")
 
 
-def same_place(one: Location, other: Location) -> bool:
-    """Whether two locations are two names of one copy: the same URL but for credentials and spelling."""
-    return place(one) == place(other)
-
-
 def place(location: Location) -> tuple[str | None, str]:
-    """What identifies a copy: the store it is in and the URL without credentials, normalised.
+    """What identifies a copy, as far as its URL tells: the URL without credentials, normalised.
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """

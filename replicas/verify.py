@@ -6,10 +6,10 @@ known to be intact; with `full` every byte's digest. What was not compared is `u
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from . import checksum
-from .location import same_place
+from .location import place
 from .model import Digest, Evidence, Image, Location, Result, Seen, Verdict
 
 SAMPLES = 8  # ranges of a sample
@@ -50,12 +50,20 @@ def ranges(size: int, seed: str) -> list[range]:
     return [range(one * SAMPLE, min((one + 1) * SAMPLE, size)) for one in sorted(chosen) if one >= 0]
 
 
-def reference(image: Image, target: Location, read: Callable[[Location], Result | None]) -> Location | None:
-    """Another copy to hold a sample against: one that was intact when `read` in full, a durable one if there is."""
+def reference(
+    image: Image,
+    target: Location,
+    read: Callable[[Location], Result | None],
+    identity: Callable[[Location], Hashable] = place,
+) -> Location | None:
+    """Another copy to hold a sample against: one that was intact when `read` in full, a durable one if there is.
+
+    A location of the same `identity` as the target's is no other copy.
+    """
     for one in _by_trust(image):
         last = read(one)
         intact = last is not None and last.verdict is Verdict.INTACT and last.evidence is Evidence.FULL
-        if intact and not same_place(one, target):
+        if intact and identity(one) != identity(target):
             return one
     return None
 

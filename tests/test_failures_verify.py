@@ -91,6 +91,16 @@ def test_a_sample_needs_an_intact_copy(desk: Desk) -> None:
     assert "no other copy was intact in full" in row["Detail"]
 
 
+def test_a_sample_of_one_copy_by_two_names(desk: Desk) -> None:
+    """A second name of the same file was intact in full, and is no other copy to compare with (42)."""
+    image = desk.image(LARGE)
+    path = desk.add_file(image, None)
+    path.hardlink_to(desk.site.store_dir / image)
+    assert desk.run("verify", image).status == 0
+    rows = found(desk, image, "--evidence", "sample").values()
+    assert [(row["Verdict"], row["Evidence"]) for row in rows] == [("intact", "size")] * 2
+
+
 def test_a_sample_of_two_places(desk: Desk, web: FaultyServer) -> None:
     """A file and a copy behind a web server are each held against the other, by ranges: intact, exit 0."""
     image = desk.image(LARGE)

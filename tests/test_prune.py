@@ -362,7 +362,7 @@ def test_the_last_intact_durable_copy_survives(data: st.DataObject, made: tuple[
 def _remove(copies: list[Copy], target: Location) -> None:
     """The bytes go, and with them every name of the copy."""
     for copy in copies:
-        if any(location.same_place(one, target) for one in copy.locations):
+        if any(location.place(one) == location.place(target) for one in copy.locations):
             copy.locations.clear()
 
 

@@ -17,7 +17,7 @@ from services.swift import Swift
 from test_sources import LIMITS, Place, load, read, s3_place, s3_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Unreachable, Unsupported
-from glance_replicas.location import same_place
+from glance_replicas.location import place as place_of
 from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 from glance_replicas.sources import s3
@@ -81,8 +81,8 @@ def test_credentials_of_the_options(swift: Swift, tmp_path: Path, url: str) -> N
 def test_one_copy_under_three_schemes() -> None:
     """All of them read the same object, so that they are two names of one copy, which counts once."""
     first, *others = (Location("x", f"{name}://host/bucket/key") for name in ("s3", "s3+http", "s3+https"))
-    assert all(same_place(first, other) for other in others)
-    assert not same_place(first, Location("x", "s3://host/bucket/other"))
+    assert all(place_of(first) == place_of(other) for other in others)
+    assert place_of(first) != place_of(Location("x", "s3://host/bucket/other"))
 
 
 def test_refused(swift: Swift, tmp_path: Path, url: str) -> None:

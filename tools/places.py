@@ -19,7 +19,7 @@ Where = tuple[str | None, str]
 
 
 class Places:
-    """What identifies copies, asked for once each.
+    """What identifies copies, asked for once each. For many threads at once.
 
     A file that can be seen from here is its device and inode: two mounts of one folder, a hard link or a symbolic link
     are one copy. An object in Swift is its account, container and name, by the account that Keystone names for whatever
@@ -49,11 +49,12 @@ class Places:
         if location.scheme(one.url) in ("file", "filesystem"):
             return _file(one)
         key = one.store, one.url
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            self._known[key] = self._ask(one)
-        return self._known[key]
+            found = self._known[key] = self._ask(one)
+        return found
 
     def _ask(self, one: Location) -> Place:
         by_url = Place(location.place(one))

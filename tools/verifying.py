@@ -23,6 +23,7 @@ from .command import DAMAGED, OnHost, who
 from .due import Agenda, Due
 from .looking import Bounds, backend, work_off
 from .patience import Found, Patience
+from .places import Places
 from .recorder import Recorder
 from .selection import Selection
 from .share import Share
@@ -86,6 +87,7 @@ class Verifying:
         """What was found, as it is found; recorded at least every two seconds."""
         progress = report.Progress(self._command.app.stderr, 0, quiet=self._command.app.options.verbose_level == 0)
         share, self._sources = self._share, self._command.sources
+        self._places = Places(self._sources, self._command.note)
         with contextlib.ExitStack() as end:
             if share:
                 end.callback(share.leave)
@@ -161,9 +163,12 @@ class Verifying:
             due.image,
             due.location,
             self._evidence,
-            reference=reference(due.image, due.location, _read(due)) if self._evidence is Evidence.SAMPLE else None,
+            reference=self._reference(due) if self._evidence is Evidence.SAMPLE else None,
             throttle=self._by_bytes,
         )
+
+    def _reference(self, due: Due) -> Location | None:
+        return reference(due.image, due.location, _read(due), self._places.identity)
 
     def _stop(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until

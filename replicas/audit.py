@@ -176,7 +176,7 @@ def _dark(stray: Stray, entry: Entry, statuses: dict[str, str]) -> Finding:
     if entry.image_id is None:
         return Finding(stray, None, entry, why_kept="no name that Glance gives")
     if entry.spare and status not in (None, "deleted"):
-        return Finding(stray, status, entry, why_kept="a segment that its image's object does not use (any more)")
+        return Finding(stray, status, entry, why_kept=entry.spare)
     if status not in (None, "deleted"):
         return Finding(stray, status, entry, why_kept=f"the image is {status}")
     return Finding(stray, status, entry)

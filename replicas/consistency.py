@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from .model import Location, is_image_id
 
-# An image's object as Glance names it, a segment of it, and a segment as `replica repair` names it.
-_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[ab])?-\d{5,})?")
+# An image's object as Glance names it, a segment of it, one as `replica repair` names it, and an upload of it.
+_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[ab])?-\d{5,}|\?uploadId=.*)?")
 _SEGMENT = re.compile(r"(.+?)(?:\.[ab])?-\d{5,}")
 
 
@@ -28,7 +28,7 @@ class Entry:
     name: str
     size: int | None  # bytes; None: not stated
     modified: datetime | None  # UTC, aware, by the clock of the place
-    spare: bool = False  # a segment that the object of its name has no use for
+    spare: str = ""  # what is wrong with it, when it is dark whatever rows mean its name
 
     @property
     def image_id(self) -> str | None:

@@ -68,12 +68,12 @@ def kind(location: Location) -> str:
     return "cached" if location.is_cached else (scheme(location.url) or "unknown")
 
 
-def place(location: Location) -> tuple[str | None, str]:
+def place(location: Location) -> str:
     """What identifies a copy, as far as its URL tells: the URL without credentials, normalised.
 
     The three schemes of S3 are one: the store's options say how it is asked.
     """
-    return (None, where(location.url))
+    return where(location.url)
 
 
 def where(url: str) -> str:

@@ -20,7 +20,7 @@ def test_plain_urls_are_their_own_place(url: str) -> None:
     assert urlunsplit((parts.scheme, parts.netloc.lower(), re.sub(r"/{2,}", "/", parts.path), "", "")) == url
     assert location.redact(url) == url
     if not location._SPELLED.search(url):
-        assert location.place(Location("x", url)) == (None, url)
+        assert location.place(Location("x", url)) == url
         assert location._normal(parts.path) == parts.path
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
@@ -173,7 +174,7 @@ def client(deep: Deep) -> Iterator[Any]:
 
 
 def test_parts_of_an_upload(deep: Deep, faulty: FaultyServer, client: Any) -> None:
-    """Some parts are there: S3 has the old object, and the next repair ends the upload that was left."""
+    """Some parts are there: S3 has the old object. Audits list the upload that was left, the next repair ends it."""
     name, data = image_id(403), random.Random(32).randbytes(12 * MIB + 5)
     client.put_object(Bucket=BUCKET, Key=name, Body=data[::-1])
     deep.image(name, data, faulty.put("/good", data))
@@ -190,7 +191,10 @@ def test_parts_of_an_upload(deep: Deep, faulty: FaultyServer, client: Any) -> No
         settle(lambda: sent() >= 1, 60)
         kill()
     assert client.get_object(Bucket=BUCKET, Key=name)["Body"].read() == data[::-1]
-    assert len(uploads()) == 1
+    (left,) = uploads()
+    (row,) = (done := deep.run("audit", "--store", "deep", "--grace", "0s", "-f", "json")).rows
+    assert (done.status, row["Name"], row["Action"]) == (1, f"{BUCKET}/{name}?uploadId={quote(left, safe='')}", "keep")
+    assert "never completed" in row["Next"]
     faulty.change("/good")
     (row,) = (done := deep.run("repair", name, "--yes", "-f", "json")).rows
     assert (done.status, row["Action"], row["After"]) == (0, "restored", "intact")

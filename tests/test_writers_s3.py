@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
+from services.proxy import FaultyProxy
 from services.swift import Swift
 from test_sources import LIMITS, load, read, s3_url
 from test_writers_file import Bytes
 
-from glance_replicas.errors import Corrupt, Refused, SourceError, Unwritable
+from glance_replicas.errors import Corrupt, Refused, SourceError, Unreachable, Unwritable
 from glance_replicas.listings.s3 import Listing
 from glance_replicas.model import Location
 from glance_replicas.sources import Sources
@@ -20,15 +22,20 @@ from glance_replicas.sources.s3 import S3Store
 from glance_replicas.writers.s3 import Writer
 
 BUCKET = "written"
+ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 DATA = random.Random(12).randbytes((11 << 20) + 3)  # more than two parts
+
+
+def configured(folder: Path, options: dict[str, str]) -> Sources:
+    """A store `deep` with these options, for this process."""
+    lines = "\n".join(f"{name} = {value}" for name, value in options.items())
+    return load(folder, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
 
 
 @pytest.fixture(params=[100, 6], ids=["one PUT", "parts"])
 def sources(request: pytest.FixtureRequest, swift: Swift, tmp_path: Path) -> Sources:
     """Options under which this image is one object, or an upload of parts."""
-    options = swift.s3_options(large_object_mb=request.param) | {"s3_store_bucket": BUCKET}
-    lines = "\n".join(f"{name} = {value}" for name, value in options.items())
-    return load(tmp_path, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
+    return configured(tmp_path, swift.s3_options(large_object_mb=request.param) | {"s3_store_bucket": BUCKET})
 
 
 @pytest.fixture
@@ -37,6 +44,8 @@ def client(sources: Sources) -> Iterator[Any]:
     made = S3Store(cfg.CONF, "deep", LIMITS).client()
     made.create_bucket(Bucket=BUCKET)
     yield made
+    for one in made.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()):
+        made.abort_multipart_upload(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"])
     for one in made.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
         made.delete_object(Bucket=BUCKET, Key=one["Key"])
     made.delete_bucket(Bucket=BUCKET)
@@ -109,3 +118,36 @@ def test_listing(swift: Swift, sources: Sources, client: Any) -> None:
     with pytest.raises(SourceError):
         list(entries)
     client.create_bucket(Bucket=BUCKET)
+
+
+def test_uploads_never_completed(client: Any) -> None:
+    """They are listed behind the objects, page by page, dark by themselves, and end with their parts."""
+    started = [client.create_multipart_upload(Bucket=BUCKET, Key=ID)["UploadId"] for _ in range(3)]
+    client.upload_part(Bucket=BUCKET, Key=ID, UploadId=started[0], PartNumber=1, Body=b"part")
+    client.put_object(Bucket=BUCKET, Key=ID, Body=b"bytes")
+    listing = Listing(cfg.CONF, "deep", LIMITS, page=2)
+    whole, *uploads = listing.entries()
+    assert (whole.name, whole.spare) == (f"{BUCKET}/{ID}", "")
+    assert {one.name for one in uploads} == {f"{BUCKET}/{ID}?uploadId={quote(one, safe='')}" for one in started}
+    assert {(one.image_id, one.size) for one in uploads} == {(ID, None)}
+    assert all(one.spare and one.modified for one in uploads)
+    first, *others = uploads
+    assert listing.remove(first)
+    assert not listing.remove(first)
+    assert list(listing.entries()) == [whole, *others]
+
+
+@pytest.mark.parametrize("status", [403, 501, 500])
+def test_no_list_of_uploads(swift: Swift, tmp_path: Path, client: Any, caplog: Any, status: int) -> None:
+    """A server that does not tell of uploads, or not to us: its objects are listed; any other trouble is an error."""
+    client.put_object(Bucket=BUCKET, Key=ID, Body=b"bytes")
+    with FaultyProxy("127.0.0.1", int(swift.url.rpartition(":")[2])) as proxy:
+        configured(tmp_path, swift.s3_options(proxy.url) | {"s3_store_bucket": BUCKET})
+        proxy.order(status, "uploads")
+        entries = Listing(cfg.CONF, "deep", LIMITS).entries()
+        if status == 500:
+            with pytest.raises(Unreachable):
+                list(entries)
+        else:
+            assert [one.name for one in entries] == [f"{BUCKET}/{ID}"]
+            assert "uploads that were never completed are not listed" in caplog.text

@@ -19,6 +19,8 @@ from ..sources.configured import group_options
 from ..sources.segments import Beside
 from ..sources.wire import Target
 
+_SPARE = "a segment that its image's object does not use (any more)"
+
 
 class Listing:
     """The objects of a store with the credentials of its options, named CONTAINER/OBJECT."""
@@ -57,7 +59,7 @@ class Listing:
         for container in self._containers():
             found = [_entry(container, one) for one in self._pages(quote(container))]
             spare = set(self._spare(found))
-            yield from (replace(one, spare=True) if one.name in spare else one for one in found)
+            yield from (replace(one, spare=_SPARE) if one.name in spare else one for one in found)
 
     def remove(self, entry: Entry) -> bool:
         """The object is gone, unless it was written again since it was listed."""

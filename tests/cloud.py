@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
+from services.schema import add_image
 
-from glance_replicas import checksum, settings
+from glance_replicas import settings
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Host
 
@@ -62,15 +63,7 @@ class Cloud:
     def image(self, **faults: Any) -> str:
         """A new image whose one durable location is the faulty server."""
         name = f"80000000-0000-4000-8000-{next(_ids):012d}"
-        digest = checksum.of([DATA], "sha512")[0]
-        self.site.rows(
-            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
-            " visibility, os_hidden, os_hash_algo, os_hash_value) VALUES (:id, 'x', :size, 'active', CURRENT_TIMESTAMP,"
-            " CURRENT_TIMESTAMP, false, 0, 0, false, 'shared', false, 'sha512', :digest)",
-            id=name,
-            size=SIZE,
-            digest=digest.value,
-        )
+        add_image(self.site.database_url, name, DATA)
         self.site.add_location(name, self.durable.put(f"/{name}", DATA, **faults), {"store": "web"})
         return name
 

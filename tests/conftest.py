@@ -4,6 +4,7 @@ import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from services import bindings
@@ -18,6 +19,8 @@ from services.nginx import Nginx
 from services.process import end_reaper
 from services.schema import sqlite_database, sqlite_url
 from services.swift import Swift
+
+from glance_replicas.ledger import Ledger
 
 _numbers = itertools.count(1)
 
@@ -139,3 +142,37 @@ def glance_database_url(database_server: DatabaseServer | None, tmp_path: Path) 
     if database_server is None:
         return sqlite_database(tmp_path / "glance.sqlite")
     return database_server.create_glance(f"glance_{next(_numbers)}")
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    """Empty tables of ours, on each database in turn."""
+    made = Ledger(database_url)
+    made.upgrade()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def glance(glance_database_url: str) -> Iterator[ModuleType]:
+    """Glance's own database code, on that database."""
+    from glance.db.sqlalchemy import api
+    from oslo_config import cfg
+    from oslo_db import options
+
+    cfg.CONF.register_opts(options.database_opts, "database")
+    cfg.CONF.set_override("connection", glance_database_url, "database")
+    api.clear_db_env()
+    yield api
+    api.get_engine().dispose()
+    api.clear_db_env()
+    cfg.CONF.clear_override("connection", "database")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Path]:
+    """A name in an empty folder; afterwards nothing but that name may be there."""
+    folder = tmp_path / "target"
+    folder.mkdir()
+    yield folder / "image.raw"
+    assert [path.name for path in folder.iterdir()] in ([], ["image.raw"])

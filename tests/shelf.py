@@ -1,10 +1,9 @@
 """A real catalogue, a real ledger and a folder of files as the one store, without any server."""
 
-import hashlib
 import itertools
 from pathlib import Path
 
-from services.schema import add_ledger, query
+from services.schema import add_image, add_ledger, query
 
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.ledger import Ledger
@@ -41,16 +40,7 @@ class Shelf:
     def image(self) -> str:
         """An active image without locations."""
         name = f"80000000-0000-4000-8000-{next(self._numbers):012d}"
-        query(
-            self.database,
-            "INSERT INTO images (id, size, status, created_at, deleted, min_disk, min_ram, protected, visibility,"
-            " os_hidden, os_hash_algo, os_hash_value) VALUES (:id, :size, 'active', CURRENT_TIMESTAMP, :no, 0, 0, :no,"
-            " 'shared', :no, 'sha512', :digest)",
-            id=name,
-            size=len(DATA),
-            digest=hashlib.sha512(DATA).hexdigest(),
-            no=False,
-        )
+        add_image(self.database, name, DATA)
         return name
 
     def add_file(self, image_id: str, data: bytes | None = DATA, name: str = "") -> Path:

@@ -20,11 +20,9 @@ from glance import context as glance_context
 from glance.common import crypt as glance_crypt
 from glance.common import exception as glance_exception
 from glance.db import ImageRepo
-from glance.db.sqlalchemy import api as glance_api
 from glance.db.sqlalchemy import models
 from oslo_config import cfg
 from oslo_db import exception as db_exception
-from oslo_db import options as db_options
 from services import eventually
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
@@ -44,18 +42,6 @@ def catalogue(glance_database_url: str) -> Iterator[Catalogue]:
     made = Catalogue(glance_database_url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def glance(glance_database_url: str) -> Iterator[ModuleType]:
-    """Glance's own database code, on the same database."""
-    cfg.CONF.register_opts(db_options.database_opts, "database")
-    cfg.CONF.set_override("connection", glance_database_url, "database")
-    glance_api.clear_db_env()
-    yield glance_api
-    glance_api.get_engine().dispose()
-    glance_api.clear_db_env()
-    cfg.CONF.clear_override("connection", "database")
 
 
 @pytest.fixture

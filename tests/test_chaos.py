@@ -29,6 +29,7 @@ import pytest
 from chaos import left_behind, violations
 from services import environment
 from services.glance import GlanceSite
+from services.schema import add_image
 
 from glance_replicas import (
     cache,
@@ -298,7 +299,7 @@ def orders_of_all_kinds(world: World) -> None:
         world.keep(name)
     for name in (DELETED, STOCK):
         world.sql("UPDATE images SET status = 'deleted', deleted = true WHERE id = :id", id=name)
-    world.sql("UPDATE images SET os_hash_algo = NULL, os_hash_value = NULL WHERE id = :id", id=BARE)
+    world.sql("UPDATE images SET os_hash_algo = NULL, os_hash_value = NULL, checksum = NULL WHERE id = :id", id=BARE)
     copies.request([NEW, BAD, DELETED, STOCK, AWAY, GIVEN_UP, WRONG, ASKED, BARE], here, who="a test")
     copies.request([OLD], here, who="a test", pin=True, priority=HIGH)
     world.keeper.pins.add([OLD], here, "a test")
@@ -476,15 +477,7 @@ class Stage:
             self._image(name)
 
     def _image(self, name: str) -> None:
-        digest = checksum.of([truth(name) or b""], "sha512")[0]
-        self.site.rows(
-            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
-            " visibility, os_hidden, os_hash_algo, os_hash_value) VALUES (:id, 'x', :size, 'active', CURRENT_TIMESTAMP,"
-            " CURRENT_TIMESTAMP, false, 0, 0, false, 'shared', false, 'sha512', :digest)",
-            id=name,
-            size=SIZE,
-            digest=digest.value,
-        )
+        add_image(self.site.database_url, name, truth(name) or bytes(SIZE))
         self.site.add_location(name, f"file://{self.site.store_file(name)}", {"store": "fast"})
 
     def template(self, scenario: str) -> Path:

@@ -86,15 +86,6 @@ def document(*urls: str, **more: Any) -> str:
     return json.dumps({"image_id": IMAGE, "name": "one", "size": len(DATA), **DIGEST, "replicas": rows, **more})
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[Path]:
-    """A name in an empty folder; afterwards nothing but that name may be there."""
-    folder = tmp_path / "target"
-    folder.mkdir()
-    yield folder / "image.raw"
-    assert [path.name for path in folder.iterdir()] in ([], ["image.raw"])
-
-
 def good(target: Path) -> bool:
     return target.read_bytes() == DATA
 

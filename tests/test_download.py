@@ -46,15 +46,6 @@ def put(server: FaultyServer, name: str, data: bytes = DATA, **faults: Any) -> s
     return server.put(f"/{name}", data, **faults)
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[Path]:
-    """A name in an empty folder; afterwards nothing but that name may be there."""
-    folder = tmp_path / "target"
-    folder.mkdir()
-    yield folder / "image.raw"
-    assert [path.name for path in folder.iterdir()] in ([], ["image.raw"])
-
-
 def good(target: Path) -> bool:
     return target.read_bytes() == DATA
 

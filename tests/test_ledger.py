@@ -1,6 +1,5 @@
 """Our own tables, used as hosts, verifiers and prunes use them, on three databases."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -20,15 +19,6 @@ OTHER = "21111111-2222-4333-8444-555555555555"
 DURABLE = Location(IMAGE, "swift+config://ref:secret@h/c/o", {"store": "fast"}, 7)
 CACHED = Location(IMAGE, f"http://10.0.0.1:9292/replicas/{IMAGE}", {"replica_host": "host-1", "store": "http"}, 8)
 THEN = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    """Empty tables of ours."""
-    made = Ledger(database_url)
-    made.upgrade()
-    yield made
-    made.close()
 
 
 def run(url: str, statement: Any) -> Any:

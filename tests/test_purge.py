@@ -25,15 +25,6 @@ NOW = datetime.now(UTC)
 OLD, YOUNG = NOW - timedelta(seconds=AGE + 3600), NOW - timedelta(seconds=AGE - 3600)
 
 
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    """Empty tables of ours."""
-    made = Ledger(database_url)
-    made.upgrade()
-    yield made
-    made.close()
-
-
 def write(ledger: Ledger, statement: Any, rows: Any = None) -> None:
     """Behind the ledger's back."""
     ledger.database.write(lambda connection: connection.execute(statement, rows))

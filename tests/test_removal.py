@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 from glance import context as glance_context
-from glance.db.sqlalchemy import api as glance_api
-from oslo_config import cfg
-from oslo_db import options as db_options
 from services.schema import query
 from shelf import DATA, Shelf
 
@@ -149,18 +146,6 @@ def test_what_is_on_its_way_out_does_not_count_for_a_quota(shelf: Shelf) -> None
     (cause,) = (shelf.reasons.over_quota([shelf.now(images[0])], 0)(going),)
     assert isinstance(cause, OverQuota)
     assert cause.held == 2 * len(DATA)
-
-
-@pytest.fixture
-def glance(glance_database_url: str) -> Iterator[Any]:
-    """Glance's own database code, on the same database."""
-    cfg.CONF.register_opts(db_options.database_opts, "database")
-    cfg.CONF.set_override("connection", glance_database_url, "database")
-    glance_api.clear_db_env()
-    yield glance_api
-    glance_api.get_engine().dispose()
-    glance_api.clear_db_env()
-    cfg.CONF.clear_override("connection", "database")
 
 
 def test_a_row_that_a_stale_save_brings_back_goes_again(shelf: Shelf, damaged: str, glance: Any) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,15 +24,6 @@ pytest_plugins = ["desk"]
 IMAGE = "11111111-2222-4333-8444-555555555555"
 PLACE = Location(IMAGE, "file:///a")
 KILLS = 8
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    """Empty tables of ours."""
-    made = Ledger(database_url)
-    made.upgrade()
-    yield made
-    made.close()
 
 
 def test_a_run_is_begun_once_and_joined_with_the_same_options(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ import pytest
 from programs import Done, Programs
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
+from services.schema import add_image
 
 from glance_replicas.audit import Auditor, Report
 from glance_replicas.catalogue import Catalogue
@@ -47,14 +48,7 @@ class Place:
     def image(self, status: str = "active", *, has_file: bool = True, url: str = "{path}") -> str:
         """An image in this status, registered in the store at this URL, unless it is deleted; its id."""
         name = f"80000000-0000-4000-8000-{next(_ids):012d}"
-        self.site.rows(
-            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
-            " visibility, os_hidden) VALUES (:id, 'x', 5, :status, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, :gone, 0, 0,"
-            " false, 'shared', false)",
-            id=name,
-            status=status,
-            gone=status == "deleted",
-        )
+        add_image(self.site.database_url, name, b"bytes", status)
         if status in ("active", "deactivated"):
             path = url.format(path=self.store / name, store=self.store, name=name)
             self.site.add_location(name, f"file://{path}", {"store": "fast"})

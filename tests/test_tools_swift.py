@@ -15,10 +15,11 @@ from services import environment
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 from services.proxy import FaultyProxy
+from services.schema import add_image
 from services.swift import Swift
 from test_sources import dlo, plain, swift_url
 
-from glance_replicas import checksum, settings
+from glance_replicas import settings
 from glance_replicas.errors import Unreachable
 from glance_replicas.ledger import Ledger
 from glance_replicas.listings.swift import Listing
@@ -46,17 +47,7 @@ class Deep:
 
     def image(self, name: str, data: bytes, *urls: str, status: str = "active") -> None:
         """An image of these bytes with these locations."""
-        self.site.rows(
-            "INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,"
-            " visibility, os_hidden, os_hash_algo, os_hash_value, checksum) VALUES (:id, 'x', :size, :status,"
-            " CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, :gone, 0, 0, false, 'shared', false, 'sha512', :digest, :md5)",
-            id=name,
-            size=len(data),
-            status=status,
-            gone=status == "deleted",
-            digest=checksum.of([data], "sha512")[0].value,
-            md5=checksum.of([data], "md5")[0].value,
-        )
+        add_image(self.site.database_url, name, data, status)
         for url in urls:
             self.site.add_location(name, url, {"store": "fast" if url.startswith("swift") else "web"})
 

@@ -12,7 +12,7 @@ from glance_replicas.model import Host
 from glance_replicas.strays import Kind
 
 from . import values
-from .command import DAMAGED, UNKNOWN, OnHostLister, who
+from .command import DAMAGED, UNKNOWN, ClosedLister, who
 from .report import Bytes, Text, When, age, count
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
 
 
-class Audit(OnHostLister):
+class Audit(ClosedLister):
     """Compare what hosts and stores really hold with the catalogue: dark files, and lost rows.
 
     Dark: a file or object that no row means. Lost: a row whose bytes are not there. Exit status: 0 both agree; 1 there
@@ -57,17 +57,9 @@ class Audit(OnHostLister):
         reports = auditor.audit(listings)
         reports += [_silent(one) for one in dead]
         by_place = {one.place: one for one in listings}
-        self._lines: list[str] = []
+        self.lines: list[str] = []
         groups = (self._rows(auditor, by_place.get(one.place), one, parsed_args) for one in reports)
         return COLUMNS, [row for rows in groups for row in rows]
-
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
-        """The rows, then a line for each place."""
-        rows = list(data)
-        if rows or not self.for_people(parsed_args):
-            super().produce_output(parsed_args, column_names, rows)
-        self.closing(parsed_args, self._lines)
-        return 0
 
     def _places(self, parsed: argparse.Namespace) -> tuple[list["Listing"], list[Host]]:
         """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""
@@ -106,7 +98,7 @@ class Audit(OnHostLister):
             actions.append(action)
             yield _row(one, action, refusal)
         removed = sum(one in ("removed", "asked") for one in actions)
-        self._lines += _closing(report, removed, refusal, is_here="asked" not in actions)
+        self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem:
             self.worsen(UNKNOWN)
         elif len(report.findings) > removed:

@@ -6,7 +6,7 @@ import getpass
 import itertools
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
@@ -198,7 +198,7 @@ class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]
         """Whether stdout is a table: then a summary may stand below it, else it goes to stderr."""
         return bool(parsed_args.formatter == "table")
 
-    def closing(self, parsed_args: argparse.Namespace, lines: list[str]) -> None:
+    def closing(self, parsed_args: argparse.Namespace, lines: Iterable[str]) -> None:
         """The lines that come after the rows."""
         stream = self.app.stdout if self.for_people(parsed_args) else self.app.stderr
         stream.writelines(f"{line}\n" for line in lines)
@@ -211,3 +211,17 @@ class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]
             if "column" not in str(error):
                 raise
             raise ConfigError(str(error)) from error
+
+
+class ClosedLister(OnHostLister):
+    """A lister with `lines` below its rows: what comes next, and the sum. Of no rows people see the lines alone."""
+
+    lines: Sequence[str] = ()
+
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
+        """The rows, then the lines."""
+        rows = list(data)
+        if rows or not self.for_people(parsed_args):
+            super().produce_output(parsed_args, column_names, rows)
+        self.closing(parsed_args, self.lines)
+        return 0

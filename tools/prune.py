@@ -15,7 +15,7 @@ from glance_replicas.model import Image, Location, Result
 from . import order as orders
 from . import plan, selection, values
 from .advice import where
-from .command import BATCH, DAMAGED, UNKNOWN, OnHostLister
+from .command import BATCH, DAMAGED, UNKNOWN, ClosedLister
 from .places import Places
 from .report import count
 
@@ -27,7 +27,7 @@ Target = tuple[Image, list[Location]]
 States = Callable[[Location], Result | None]
 
 
-class Prune(OnHostLister):
+class Prune(ClosedLister):
     """Remove damaged locations, or cached copies for another reason, with a proof for each.
 
     Without --yes only the plan is shown. A location goes only when the image keeps --min-durable durable copies that
@@ -69,20 +69,12 @@ class Prune(OnHostLister):
         steps = self._plan(parsed_args, wanted, removal, order)
         if parsed_args.yes:
             steps = [removal.act(step) if isinstance(step.answer, rule.Proof) else step for step in steps]
-        self._lines = list(plan.closing(steps, parsed_args.yes))
+        self.lines = list(plan.closing(steps, parsed_args.yes))
         for step in steps:
             self._weigh(step)
         if self.for_people(parsed_args) and not parsed_args.columns:
             return plan.BRIEF, [plan.brief(step, parsed_args.yes) for step in steps]
         return plan.COLUMNS, [plan.row(step, parsed_args.yes) for step in steps]
-
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
-        """The rows, then what comes next and the sum."""
-        rows = list(data)
-        if rows or not self.for_people(parsed_args):
-            super().produce_output(parsed_args, column_names, rows)
-        self.closing(parsed_args, self._lines)
-        return 0
 
     def _make_reasons(self, parsed: argparse.Namespace) -> "Reasons":
         from .reasons import Reasons

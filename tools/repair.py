@@ -12,7 +12,7 @@ from glance_replicas.repair import Action, Step
 
 from . import advice, report, selection, values
 from .advice import where
-from .command import DAMAGED, UNKNOWN, OnHostLister
+from .command import DAMAGED, UNKNOWN, ClosedLister
 from .report import Text, count, short
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ("Image", "Name", "Action", "Kind", "Host", "Store", "Before", "After", "From", "URL")
 
 
-class Repair(OnHostLister):
+class Repair(ClosedLister):
     """Make damaged copies good from intact ones: cached copies are fetched anew, objects in stores written in place.
 
     Without --yes only the plan is shown. Every copy is read in full before, and what was repaired after. An image
@@ -54,18 +54,10 @@ class Repair(OnHostLister):
             _bound(sum(one.action.is_due for one in steps), parsed_args.max_repairs)
         if parsed_args.yes:
             steps = self._acted(steps, parsed_args.wait)
-        self._lines = list(_closing(steps, len(images), parsed_args.yes))
+        self.lines = list(_closing(steps, len(images), parsed_args.yes))
         for one in steps:
             self._weigh(one)
         return COLUMNS, [_row(one) for one in steps]
-
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
-        """The rows, then each copy with what comes next, and the sum."""
-        rows = list(data)
-        if rows or not self.for_people(parsed_args):
-            super().produce_output(parsed_args, column_names, rows)
-        self.closing(parsed_args, self._lines)
-        return 0
 
     def _images(self, wanted: selection.Selection, most: int) -> list[Image]:
         """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""

@@ -4,6 +4,7 @@ Every one listens on 127.0.0.0/8 only, on a port of its own, and ends with the p
 """
 
 import contextlib
+import http.client
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-__all__ = ["absent", "environment", "eventually", "free_port", "need"]
+__all__ = ["absent", "answers", "environment", "eventually", "free_port", "need"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,18 @@ def free_port(address: str = "127.0.0.1") -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((address, port))
             return port
+
+
+def answers(address: str, port: int, path: str, method: str = "GET") -> bool:
+    """Whether an HTTP server is there and sees no fault in itself."""
+    connection = http.client.HTTPConnection(address, port, timeout=10)
+    try:
+        connection.request(method, path)
+        return connection.getresponse().status < 500
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def eventually(answer: Callable[[], T], timeout: float = 10.0, pause: float = 0.02) -> T:

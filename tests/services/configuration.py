@@ -133,3 +133,16 @@ def conf_text(options: Options) -> str:
         for name, value in values.items():
             lines += [f"{name} = {one}" for one in ([value] if isinstance(value, str) else value)]
     return "\n".join(lines) + "\n"
+
+
+def s3_options(host: str, keys: tuple[str, str], bucket: str) -> dict[str, str]:
+    """The options of a store on a server that speaks S3."""
+    return {
+        "s3_store_host": host,
+        "s3_store_access_key": keys[0],
+        "s3_store_secret_key": keys[1],
+        "s3_store_bucket": bucket,
+        "s3_store_create_bucket_on_put": "true",
+        "s3_store_bucket_url_format": "path",
+        "s3_store_region_name": "us-east-1",
+    }

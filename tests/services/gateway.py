@@ -1,11 +1,10 @@
 """A real S3 server beside Swift's: Ceph's gateway (radosgw), on a real Ceph."""
 
-import http.client
 import json
 from types import TracebackType
 from typing import Self
 
-from . import free_port, need
+from . import answers, configuration, free_port, need
 from .ceph import Ceph
 from .process import Process, run
 from .swift import Swift
@@ -32,21 +31,11 @@ class Gateway:
         ]
         command = [need("radosgw"), *self._client(), "--foreground", *place]
         self._process = Process(command, ceph.folder / "gateway.out", cwd=ceph.folder)
-        self._process.wait(self._answers)
+        self._process.wait(lambda: answers(self.address, self.s3_port, "/"))
         self._keys = self._new_user("glance")
 
     def _client(self) -> list[str]:
         return ["--conf", str(self.ceph.conf), "--name", f"client.{self.name}"]
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self.address, self.s3_port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
     def _new_user(self, name: str) -> tuple[str, str]:
         """Access and secret keys."""
@@ -56,16 +45,7 @@ class Gateway:
 
     def s3_options(self, host: str | None = None) -> dict[str, str]:
         """An S3 store's options."""
-        access, secret = self._keys
-        return {
-            "s3_store_host": host or self.url,
-            "s3_store_access_key": access,
-            "s3_store_secret_key": secret,
-            "s3_store_bucket": self.bucket,
-            "s3_store_create_bucket_on_put": "true",
-            "s3_store_bucket_url_format": "path",
-            "s3_store_region_name": "us-east-1",
-        }
+        return configuration.s3_options(host or self.url, self._keys, self.bucket)
 
     def another_secret(self) -> str:
         """A secret key that does not fit."""

@@ -1,7 +1,6 @@
 """A real Keystone on SQLite: project, user and role `admin`, and endpoints that the tests add."""
 
 import base64
-import http.client
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +8,7 @@ from typing import Any, Self
 
 import requests
 
-from . import environment, free_port, need
+from . import answers, environment, free_port, need
 from .configuration import conf_text
 from .process import Process, run
 
@@ -63,17 +62,7 @@ class Keystone:
         ]
         env = environment(OS_KEYSTONE_CONFIG_DIR=str(self.folder))
         self._process = Process(command, self.folder / "keystone.log", env=env, cwd=self.folder)
-        self._process.wait(self._answers)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=10)
-        try:
-            connection.request("GET", "/v3")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        self._process.wait(lambda: answers(self.address, self.port, "/v3"))
 
     def stop(self) -> None:
         """End it; users, endpoints and tokens stay for the next `start()`."""

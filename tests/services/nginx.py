@@ -1,13 +1,12 @@
 """nginx as a peer that serves files of one folder, with an access log to count reads with."""
 
-import http.client
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from . import free_port, need
+from . import answers, free_port, need
 from .process import Process
 
 CONF = """
@@ -59,18 +58,8 @@ class Nginx:
         conf.write_text(CONF.format(user=user, rate=rate, more=self._more, **names))
         words = [need("nginx"), "-e", "stderr", "-p", self.folder, "-c", conf]
         self._process = Process(words, self.folder / "nginx.log", cwd=self.folder)
-        self._process.wait(self._answers)
+        self._process.wait(lambda: answers(self.address, self.port, "/ready", "HEAD"))
         (self.folder / "access.log").write_text("")
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=5)
-        try:
-            connection.request("HEAD", "/ready")
-            return connection.getresponse().status < 500
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
     def stop(self) -> None:
         """End it; `start()` serves the same folder at the same port again."""

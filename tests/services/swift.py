@@ -4,7 +4,6 @@ It speaks S3 as well (s3api), to the same account.
 """
 
 import getpass
-import http.client
 import re
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from . import free_port, need
+from . import answers, configuration, free_port, need
 from .configuration import Options, conf_text
 from .keystone import Keystone
 from .process import Process, run
@@ -124,15 +123,7 @@ class Swift:
             process.wait(lambda kind=kind: self._answers(kind))  # type: ignore[misc]
 
     def _answers(self, kind: str) -> bool:
-        path = "/healthcheck" if kind == "proxy" else "/recon"
-        connection = http.client.HTTPConnection(self.address, self.ports[kind], timeout=5)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status < 500
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return answers(self.address, self.ports[kind], "/healthcheck" if kind == "proxy" else "/recon")
 
     def stop(self) -> None:
         """End the servers; the objects stay for the next `start()`."""
@@ -169,15 +160,7 @@ class Swift:
 
     def s3_options(self, host: str | None = None, *, large_object_mb: int = 100) -> dict[str, str]:
         """An S3 store's options, with keys of its own."""
-        access, secret = self.keystone.ec2_keys()
-        return {
-            "s3_store_host": host or self.url,
-            "s3_store_access_key": access,
-            "s3_store_secret_key": secret,
-            "s3_store_bucket": self.bucket,
-            "s3_store_create_bucket_on_put": "true",
-            "s3_store_bucket_url_format": "path",
-            "s3_store_region_name": "us-east-1",
+        return configuration.s3_options(host or self.url, self.keystone.ec2_keys(), self.bucket) | {
             "s3_store_large_object_size": str(large_object_mb),
             "s3_store_large_object_chunk_size": "5",
         }

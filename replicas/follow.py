@@ -134,22 +134,24 @@ class Follower:
                 seen = facts.st_size
             if facts.st_nlink == 0 or now - probed > _PROBE:
                 probed = now
-                self._probe(now - began)
+                self._probe(position, now - began)
             if now - began > 2 * self._plan.stall_seconds:
                 raise CacheError(f"the fill made no progress for {now - began:.0f} s")
             time.sleep(_POLL[now - began > _PROBE])
 
-    def _probe(self, idle: float) -> None:
+    def _probe(self, position: int, idle: float) -> None:
         """The filler lives, or is replaced by us. Raises Corrupt or CacheError when there is nothing to follow.
 
-        A peer, which may not take over, leaves a dead filler only once somebody here has had the time to.
+        It may have come to its end since the file was looked at, when this thread had to wait for its turn. A peer,
+        which may not take over, leaves a dead filler only once somebody here has had the time to.
         """
         fate = self._cache.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")
         if fate != "growing":
-            raise CacheError("the fill was given up")
-        if not self._takes_over:
+            if self.length() <= position:
+                raise CacheError("the fill was given up")
+        elif not self._takes_over:
             if idle > 3 * _PROBE and try_lock(self._fd, fcntl.LOCK_SH):
                 raise CacheError("its filler died")
         elif start(self._cache, self._plan):

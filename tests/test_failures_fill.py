@@ -131,6 +131,29 @@ def test_object_replaced_between_two_tries(tmp_path: Path, faulty: FaultyServer)
     assert not world.cache.exists(world.image.id)
 
 
+@pytest.mark.parametrize("is_evicted", [False, True])
+def test_the_fill_ends_while_it_is_asked_for(world: World, monkeypatch: pytest.MonkeyPatch, is_evicted: bool) -> None:
+    """A follower has seen the old length when the fill ends, and the file moves away: it reads on, nothing else (B 15).
+
+    Its thread had to wait for its turn; with a thousand of them in one process that takes longer than a probe.
+    """
+    world.source.gate = threading.Event()
+    follower, fate = world.join(), world.cache.fate
+
+    def ask(image_id: str, fd: int) -> str:
+        assert world.source.gate
+        world.source.gate.set()
+        world.settle(lambda: world.committed)
+        if is_evicted:
+            world.cache.path(image_id).unlink()
+        return fate(image_id, fd)
+
+    monkeypatch.setattr(world.cache, "fate", ask)
+    with closing(follower):
+        assert b"".join(follower.read(0, SIZE)) == DATA
+    assert world.source.opened == [0]
+
+
 @pytest.mark.parametrize("readers", [100, 1000])
 def test_a_herd_in_one_process(tmp_path: Path, readers: int) -> None:
     """However many threads ask at once, the source is read once and all get every byte (B 15)."""

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PIECE, UNLIMITED_PIECE = 64 * 1024, 1024 * 1024  # bytes, with a rate and without
+CONGESTION = b"cubic"  # what Linux sends by unless told: BBR, which some machines have, paces even a loopback
 CREDIT = 0.02  # seconds of the rate that may be caught up after a late wake-up
 
 
@@ -137,6 +138,7 @@ def main() -> None:
     address, port, path, rate = sys.argv[1:]
     server = Server((address, int(port)), Path(path), float(rate))
     server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
     server.serve_forever()
 
 

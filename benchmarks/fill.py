@@ -12,7 +12,7 @@ from clients import fetch
 from report import Row, at_least, main
 from stage import MIB, GlanceHost, Origin, Stage, download, forget, note, p50, wait_for
 
-ROUNDS = 4
+ROUNDS = 6
 BENCH = "verified fill"
 SHA512 = "sha512 of this Python, one core"
 

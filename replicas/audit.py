@@ -119,7 +119,8 @@ class Auditor:
     def _judge(self, listing: Listing, before: Rows, listed: dict[str, Entry] | str, after: Rows) -> Report:
         if isinstance(listed, str):
             return Report(listing.place, problem=listed)
-        if (part := consistency.empty_part(listing.parts, before, listed)) is not None:
+        whole = [one.name for one in listed.values() if not one.spare]
+        if (part := consistency.empty_part(listing.parts, before, whole)) is not None:
             where = part.rstrip("/") or "the directory"
             return Report(listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?")
         now = datetime.now(UTC)

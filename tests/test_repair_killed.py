@@ -174,7 +174,7 @@ def client(deep: Deep) -> Iterator[Any]:
 
 
 def test_parts_of_an_upload(deep: Deep, faulty: FaultyServer, client: Any) -> None:
-    """Some parts are there: S3 has the old object. Audits list the upload that was left, the next repair ends it."""
+    """Some parts are there: S3 has the old object. Audits list what was left, the next repair ends it."""
     name, data = image_id(403), random.Random(32).randbytes(12 * MIB + 5)
     client.put_object(Bucket=BUCKET, Key=name, Body=data[::-1])
     deep.image(name, data, faulty.put("/good", data))
@@ -195,6 +195,10 @@ def test_parts_of_an_upload(deep: Deep, faulty: FaultyServer, client: Any) -> No
     (row,) = (done := deep.run("audit", "--store", "deep", "--grace", "0s", "-f", "json")).rows
     assert (done.status, row["Name"], row["Action"]) == (1, f"{BUCKET}/{name}?uploadId={quote(left, safe='')}", "keep")
     assert "never completed" in row["Next"]
+    client.delete_object(Bucket=BUCKET, Key=name)
+    done = deep.run("audit", "--store", "deep")
+    assert done.status == 3
+    assert f"{BUCKET} is empty, the catalogue names files in it" in done.out, "an upload is no object"
     faulty.change("/good")
     (row,) = (done := deep.run("repair", name, "--yes", "-f", "json")).rows
     assert (done.status, row["Action"], row["After"]) == (0, "restored", "intact")

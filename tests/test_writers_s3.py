@@ -1,4 +1,4 @@
-"""Writer and listing of S3, on Swift's S3 server: one PUT, many parts, and pages."""
+"""Writer and listing of S3, on the S3 servers of Swift and Ceph: one PUT, many parts, and pages."""
 
 import random
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
+from services.gateway import Gateway
 from services.proxy import FaultyProxy
 from services.swift import Swift
 from test_sources import LIMITS, load, read, s3_url
@@ -28,14 +29,21 @@ DATA = random.Random(12).randbytes((11 << 20) + 3)  # more than two parts
 
 def configured(folder: Path, options: dict[str, str]) -> Sources:
     """A store `deep` with these options, for this process."""
+    options |= {"s3_store_bucket": BUCKET, "s3_store_large_object_chunk_size": "5"}
     lines = "\n".join(f"{name} = {value}" for name, value in options.items())
     return load(folder, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
 
 
+@pytest.fixture(params=["swift", "gateway"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """Swift's S3 and Ceph's."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(params=[100, 6], ids=["one PUT", "parts"])
-def sources(request: pytest.FixtureRequest, swift: Swift, tmp_path: Path) -> Sources:
+def sources(request: pytest.FixtureRequest, server: Swift | Gateway, tmp_path: Path) -> Sources:
     """Options under which this image is one object, or an upload of parts."""
-    return configured(tmp_path, swift.s3_options(large_object_mb=request.param) | {"s3_store_bucket": BUCKET})
+    return configured(tmp_path, server.s3_options() | {"s3_store_large_object_size": str(request.param)})
 
 
 @pytest.fixture
@@ -51,28 +59,30 @@ def client(sources: Sources) -> Iterator[Any]:
     made.delete_bucket(Bucket=BUCKET)
 
 
-def restore(swift: Swift, original: Bytes | None = None, ready: Any = lambda: None, name: str = "image") -> Any:
-    url = s3_url(swift.url, name, BUCKET)
+def restore(
+    server: Swift | Gateway, original: Bytes | None = None, ready: Any = lambda: None, name: str = "image"
+) -> Any:
+    url = s3_url(server.url, name, BUCKET)
     return Writer(cfg.CONF, "deep", LIMITS).restore(url, original or Bytes(DATA), ready)
 
 
-def test_in_place(swift: Swift, sources: Sources, client: Any) -> None:
+def test_in_place(server: Swift | Gateway, sources: Sources, client: Any) -> None:
     """An object with other bytes, and then one that is not there, hold the image; taken back, nothing does."""
     client.put_object(Bucket=BUCKET, Key="image", Body=b"damaged")
     left = client.create_multipart_upload(Bucket=BUCKET, Key="image")["UploadId"]  # by a kill
-    restored = restore(swift)
+    restored = restore(server)
     restored.keep()
-    location = Location("x", s3_url(swift.url, "image", BUCKET), {"store": "deep"})
+    location = Location("x", s3_url(server.url, "image", BUCKET), {"store": "deep"})
     assert read(sources.open(location)) == DATA
     uploads = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
     assert {one["UploadId"] for one in uploads} <= {left}
     restored.remove()
     assert client.list_objects_v2(Bucket=BUCKET).get("KeyCount") == 0
-    restore(swift).keep()
+    restore(server).keep()
     assert read(sources.open(location)) == DATA
 
 
-def test_wrong_bytes_change_nothing(swift: Swift, sources: Sources, client: Any) -> None:
+def test_wrong_bytes_change_nothing(server: Swift | Gateway, sources: Sources, client: Any) -> None:
     """A source that turns out wrong, or a catalogue that says no: the object is as it was, and no upload is open."""
     client.put_object(Bucket=BUCKET, Key="image", Body=b"damaged")
 
@@ -80,24 +90,24 @@ def test_wrong_bytes_change_nothing(swift: Swift, sources: Sources, client: Any)
         raise Refused("deleted meanwhile")
 
     with pytest.raises(Corrupt):
-        restore(swift, Bytes(DATA, given=DATA[:-1] + b"!"))
+        restore(server, Bytes(DATA, given=DATA[:-1] + b"!"))
     with pytest.raises(Refused):
-        restore(swift, ready=no)
+        restore(server, ready=no)
     assert client.get_object(Bucket=BUCKET, Key="image")["Body"].read() == b"damaged"
     assert not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
-def test_another_server(swift: Swift, sources: Sources, client: Any) -> None:
+def test_another_server(server: Swift | Gateway, sources: Sources, client: Any) -> None:
     """A URL that names another server than the options is not written to the one that is asked in any case."""
     with pytest.raises(Unwritable, match="another server"):
         Writer(cfg.CONF, "deep", LIMITS).restore(s3_url("http://elsewhere", "image", BUCKET), Bytes(DATA), lambda: None)
     with pytest.raises((Unwritable, SourceError)):
-        url = s3_url(swift.url, "image", "no-such-bucket")
+        url = s3_url(server.url, "image", "no-such-bucket")
         Writer(cfg.CONF, "deep", LIMITS).restore(url, Bytes(DATA), lambda: None)
 
 
 @pytest.mark.parametrize("sources", [100], indirect=True)
-def test_listing(swift: Swift, sources: Sources, client: Any) -> None:
+def test_listing(server: Swift | Gateway, sources: Sources, client: Any) -> None:
     """All pages, with sizes; one that does not come is an error; what was written since is not removed."""
     names = [f"{number}/\u00e9 %&?" for number in range(5)]
     for name in names:
@@ -105,8 +115,8 @@ def test_listing(swift: Swift, sources: Sources, client: Any) -> None:
     listing = Listing(cfg.CONF, "deep", LIMITS, page=2)
     found = list(listing.entries())
     assert [(one.name, one.size) for one in found] == [(f"{BUCKET}/{name}", 5) for name in names]
-    assert listing.name_of(Location("x", s3_url(swift.url, "image", BUCKET), {"store": "deep"})) == f"{BUCKET}/image"
-    assert listing.name_of(Location("x", s3_url(swift.url, "image", "other"), {"store": "deep"})) is None
+    assert listing.name_of(Location("x", s3_url(server.url, "image", BUCKET), {"store": "deep"})) == f"{BUCKET}/image"
+    assert listing.name_of(Location("x", s3_url(server.url, "image", "other"), {"store": "deep"})) is None
     assert not listing.remove(replace(found[0], size=4))
     assert listing.remove(found[0])
     assert not listing.remove(found[0])
@@ -138,11 +148,11 @@ def test_uploads_never_completed(client: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 501, 500])
-def test_no_list_of_uploads(swift: Swift, tmp_path: Path, client: Any, caplog: Any, status: int) -> None:
+def test_no_list_of_uploads(server: Swift | Gateway, tmp_path: Path, client: Any, caplog: Any, status: int) -> None:
     """A server that does not tell of uploads, or not to us: its objects are listed; any other trouble is an error."""
     client.put_object(Bucket=BUCKET, Key=ID, Body=b"bytes")
-    with FaultyProxy("127.0.0.1", int(swift.url.rpartition(":")[2])) as proxy:
-        configured(tmp_path, swift.s3_options(proxy.url) | {"s3_store_bucket": BUCKET})
+    with FaultyProxy("127.0.0.1", int(server.url.rpartition(":")[2])) as proxy:
+        configured(tmp_path, server.s3_options(proxy.url))
         proxy.order(status, "uploads")
         entries = Listing(cfg.CONF, "deep", LIMITS).entries()
         if status == 500:

@@ -2,8 +2,9 @@
 
 import itertools
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import requests
@@ -18,6 +19,11 @@ def settle(what: Callable[[], object], seconds: float = 15.0) -> None:
     while not what():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.05)
+
+
+def begun_since(before: Collection[threading.Thread]) -> set[threading.Thread]:
+    """Threads of this process that run and did not then; one of those may end meanwhile, and says nothing."""
+    return set(threading.enumerate()) - set(before)
 
 
 def fails(host: GlanceHost, image_id: str) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scenes import begun_since
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
@@ -417,13 +418,13 @@ def test_no_descriptor_or_thread_leaks(world: World) -> None:
     """Two hundred readers that leave at once leave nothing behind."""
     world.read()
     world.settle(lambda: world.committed)
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = len(os.listdir("/proc/self/fd")), threading.enumerate()
     for number in range(200):
         world.image = replace(world.image, id=f"40000000-0000-4000-8000-{number % 5:012d}")
         follower = world.join()
         next(follower.read(0, SIZE))
         follower.close()
-    world.settle(lambda: threading.active_count() <= before[1])
+    world.settle(lambda: not begun_since(before[1]))
     assert len(os.listdir("/proc/self/fd")) <= before[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from glance_store._drivers import rbd
 from oslo_config import cfg
-from scenes import settle
+from scenes import begun_since, settle
 from services.ceph import Ceph
 from services.configuration import conf_text
 from test_sources import DATA, Place, load, rbd_place, read
@@ -103,12 +103,12 @@ def test_no_thread_stays_with_a_cluster_that_hangs(place: Place, ceph: Ceph) -> 
     one = place.location(place.put(DATA))
     reader = store.Reader(cfg.CONF, [("block", "rbd")], limits=Limits(stall=0.5))
     reader.size(one)
-    before = threading.active_count()
+    before = threading.enumerate()
     ceph.freeze("osd")
     try:
         for _ in range(3):
             assert error_of(lambda: reader.open(one)) is Stalled
-        settle(lambda: threading.active_count() <= before)
+        settle(lambda: not begun_since(before))
     finally:
         ceph.thaw()
     assert read(reader.open(one)) == DATA

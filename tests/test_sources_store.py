@@ -14,7 +14,7 @@ import pytest
 from glance_store import capabilities
 from glance_store._drivers import filesystem
 from oslo_config import cfg
-from scenes import settle
+from scenes import begun_since, settle
 from test_sources import LIMITS, load, read
 
 from glance_replicas import settings as our_settings
@@ -242,7 +242,7 @@ class _Stuck(_Driver):
 @pytest.mark.parametrize("at", ["configure", "get", "get_size", "read"])
 def test_driver_that_never_answers(at: str) -> None:
     """No call into a driver is waited for longer than any other source: Stalled, wherever it happens."""
-    driver, before = _Stuck(at), threading.active_count()
+    driver, before = _Stuck(at), threading.enumerate()
     reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.1))
     try:
         with pytest.raises(Stalled, match="did not answer"):
@@ -252,13 +252,13 @@ def test_driver_that_never_answers(at: str) -> None:
                 read(reader.open(Location("x", URL)))
     finally:
         driver.free.set()
-    settle(lambda: threading.active_count() <= before)
+    settle(lambda: not begun_since(before))
     assert at != "read" or driver.closed.is_set()
 
 
 def test_calls_left_behind_are_bounded() -> None:
     """A cluster that never answers does not cost a thread for each of its images: after some, no call is begun."""
-    driver, before = _Stuck("read"), threading.active_count()
+    driver, before = _Stuck("read"), threading.enumerate()
     reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.01))
     said = ""
     try:
@@ -266,17 +266,17 @@ def test_calls_left_behind_are_bounded() -> None:
             with pytest.raises(Stalled) as caught:
                 read(reader.open(Location("x", URL)))
             said = str(caught.value)
-            assert threading.active_count() <= before + 2 * waiting.MOST
+            assert len(begun_since(before)) <= 2 * waiting.MOST
     finally:
         driver.free.set()
-    settle(lambda: threading.active_count() <= before)
+    settle(lambda: not begun_since(before))
     driver.at = "never"
     assert read(store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver).open(Location("x", URL))) == DATA
 
 
 def test_threads_end() -> None:
     """Bodies read, left early or broken leave no thread, and what a driver gave is closed."""
-    before = threading.active_count()
+    before = threading.enumerate()
     driver = _Stuck("never")
     reader = reader_of(driver)
     read(reader.open(Location("x", URL)))
@@ -285,7 +285,7 @@ def test_threads_end() -> None:
     with reader.open(Location("x", URL)) as body:
         next(iter(body))
     settle(driver.closed.is_set)
-    settle(lambda: threading.active_count() <= before)
+    settle(lambda: not begun_since(before))
 
 
 ENDING = """

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from crowd import DATA, Crowd
 from programs import Done, Programs
+from scenes import begun_since
 from services.faulty import FaultyServer
 
 from glance_replicas import ledger_rows
@@ -145,7 +146,7 @@ def said(done: Done) -> str:
 
 def test_reading_ahead_is_in_order_and_ends() -> None:
     """The parts as they are; an error in its place; no thread is left when the caller leaves early."""
-    before = threading.active_count()
+    before = threading.enumerate()
     assert list(ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
     assert list(ahead([])) == []
 
@@ -162,4 +163,4 @@ def test_reading_ahead_is_in_order_and_ends() -> None:
     assert next(early) == 0
     early.close()
     assert len(taken) <= 2
-    assert threading.active_count() == before
+    assert not begun_since(before)

@@ -7,6 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from glance.db.sqlalchemy import api as glance_api  # before anything has parsed the options that it registers
+from oslo_config import cfg
+from oslo_db import options as db_options
 from services import bindings
 from services.ceph import Ceph
 from services.cinder import Cinder
@@ -156,16 +159,12 @@ def ledger(database_url: str) -> Iterator[Ledger]:
 @pytest.fixture
 def glance(glance_database_url: str) -> Iterator[ModuleType]:
     """Glance's own database code, on that database."""
-    from glance.db.sqlalchemy import api
-    from oslo_config import cfg
-    from oslo_db import options
-
-    cfg.CONF.register_opts(options.database_opts, "database")
+    cfg.CONF.register_opts(db_options.database_opts, "database")
     cfg.CONF.set_override("connection", glance_database_url, "database")
-    api.clear_db_env()
-    yield api
-    api.get_engine().dispose()
-    api.clear_db_env()
+    glance_api.clear_db_env()
+    yield glance_api
+    glance_api.get_engine().dispose()
+    glance_api.clear_db_env()
     cfg.CONF.clear_override("connection", "database")
 
 

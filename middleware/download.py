@@ -11,10 +11,10 @@ from glance.api import policy
 from glance.api.common import image_send_notification
 
 from glance_replicas.cache import Copy
+from glance_replicas.cache.partial_file import read
 from glance_replicas.errors import CacheError, Corrupt
 from glance_replicas.fill import Plan
 from glance_replicas.follow import Follower, start_or_join
-from glance_replicas.growing import read
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded

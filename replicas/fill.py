@@ -13,8 +13,8 @@ from functools import partial
 from typing import Protocol
 
 from .cache import Cache
+from .cache.partial_file import Growing, read
 from .errors import CacheError, Corrupt, SourceError
-from .growing import Growing, read
 from .model import Digest, Image, Location
 from .relay import Opener, Relay, guarded
 

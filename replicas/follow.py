@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 
 from .cache import Cache
+from .cache.partial_file import read, try_lock, wait_for
 from .errors import CacheError, Corrupt, SourceError, Unreachable
 from .fill import Plan, start
-from .growing import read, try_lock, wait_for
 from .relay import Relay, guarded
 
 log = logging.getLogger(__name__)

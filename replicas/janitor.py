@@ -31,10 +31,10 @@ import time
 from contextlib import closing
 from functools import partial
 
+from .cache.partial_file import try_lock
 from .copier import Copier
 from .copies import HIGH, Copies
 from .errors import CacheError, ReplicaError
-from .growing import try_lock
 from .keeper import Keeper
 from .ledger import Withdrawal
 from .model import Host, Pass

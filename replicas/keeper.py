@@ -12,10 +12,11 @@ from functools import partial
 from . import location
 from .activity import Activity
 from .cache import Cache
+from .cache.eviction import NoRoom, Space
+from .cache.partial_file import Growing
 from .catalogue import Catalogue
 from .errors import CacheError, CatalogueError, ConfigError, Refused
 from .fill import Plan
-from .growing import Growing
 from .hosts import Hosts
 from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
@@ -23,7 +24,6 @@ from .pinning import Pinning
 from .pins import Pins
 from .route import Route
 from .settings import Settings
-from .space import NoRoom, Space
 from .uses import Uses
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from os import stat_result
 from typing import TypeVar
 
 from .cache import Cache
+from .cache.partial_file import Growing, on_disk
 from .copies import HIGH, NORMAL, Copies, Copying, State
 from .errors import LedgerError
-from .growing import Growing, on_disk
 
 log = logging.getLogger(__name__)
 

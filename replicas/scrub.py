@@ -7,8 +7,8 @@ from contextlib import closing
 
 from . import checksum
 from .cache import Copy
+from .cache.partial_file import read
 from .errors import Unreadable
-from .growing import read
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
 

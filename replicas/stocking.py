@@ -15,6 +15,7 @@ from functools import partial
 from stevedore.driver import DriverManager
 
 from .cache import Cache
+from .cache.eviction import Space
 from .catalogue import Catalogue
 from .copies import Copies, Copying
 from .errors import ReplicaError
@@ -24,7 +25,6 @@ from .model import IMAGE_ACTIVE, Image, Pass, is_image_id
 from .pins import Pins
 from .policy import GROUP, Described, Policy, PolicyFactory, Priority, Wish, World
 from .settings import Settings
-from .space import Space
 from .uses import Uses
 
 log = logging.getLogger(__name__)

@@ -38,13 +38,13 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas.cache import Cache
+from glance_replicas.cache.eviction import Space
+from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import ReplicaError
 from glance_replicas.follow import start_or_join
-from glance_replicas.growing import Growing
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.scrub import Scrubber
-from glance_replicas.space import Space
 
 MIB = 1 << 20
 QUOTA = 14 * MIB  # of a host; a third of all images

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from glance_replicas.cache import Cache
+from glance_replicas.cache.eviction import NoRoom, Space
+from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import CacheError, CatalogueError
-from glance_replicas.growing import Growing
-from glance_replicas.space import NoRoom, Space
 
 A, B, C, D = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(4))
 
@@ -281,7 +281,7 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
     """Eight processes reserve 1 MiB each under a quota of 4 MiB: four get it."""
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from glance_replicas.cache import Cache; from glance_replicas.space import NoRoom, Space\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import NoRoom, Space\n"
         f"cache = Cache(Path({str(cache.folder)!r}))\n"
         "growing = cache.begin(sys.argv[1], 1 << 20)\n"
         "try:\n    Space(cache, 4 << 20, 0).reserve(growing, 1 << 20, print); print('yes', flush=True)\n"

@@ -31,11 +31,9 @@ from services.glance import GlanceSite
 from services.schema import add_image
 
 from glance_replicas import (
-    cache,
     checksum,
     copier,
     fill,
-    growing,
     janitor,
     keeper,
     orders,
@@ -43,8 +41,8 @@ from glance_replicas import (
     reconcile,
     route,
     scrub,
-    space,
 )
+from glance_replicas.cache import directory, eviction, partial_file
 from glance_replicas.copies import HIGH, LOW, Copies, State
 from glance_replicas.errors import CacheError
 from glance_replicas.location import replica_url
@@ -59,10 +57,10 @@ TRIES = 3
 
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
-    cache: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
+    directory: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
     copier: "step finish _take_up _is_there _start _steer _tell _settle written",
     fill: "start run let_go _write _append",
-    growing: "append discard give_back lock reserve",
+    partial_file: "append discard give_back lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
     orders: "wants _left running done paused failed refused dropped _tell discard give_back",
@@ -70,7 +68,7 @@ KEY = {
     reconcile: "_mark _settle bury reconcile withdraw_all",
     route: "_claim release renew",
     scrub: "_condemn adopt oldest verify",
-    space: "_evict _evict_until _lock reserve trim",
+    eviction: "_evict _evict_until _lock reserve trim",
 }
 # Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines;
 # test_power_loss is about crashes of the machine.
@@ -317,7 +315,7 @@ def orders_of_all_kinds(world: World) -> None:
 def copying(world: World) -> None:
     """All that is asked for is fetched, or it is said why not."""
     path = world.cache.folder / "incomplete" / ASKED
-    waiting = growing.Growing.lock(path, SIZE)
+    waiting = partial_file.Growing.lock(path, SIZE)
     if waiting is not None:  # what is reserved is not copied with a file
         waiting.reserve(SIZE)
         waiting.close()

@@ -16,10 +16,10 @@ from cloud import DATA, MIB, SIZE, Cloud
 from services.faulty import FaultyServer
 from services.schema import query
 
+from glance_replicas.cache.partial_file import Growing
 from glance_replicas.copier import Copier, within
 from glance_replicas.copies import HIGH, LOW, Copies, Copying, State
 from glance_replicas.follow import start_or_join
-from glance_replicas.growing import Growing
 from glance_replicas.keeper import Keeper
 
 pytest_plugins = ["cloud"]

@@ -19,13 +19,13 @@ from test_fill import DATA, MIB, SIZE, Source, World
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
+from glance_replicas.cache.eviction import Space
+from glance_replicas.cache.partial_file import Growing, read
 from glance_replicas.errors import CacheError, Corrupt, SourceError
 from glance_replicas.follow import Follower, start_or_join
-from glance_replicas.growing import Growing, read
 from glance_replicas.model import Location
 from glance_replicas.sources import web
 from glance_replicas.sources.body import Limits
-from glance_replicas.space import Space
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from scenes import begun_since
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
+from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import CacheError, Corrupt, SourceError, Unreachable
 from glance_replicas.fill import Plan, start
 from glance_replicas.follow import Follower, start_or_join
-from glance_replicas.growing import Growing
 from glance_replicas.model import Image, Location
 from glance_replicas.sources.body import Body
 
@@ -348,7 +348,8 @@ def test_a_waiting_reader_of_another_process(world: World) -> None:
     growing = world.cache.begin(world.image.id, SIZE)
     assert growing is not None
     script = (
-        "from glance_replicas.growing import wait_for; wait_for(0); print(flush=True); __import__('time').sleep(60)"
+        "from glance_replicas.cache.partial_file import wait_for; wait_for(0); print(flush=True); "
+        "__import__('time').sleep(60)"
     )
     with growing.path.open("rb") as file:
         reader = subprocess.Popen([sys.executable, "-c", script], stdin=file, stdout=subprocess.PIPE)

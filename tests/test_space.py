@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from glance_replicas.cache import Cache
-from glance_replicas.growing import Growing
-from glance_replicas.space import NoRoom, Space
+from glance_replicas.cache.eviction import NoRoom, Space
+from glance_replicas.cache.partial_file import Growing
 
 A, B, C, D, E = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(5))
 SIZE = 100_000
@@ -128,7 +128,7 @@ def test_pinned_while_others_evict(cache: Cache) -> None:
         keep(cache, image_id, 5000)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from glance_replicas.cache import Cache; from glance_replicas.space import Space\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import Space\n"
         f"space = Space(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0)\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "print(space.trim(lambda image_id: time.sleep(0.02)), flush=True)\n"

@@ -15,6 +15,7 @@ from stevedore import ExtensionManager
 
 from glance_replicas import ledger_tables
 from glance_replicas.cache import Cache
+from glance_replicas.cache.eviction import Space
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.copies import Copies, State
 from glance_replicas.errors import LedgerError
@@ -24,7 +25,6 @@ from glance_replicas.model import Host, Pass, Use
 from glance_replicas.pins import Pins
 from glance_replicas.policy import Priority
 from glance_replicas.settings import Settings
-from glance_replicas.space import Space
 from glance_replicas.stocking import AGAIN_SECONDS, Stocking
 from glance_replicas.uses import Uses
 

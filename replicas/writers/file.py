@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import checksum
+from ..cache.partial_file import try_lock
 from ..errors import Corrupt, Refused, Unwritable
-from ..growing import try_lock
 from ..location import redact
 from ..model import Digest
 from ..sources.file import below, folder

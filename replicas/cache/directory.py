@@ -21,9 +21,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CacheError
-from .growing import Growing, try_lock
-from .model import is_image_id
+from ..errors import CacheError
+from ..model import is_image_id
+from .partial_file import Growing, try_lock
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 
-from .cache import Cache, Entry
-from .errors import CacheError
-from .growing import Growing, on_disk
+from ..errors import CacheError
+from .directory import Cache, Entry
+from .partial_file import Growing, on_disk
 
 log = logging.getLogger(__name__)
 

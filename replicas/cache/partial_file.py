@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import checksum
-from .errors import Unreadable
+from .. import checksum
+from ..errors import Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
 
@@ -34,7 +34,7 @@ def try_lock(fd: int, kind: int) -> bool:
 
 
 class Growing:
-    """The one writer's side. Raises OSError; `cache.Cache` turns it into CacheError."""
+    """The one writer's side. Raises OSError; `directory.Cache` turns it into CacheError."""
 
     def __init__(self, fd: int, path: Path) -> None:
         self.fd = fd

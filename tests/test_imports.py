@@ -12,15 +12,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body cache.partial_file causes checksum chosen crypt database document glance_tables ledger_database ledger_rows "
-    "ledger_tables location metalink migrations options part pipeline policy recording settings signing throttle "
+    "ledger_tables location metalink migrations options part policy recording settings signing throttle "
     "together",
-    "cache cache.directory catalogue choose consistency copies freshness ledger lint looks need pins prune purge "
+    "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "repair rules runs sources strays uses verify",
     "activity audit cache.eviction copier download fill follow hosts janitor keeper listings look orders pinning "
     "reconcile relay restore route rules_file scrub stocking witness writers",
     "middleware tools",
 ]
-PACKAGES = ("replicas/sources", "replicas/listings", "replicas/writers", "middleware", "tools")  # one unit each
+# One unit each.
+PACKAGES = (*(f"replicas/{name}" for name in ("check", "listings", "sources", "writers")), "middleware", "tools")
 ROOMS = ("cache",)  # packages whose modules have a layer each; the package itself only names what is in them
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not

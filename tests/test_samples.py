@@ -19,7 +19,8 @@ from services.client import GlanceClient
 from services.glance import GlanceSite
 from services.process import Process
 
-from glance_replicas import options, pipeline, rules_file
+from glance_replicas import options, rules_file
+from glance_replicas.check import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 ETC = ROOT / "etc"

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from glance_replicas import lint
+from glance_replicas import check
 
 from .command import DAMAGED, OnHostLister
 from .report import count
@@ -25,8 +25,8 @@ class Check(OnHostLister):
 
         from .facts import gather
 
-        self._found = lint.findings(gather(self.settings, cfg.CONF))
-        if not lint.is_clean(self._found):
+        self._found = check.findings(gather(self.settings, cfg.CONF))
+        if not check.is_clean(self._found):
             self.worsen(DAMAGED)
         return COLUMNS, [(str(one.severity), one.what, one.why, one.remedy) for one in self._found]
 
@@ -36,9 +36,9 @@ class Check(OnHostLister):
             return int(super().produce_output(parsed_args, column_names, data) or 0)
         for one in self._found:
             self.app.stdout.write(f"{one.severity}: {one.what}\n    why: {one.why}\n    do:  {one.remedy}\n")
-        numbers = [sum(one.severity is severity for one in self._found) for severity in lint.Severity]
+        numbers = [sum(one.severity is severity for one in self._found) for severity in check.Severity]
         sums = ", ".join(
-            count(number, str(name)) for number, name in zip(numbers, lint.Severity, strict=True) if number
+            count(number, str(name)) for number, name in zip(numbers, check.Severity, strict=True) if number
         )
         self.app.stdout.write(f"host {self.settings.host_name}: {sums or 'nothing found'}\n")
         return 0

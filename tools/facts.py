@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from glance_replicas import database, pipeline, rules_file, stocking
+from glance_replicas import database, rules_file, stocking
 from glance_replicas.catalogue import Catalogue
+from glance_replicas.check import Facts, Store, pipeline
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
 from glance_replicas.ledger import Ledger
 from glance_replicas.ledger_tables import clock
-from glance_replicas.lint import Facts, Store
 from glance_replicas.settings import Settings, peek
 from glance_replicas.sources import configured
 

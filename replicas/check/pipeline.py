@@ -1,7 +1,10 @@
-"""The order of the filters in a paste file: which are there, and what is wrong with it. No I/O."""
+"""The order of the filters in a paste file: which are there, and what is wrong with it."""
 
 import configparser
 from collections.abc import Iterator, Sequence
+
+from .facts import Facts
+from .finding import ERROR, WARNING, Finding, Findings
 
 SERVER, API, CACHE = "replica-server", "replica-api", "replica-cache"
 STOCK_CACHE, STOCK_MANAGE, CONTEXT, PROXY, AUTH = "cache", "cachemanage", "context", "http_proxy_to_wsgi", "authtoken"
@@ -81,3 +84,15 @@ def _role(parser: configparser.ConfigParser, name: str) -> str:
     section = f"filter:{name}"
     said = " ".join(parser.get(section, key, fallback="") for key in ("use", "paste.filter_factory"))
     return next((role for words, role in _ROLES.items() if words in said), name)
+
+
+def _order_of_filters(facts: Facts) -> Findings:
+    if facts.pipeline is None:
+        why, remedy = "the order of the filters could not be checked", "name it in [paste_deploy] config_file"
+        yield Finding(WARNING, f"paste file: {facts.pipeline_problem or 'not found'}", why, remedy)
+        return
+    for what, why in faults(facts.pipeline):
+        yield Finding(ERROR, what, why, f"pipeline: {WANTED}")
+
+
+RULES = (_order_of_filters,)

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from glance_replicas import lint, pipeline
-from glance_replicas.lint import Facts, Severity, Store, findings, is_clean
+from glance_replicas.check import Facts, Severity, Store, findings, hosts, is_clean, pipeline
 from glance_replicas.model import Host
 
 SOUND = Facts(
@@ -93,7 +92,7 @@ def test_each_fault_is_found_once(change: dict[str, Any], severity: Severity, wo
         {"image_location_quota": -1},
         {"image_location_quota": 2},
         {"hosts": (host("api1", "http://10.0.0.2:9292/"),)},
-        {"clock_skew_seconds": lint.CLOCK_SKEW_SECONDS},
+        {"clock_skew_seconds": hosts.CLOCK_SKEW_SECONDS},
         {"max_bytes": (1 << 40) - (1 << 30)},
         {"free_bytes": 1 << 30},
     ],

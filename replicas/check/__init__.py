@@ -1,0 +1,35 @@
+"""What a host's configuration will lead to: facts in, findings out. Rules only, no I/O.
+
+A rule is a function from `Facts` to findings, in the `RULES` of its subject's module; a new subject is a module that
+is named in `SUBJECTS`.
+"""
+
+from collections.abc import Iterable
+
+from . import databases, directory, hosts, pipeline, policies, readers, stores
+from .facts import Facts, Store
+from .finding import Finding, Rule, Severity
+
+__all__ = ["RULES", "Facts", "Finding", "Severity", "Store", "findings", "is_clean"]
+
+SUBJECTS = (
+    stores,
+    readers,
+    hosts,
+    directory,
+    pipeline,
+    databases,
+    policies,
+)
+RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """Every finding of every rule, errors first."""
+    found = [one for rule in RULES for one in rule(facts)]
+    return sorted(found, key=lambda one: list(Severity).index(one.severity))
+
+
+def is_clean(found: Iterable[Finding]) -> bool:
+    """Whether nothing worse than information was found."""
+    return all(one.severity is Severity.INFO for one in found)

@@ -1,0 +1,27 @@
+"""The directory of a cache and its disk."""
+
+from .facts import Facts
+from .finding import ERROR, WARNING, Finding, Findings
+
+
+def _cache_dir(facts: Facts) -> Findings:
+    if facts.cache_dir_problem:
+        why, remedy = "nothing is cached on this host", "create it, or mount it, owned by the user that runs Glance"
+        yield Finding(ERROR, f"image_cache_dir {facts.cache_dir or ''}: {facts.cache_dir_problem}", why, remedy)
+    if facts.disk_bytes is not None and facts.max_bytes + facts.min_free_bytes > facts.disk_bytes:
+        yield Finding(
+            WARNING,
+            f"max_bytes + min_free_bytes is more than the {facts.disk_bytes} bytes of the disk",
+            "min_free_bytes, not max_bytes, will be what limits the cache",
+            "set [replicas] max_bytes below the size of the file system",
+        )
+    if facts.free_bytes is not None and facts.free_bytes < facts.min_free_bytes:
+        yield Finding(
+            WARNING,
+            f"{facts.free_bytes} bytes are free where min_free_bytes keeps {facts.min_free_bytes}",
+            "nothing is cached until there is room; cached files are evicted first",
+            "free some space beside the cache, or give the cache a file system of its own",
+        )
+
+
+RULES = (_cache_dir,)

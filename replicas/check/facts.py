@@ -1,0 +1,46 @@
+"""What is known of one host before anything is judged."""
+
+from dataclasses import dataclass
+
+from ..model import Host
+
+
+@dataclass(frozen=True)
+class Store:
+    """One enabled store; in a single-store cloud the name is the kind."""
+
+    name: str
+    kind: str
+    weight: int = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one host. None: not known, or not asked because something before it failed."""
+
+    host_name: str = ""
+    host_url: str | None = None
+    host_url_resolves: bool | None = None
+    stores: tuple[Store, ...] = ()
+    pipeline: tuple[str, ...] | None = None  # roles, outermost first
+    pipeline_problem: str | None = None
+    delayed_delete: bool = False
+    show_multiple_locations: bool = False
+    image_location_quota: int = 10
+    charges_locations: bool = False  # user_storage_quota or unified limits
+    secret_lengths: tuple[int, ...] = ()  # of the signing keys, characters
+    trusted_networks: bool = False
+    cache_dir: str | None = None
+    cache_dir_problem: str | None = None
+    disk_bytes: int | None = None
+    free_bytes: int | None = None
+    max_bytes: int = 0
+    min_free_bytes: int = 0
+    dialect: str = ""  # of Glance's database
+    encrypts_locations: bool = False
+    catalogue_problem: str | None = None
+    ledger_problem: str | None = None
+    ledger_is_current: bool | None = None
+    clock_skew_seconds: float | None = None  # this host minus the database
+    hosts: tuple[Host, ...] = ()
+    policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide

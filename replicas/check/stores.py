@@ -1,0 +1,59 @@
+"""The stores of a host: what Glance needs to bear http locations, and what their number costs."""
+
+from .facts import Facts
+from .finding import ERROR, INFO, WARNING, Finding, Findings
+
+
+def _http_store(facts: Facts) -> Findings:
+    http = [one for one in facts.stores if one.kind == "http"]
+    if not http:
+        yield Finding(
+            ERROR,
+            "no store of type http is enabled",
+            "Glance cannot delete an image that has an http location without one, so that no cached copy is registered",
+            "add an http store: enabled_backends = ..., web:http (or, in a single-store cloud, stores = ..., http)",
+        )
+    heaviest = max((one.weight for one in http), default=None)
+    others = [one.weight for one in facts.stores if one.kind != "http"]
+    if heaviest is None or not others or heaviest < min(others):
+        return
+    wins = heaviest > min(others)
+    yield Finding(
+        WARNING if wins else INFO,
+        f"http store {http[0].name} weighs {'more than' if wins else 'as much as'} a durable store",
+        "locations are sorted by weight; an http location in front becomes direct_url, and Nova and Cinder cannot "
+        "clone from it" + ("" if wins else ", which happens here once a durable copy is written anew"),
+        f"keep weight = 0 in [{http[0].name}] and set weight = 1 for every durable store",
+    )
+
+
+def _deletion(facts: Facts) -> Findings:
+    if facts.delayed_delete and any(one.kind == "http" for one in facts.stores):
+        yield Finding(
+            WARNING,
+            "delayed_delete is on",
+            "the scrubber cannot delete http locations: an image deleted through a host without our cache filter stays "
+            "in pending_delete for ever",
+            "run the cache filter on every host, or set delayed_delete = False",
+        )
+
+
+def _quotas(facts: Facts) -> Findings:
+    needed = len({host.name for host in facts.hosts} | {facts.host_name}) + 1
+    if 0 <= facts.image_location_quota < needed:
+        yield Finding(
+            WARNING,
+            f"image_location_quota = {facts.image_location_quota}, and an image may come to {needed} locations",
+            "with a copy on every host, adding a location through the API is refused (413)",
+            f"set image_location_quota to {needed + 10} or more, or -1",
+        )
+    if facts.charges_locations:
+        yield Finding(
+            WARNING,
+            "a storage quota is on (user_storage_quota or use_keystone_limits)",
+            "Glance charges the owner size x number of locations, cached copies included",
+            "leave room in the quotas for a copy on every host, or set user_storage_quota = 0",
+        )
+
+
+RULES = (_http_store, _deletion, _quotas)

@@ -11,6 +11,8 @@ from glance.db import ImageProxy, ImageRepo, get_api
 from glance_replicas.model import IMAGE_DEACTIVATED
 from glance_replicas.together import Together
 
+from .client_words import Refusal
+
 
 class Access:
     """Answers as `glance.api.v2.image_data.ImageDataController.download` of Glance 33 does before it reads a byte."""
@@ -37,9 +39,7 @@ class Access:
         """The image, for a caller who may download it. Raises HTTPNotFound or HTTPForbidden as Glance answers."""
         image = self.find(context, image_id)
         if self._is_closed(context, image):
-            raise webob.exc.HTTPForbidden(
-                explanation="The requested image has been deactivated. Image data download is forbidden."
-            )
+            raise webob.exc.HTTPForbidden(explanation=Refusal.DEACTIVATED)
         self.rules(context, image).download_image()
         return image
 

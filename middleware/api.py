@@ -30,6 +30,7 @@ from glance_replicas.model import Image, is_image_id
 
 from . import host
 from .access import Access
+from .client_words import Refusal
 from .facts import image_of
 from .orders import Orders
 
@@ -86,7 +87,7 @@ class ReplicasApi:
         if request.method != "GET":
             raise webob.exc.HTTPMethodNotAllowed(headers={"Allow": "GET"})
         if not is_image_id(image_id):
-            raise webob.exc.HTTPNotFound(explanation=f"No image found with ID {image_id}")
+            raise webob.exc.HTTPNotFound(explanation=Refusal.NO_IMAGE.format(image=image_id))
         found = self._access.image(request.context, image_id)
         image = image_of(found)
         made = self._document(image, self._sees_stores(request.context, found), request.GET)

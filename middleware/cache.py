@@ -19,6 +19,7 @@ from glance_replicas.model import IMAGE_ACTIVE
 
 from . import host, serve
 from .access import Access
+from .client_words import Bypass, bypass
 from .download import App, Download
 from .facts import image_of, image_path
 from .guard import Guard
@@ -76,7 +77,7 @@ class CacheFilter:
             return download.answer()
         except ReplicaError as error:
             log.warning("image %s: served without cache: %s", image_id, error)
-            return download.passed(str(error))
+            return download.passed(bypass(error))
         except Exception:  # outermost edge of a request: a bug of ours is no reason to fail it either
             log.exception("image %s: served without cache", image_id)
-            return download.passed("a fault of the cache")
+            return download.passed(Bypass.FAULT)

@@ -20,6 +20,7 @@ from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded
 
 from . import direct, serve
+from .client_words import Bypass
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class Download:
             follower = start_or_join(self._keeper.cache, plan)
             if not follower.wait():
                 follower.close()
-                return self.passed("the fill gave nothing")
+                log.warning("image %s: served without cache: its fill gave nothing", plan.image.id)
+                return self.passed(Bypass.NO_SOURCE)
             return self._filling(plan, follower)
         if copy.entry.verified:
             follower = Follower(self._keeper.cache, plan, copy.detach())
@@ -54,7 +56,7 @@ class Download:
             return None
         return self._adopted(plan, copy)
 
-    def passed(self, why: str) -> webob.Response:
+    def passed(self, why: Bypass) -> webob.Response:
         """Glance's own answer, except that a whole body with the wrong digest is broken off before its end."""
         image, answer = self._image, self._request.get_response(self._app)
         if answer.status_int != 200 or image.digest is None or not image.size or answer.content_length != image.size:

@@ -19,6 +19,7 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image, Location, is_image_id
 
 from .access import Access
+from .client_words import Refusal
 from .facts import image_of, image_path
 
 log = logging.getLogger(__name__)
@@ -99,10 +100,7 @@ class Guard:
         """409 when durable copies would become none while cached ones stay."""
         if not image.durable or not left or any(not one.is_cached for one in left):
             return None
-        return webob.exc.HTTPConflict(
-            explanation=f"This would remove the last durable copy of image {image.id} and leave only copies in host "
-            "caches, which may vanish at any time. Copy the image to another store first, or delete the image."
-        )
+        return webob.exc.HTTPConflict(explanation=Refusal.LAST_DURABLE.format(image=image.id))
 
     def _find(self, request: webob.Request, image_id: str) -> Any:
         try:

@@ -8,6 +8,7 @@ Both are lines in the ledger that the host meant finds within seconds. Who may: 
 """
 
 import json
+import logging
 from typing import Any
 
 import webob
@@ -21,7 +22,10 @@ from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
 
 from .access import Access
+from .client_words import Refusal
 from .facts import image_of
+
+log = logging.getLogger(__name__)
 
 _MAX_BODY = 4096  # bytes
 _NAMES = {number: name for name, number in PRIORITIES.items()}
@@ -41,7 +45,7 @@ class Orders:
         if request.method not in calls:
             raise webob.exc.HTTPMethodNotAllowed(headers={"Allow": ", ".join(calls)})
         if not is_image_id(image_id):
-            raise webob.exc.HTTPNotFound(explanation=f"No image found with ID {image_id}")
+            raise webob.exc.HTTPNotFound(explanation=Refusal.NO_IMAGE.format(image=image_id))
         call, rule = calls[request.method]
         found = self._access.find(request.context, image_id)
         policy.CacheImageAPIPolicy(
@@ -50,19 +54,16 @@ class Orders:
         try:
             value = call(request, image_of(found), self._known(host))
         except LedgerError as error:
-            raise webob.exc.HTTPServiceUnavailable(explanation=f"Nothing was asked for: {error}") from error
+            log.warning("image %s: the order for host %s was not taken: %s", image_id, host, error)
+            raise webob.exc.HTTPServiceUnavailable(explanation=Refusal.NO_LEDGER) from error
         return webob.Response(status=202, content_type="application/json", text=json.dumps(value))
 
     def _fetch(self, request: webob.Request, image: Image, host: Host) -> dict[str, Any]:
         priority, pin = _wishes(request)
         if image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
-            raise webob.exc.HTTPConflict(
-                explanation=f"Image {image.id} is {image.status}: only active images with data and a digest are copied"
-            )
+            raise webob.exc.HTTPConflict(explanation=Refusal.NOT_COPIED)
         if host.age_seconds > self._keeper.settings.dead_after_seconds:
-            raise webob.exc.HTTPConflict(
-                explanation=f"Host {host.name} is dead: it was last heard of {host.age_seconds:.0f} s ago"
-            )
+            raise webob.exc.HTTPConflict(explanation=Refusal.HOST_DEAD.format(host=host.name))
         if pin:
             self._keeper.pins.add([image.id], [host.name], _who(request))
         self._copies.request([image.id], [host.name], who=_who(request), priority=priority, pin=pin)
@@ -87,7 +88,7 @@ class Orders:
     def _known(self, name: str) -> Host:
         hosts = {one.name: one for one in self._keeper.ledger.hosts()}
         if name not in hosts:
-            raise webob.exc.HTTPNotFound(explanation=f"There is no host {name} that keeps copies")
+            raise webob.exc.HTTPNotFound(explanation=Refusal.NO_HOST.format(host=name))
         return hosts[name]
 
 
@@ -95,16 +96,16 @@ def _wishes(request: webob.Request) -> tuple[int, bool]:
     """Priority and pin. Raises HTTPBadRequest, HTTPRequestEntityTooLarge."""
     body = request.body_file.read(_MAX_BODY + 1)
     if len(body) > _MAX_BODY:
-        raise webob.exc.HTTPRequestEntityTooLarge(explanation=f"The body may have {_MAX_BODY} bytes")
+        raise webob.exc.HTTPRequestEntityTooLarge(explanation=Refusal.TOO_LONG)
     try:
         value = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or not value.keys() <= {"priority", "pin"}:
-        raise webob.exc.HTTPBadRequest(explanation='The body is no JSON object of "priority" and "pin"')
+        raise webob.exc.HTTPBadRequest(explanation=Refusal.NO_WISHES)
     priority, pin = value.get("priority", "normal"), value.get("pin", False)
     if not isinstance(priority, str) or priority not in PRIORITIES or not isinstance(pin, bool):
-        raise webob.exc.HTTPBadRequest(explanation='"priority" is one of high, normal, low; "pin" is true or false')
+        raise webob.exc.HTTPBadRequest(explanation=Refusal.BAD_WISHES)
     return PRIORITIES[priority], pin
 
 

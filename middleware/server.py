@@ -24,6 +24,7 @@ from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
 from . import direct, host, serve
+from .client_words import Refusal
 from .streams import Place, Streams
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class ReplicaServer:
         if image_id is None:
             return webob.exc.HTTPNotFound()
         if not (self._is_signed(request, path) or self._is_trusted(request)):
-            return webob.exc.HTTPForbidden(explanation="No valid signature, and not from a trusted network.")
+            return webob.exc.HTTPForbidden(explanation=Refusal.NOT_SIGNED)
         try:
             return self._serve(request, image_id)
         except ReplicaError as error:
@@ -81,7 +82,7 @@ class ReplicaServer:
         """What is here, all of it or an error. A trusted network is enough only where nobody can sign."""
         has_keys = bool(self._keeper.settings.signing_keys)
         if not (self._is_signed(request, path) or (self._is_trusted(request) and not has_keys)):
-            return webob.exc.HTTPForbidden(explanation="No valid signature.")
+            return webob.exc.HTTPForbidden(explanation=Refusal.LIST_NOT_SIGNED)
         try:
             body = remote.written(self._keeper.cache.entries())
         except ReplicaError as error:

@@ -1,0 +1,44 @@
+"""Every word of ours that a client may read: why a download passed the cache by, and why a request was refused.
+
+No text of an exception goes out: it may hold paths, errors of the system, numbers and commands of the server. The
+reason is logged with the image's id. What a sentence names in braces is a word of the caller's own request.
+"""
+
+import enum
+
+from glance_replicas.cache.eviction import NoRoom
+from glance_replicas.errors import ReplicaError
+
+
+class Bypass(enum.StrEnum):
+    """The detail of `Cache-Status` (RFC 9211) where Glance answered without the cache."""
+
+    NO_ROOM = "no room"
+    NO_SOURCE = "the fill gave nothing"
+    UNAVAILABLE = "cache unavailable"
+    FAULT = "internal error"
+
+
+class Refusal(enum.StrEnum):
+    """What an HTTP error of ours explains."""
+
+    NO_IMAGE = "No image found with ID {image}"  # in Glance's own words
+    NO_HOST = "There is no host {host} that keeps copies"
+    DEACTIVATED = "The requested image has been deactivated. Image data download is forbidden."  # Glance's too
+    NOT_SIGNED = "No valid signature, and not from a trusted network."
+    LIST_NOT_SIGNED = "No valid signature."
+    NOT_COPIED = "Only active images with data and a digest are copied"
+    HOST_DEAD = "Host {host} is dead: it has not been heard of for too long"
+    NO_LEDGER = "Nothing was asked for: the replica database could not be reached"
+    TOO_LONG = "The body is too long"
+    NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
+    BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'
+    LAST_DURABLE = (
+        "This would remove the last durable copy of image {image} and leave only copies in host caches, which may "
+        "vanish at any time. Copy the image to another store first, or delete the image."
+    )
+
+
+def bypass(error: ReplicaError) -> Bypass:
+    """The word for a fault of the cache before anything was sent."""
+    return Bypass.NO_ROOM if isinstance(error, NoRoom) else Bypass.UNAVAILABLE

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import database
-from .chosen import chosen
+from .chosen import chosen, spelled_alike
 from .errors import CatalogueError, Refused
 from .glance_tables import (
     Reader,
@@ -50,7 +50,8 @@ class LockedImage:
 class Catalogue:
     """Glance's database. Every method raises CatalogueError when it cannot be asked.
 
-    Safe for threads and after a fork. `encryption_key` is Glance's `metadata_encryption_key`.
+    Safe for threads and after a fork. `encryption_key` is Glance's `metadata_encryption_key`. An id means the image of
+    exactly this spelling, on databases that compare without case too; only `respelled` looks further.
     """
 
     def __init__(self, url: str, encryption_key: str | None = None) -> None:
@@ -85,7 +86,8 @@ class Catalogue:
         wanted = chosen(statuses, owner=owner, name=name, tagged=tagged, having=having)
         if ids is not None:
             for part in _chunks(sorted(set(ids)), batch):
-                yield from self._batch(wanted.where(images.c.id.in_(part)))
+                exact, found = set(part), self._batch(wanted.where(images.c.id.in_(part)))
+                yield from (one for one in found if one.id in exact)
             return
         wanted, last = wanted.order_by(images.c.id).limit(batch), ""
         while found := self._batch(wanted.where(images.c.id > last)):
@@ -115,10 +117,24 @@ class Catalogue:
         """The status of each image that has a row, deleted ones included; an id without a row is absent."""
         columns = sa.select(images.c.id, images.c.status, images.c.deleted)
         found: dict[str, str] = {}
-        for part in _chunks(sorted(set(ids)), CHUNK):
+        exact = set(ids)
+        for part in _chunks(sorted(exact), CHUNK):
             for image_id, status, deleted in self._rows(columns.where(images.c.id.in_(part))):
-                found[image_id] = live_status(status, deleted)
+                if image_id in exact:
+                    found[image_id] = live_status(status, deleted)
         return found
+
+    def respelled(self, ids: Collection[str]) -> dict[str, list[str]]:
+        """Of these ids those that no image has as they are: the ids of images, in any status, that differ in case only.
+
+        Looks at every image on databases that compare by case.
+        """
+        left = sorted(set(ids) - self.statuses(ids).keys())
+        found: dict[str, list[str]] = {}
+        for part in _chunks(left, CHUNK):
+            for (image_id,) in self._rows(spelled_alike(part)):
+                found.setdefault(image_id.lower(), []).append(image_id)
+        return {one: found.get(one.lower(), []) for one in left}
 
     def with_property(self, name: str, ids: Collection[str]) -> set[str]:
         """Of these images those that have a property of this name set to true: `true`, `yes` or `1`, in any case."""
@@ -234,7 +250,7 @@ class Catalogue:
 
     def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
         rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))
-        return next(self._reader.images(rows), None)
+        return next((one for one in self._reader.images(rows) if one.id == image_id), None)
 
     def _of_image(self, connection: sa.Connection, image_id: str) -> list[Location]:
         rows = connection.execute(listed_locations().where(locations.c.image_id == image_id))
@@ -259,7 +275,7 @@ class Catalogue:
 
     def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
         row = connection.execute(_lock(image_id)).one_or_none()
-        state = live_status(row.status, row.deleted) if row else "gone"
+        state = live_status(row.status, row.deleted) if row and row.id == image_id else "gone"
         if state not in LIVE:
             raise Refused(f"image {image_id} is {state}: no location can be added")
         if any(one.url == url for one in self._of_image(connection, image_id)):
@@ -295,7 +311,7 @@ def _withdraw(connection: sa.Connection, location: Location) -> bool:
 
 def _lock(image_id: str) -> sa.Select[Any]:
     """Holds the image's row to the end of the transaction; SQLite, which ignores it, holds the whole file."""
-    return sa.select(images.c.status, images.c.deleted).where(images.c.id == image_id).with_for_update()
+    return sa.select(images.c.id, images.c.status, images.c.deleted).where(images.c.id == image_id).with_for_update()
 
 
 def _mentions(host_name: str) -> sa.ColumnElement[bool]:

@@ -30,6 +30,11 @@ def chosen(
     return wanted
 
 
+def spelled_alike(ids: Collection[str]) -> sa.Select[Any]:
+    """The ids of images, in any status, that are these but for case."""
+    return sa.select(images.c.id).where(sa.func.lower(images.c.id).in_([one.lower() for one in ids]))
+
+
 def _in_status(statuses: Collection[str]) -> sa.ColumnElement[bool]:
     dead = [status for status in statuses if status in DEAD]
     live = [status for status in statuses if status not in DEAD]

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from .model import Location, is_image_id
 
 # An image's object as Glance names it, a segment of it, one as `replica repair` names it, and an upload of it.
-_OBJECT = re.compile(r"([0-9a-f-]{36})(?:(?:\.[ab])?-\d{5,}|\?uploadId=.*)?")
+_OBJECT = re.compile(r"([0-9a-fA-F-]{36})(?:(?:\.[ab])?-\d{5,}|\?uploadId=.*)?")
 _SEGMENT = re.compile(r"(.+?)(?:\.[ab])?-\d{5,}")
 
 

@@ -174,7 +174,7 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
     found = value.get("image_id", value.get("id", image_id))
     if not isinstance(found, str) or not is_image_id(found):
         raise _wrong("image_id is no image id")
-    if image_id is not None and found != image_id:
+    if image_id is not None and found.lower() != image_id.lower():  # databases without case answer for both
         raise _wrong(f"it is about image {found}, not {image_id}")
     texts = {name: _text(value, name, "") for name in _TEXTS}
     return Document(

@@ -121,7 +121,11 @@ class Reader:
         """The images in rows of `images_with_locations`."""
         for _, group in groupby(rows, key=itemgetter(0)):
             members = list(group)
-            yield self._image(members[0], tuple(self.location(*row[10:]) for row in members if row[10] is not None))
+            yield self._image(members[0], tuple(self._location(row) for row in members if row[10] is not None))
+
+    def _location(self, row: Any) -> Location:
+        """Of the image as its own row spells it: a caseless database takes other spellings of the id for the same."""
+        return self.location(row[10], row[0], *row[12:])
 
     def location(self, row: int, image_id: str, value: str, meta_data: str | None) -> Location:
         """One row of `listed_locations`.

@@ -10,7 +10,7 @@ from .model import Location, is_image_id
 _PLAIN = re.compile(r"(?!s3\+)(?:[a-z][a-z0-9+.-]*://[a-z0-9.:_-]+|file://)(?:/[!\"$-.0->@-~]+)+")
 _SPELLED = re.compile(r"%|/\.|:(?:80|443)(?:/|$)")  # what may be another spelling of a plain one
 _PORTS = {"http": ":80", "https": ":443"}
-_REPLICA_PATH = re.compile(r"/replicas/([0-9a-f-]{36})")
+_REPLICA_PATH = re.compile(r"/replicas/([0-9a-fA-F-]{36})")
 
 
 def scheme(url: str) -> str:

@@ -1,7 +1,7 @@
 """The facts we pass around: images, locations, hosts, what was seen, and verdicts."""
 
 import enum
-import uuid
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,13 +14,16 @@ STORE_KEY = "store"
 HOST_KEY = "replica_host"
 ZONE_KEY = "replica_zone"
 
+_IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # glance/api/v2/images.py, the schema
+
 
 def is_image_id(name: str) -> bool:
-    """Whether `name` is an image id in the one spelling Glance writes (lower-case UUID with hyphens)."""
-    try:
-        return str(uuid.UUID(name)) == name
-    except (ValueError, AttributeError):
-        return False
+    """Whether `name` has the form of an image id: a UUID with hyphens.
+
+    Glance makes them in lower case, takes any case from a user, and keeps the spelling: so do we. Two ids that differ
+    in case are two images, or one and none. A caseless database takes one for the other: `Catalogue` does not.
+    """
+    return _IMAGE_ID.fullmatch(name) is not None
 
 
 class Verdict(enum.StrEnum):

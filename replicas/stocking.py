@@ -79,7 +79,7 @@ class Stocking:
         try:
             if name not in self._policies:
                 self._policies[name] = load(name, self._settings)
-            return [_sound(wish) for wish in self._policies[name].wishes(known)]
+            return list(_sound(self._policies[name].wishes(known), name, done))
         except Exception as error:  # somebody else's code
             problem = f"stocking: policy {name}: {error or type(error).__name__}"
             log.warning("janitor: %s", problem, exc_info=not isinstance(error, ReplicaError))
@@ -193,11 +193,18 @@ def _state_of(path: str | None) -> object:
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
-def _sound(wish: Wish) -> Wish:
-    """The wish, if that is what it is. Raises TypeError."""
-    if isinstance(wish, Wish) and is_image_id(wish.image_id) and isinstance(wish.priority, Priority):
-        return wish
-    raise TypeError(f"{wish!r} is no wish for an image")
+def _sound(wishes: Iterable[Wish], policy: str, done: Pass) -> Iterator[Wish]:
+    """Those that are wishes for an image; the first of the others is named, and costs no other its copy."""
+    odd = 0
+    for wish in wishes:
+        if isinstance(wish, Wish) and is_image_id(wish.image_id) and isinstance(wish.priority, Priority):
+            yield wish
+            continue
+        odd += 1
+        if odd == 1:
+            log.warning("janitor: stocking: policy %s: %r is no wish for an image, and is left out", policy, wish)
+    if odd:
+        done.problems.append(f"stocking: policy {policy}: {odd} of its answers were no wishes for an image")
 
 
 def _raise(_manager: object, _entry: object, error: BaseException) -> None:

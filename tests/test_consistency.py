@@ -77,7 +77,7 @@ def test_segments_belong_to_their_object() -> None:
     assert {one.name: one.image_id for one in found} == {f"glance/{other}-00001": other, f"glance/{ID}.md5": None}
 
 
-@pytest.mark.parametrize("name", ["x", f"{ID}.json", f"{ID}~", f"a{ID}", ID.upper(), f"/s/{ID}/x", "", f"{ID}-1"])
+@pytest.mark.parametrize("name", ["x", f"{ID}.json", f"{ID}~", f"a{ID}", f"/s/{ID}/x", "", f"{ID}-1"])
 def test_no_name_of_an_image(name: str) -> None:
     """What Glance would not name so has no image: it is never removed."""
     assert Entry(name, None, None).image_id is None

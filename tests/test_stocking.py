@@ -250,7 +250,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (folder / "tested-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tested\nVersion: 1\n")
     (folder / "tested-1.dist-info" / "entry_points.txt").write_text(
         "[glance_replicas.policies]\nlargest = tested:Largest\nbroken = tested:Broken\nodd = tested:Odd\n"
-        "absent = tested:NoSuchName\n"
+        "mixed = tested:Mixed\nabsent = tested:NoSuchName\n"
     )
     (folder / "tested.py").write_text(
         """
@@ -274,6 +274,13 @@ class Broken(Largest):
 class Odd(Largest):
     def wishes(self, world):
         yield "an image"
+
+class Mixed(Largest):
+    def wishes(self, world):
+        yield "an image"
+        for one in world.images():
+            yield Wish(one.image.id, "mixed")
+        yield Wish("no id", "mixed")
 """
     )
     monkeypatch.syspath_prepend(folder)
@@ -290,6 +297,24 @@ def test_a_policy_of_ones_own(host: GlanceHost, here: Settings) -> None:
     write(here, f"rules: [{{name: gold, match: {{tag: {tag}}}, copies: all}}]")
     assert run(replace(here, policies=("largest", "rules"))) == []
     assert asked(here) == {largest: "the largest", one: "rule: gold"}
+
+
+def test_an_image_with_capitals_in_its_id_is_one_of_them(host: GlanceHost, here: Settings) -> None:
+    """Any user may make one: it is wished for as the others are, and costs none of them its copy."""
+    tag = fresh()
+    wanted = {image(host, tag), image(host, tag, id="ABCDEF01-2345-4678-9ABC-DEF012345678"), image(host, tag)}
+    write(here, f"rules: [{{name: gold, match: {{tag: {tag}}}, copies: all}}]")
+    assert run(here) == []
+    assert asked(here).keys() == wanted
+
+
+@pytest.mark.usefixtures("plugins")
+def test_one_odd_wish_costs_no_other(host: GlanceHost, here: Settings) -> None:
+    """What is no wish for an image is a problem of the pass, named once; the policy's wishes before and after count."""
+    one = image(host)
+    (problem,) = run(replace(here, policies=("mixed",)))
+    assert problem == "stocking: policy mixed: 2 of its answers were no wishes for an image"
+    assert one in asked(here)
 
 
 @pytest.mark.usefixtures("plugins")

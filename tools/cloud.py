@@ -162,8 +162,8 @@ class Cloud:
 
     def find(self, image: str) -> str:
         """The id of an image by id or name. Raises ConfigError when none or several have the name."""
-        if is_image_id(image.lower()):
-            return image.lower()
+        if is_image_id(image):
+            return image if image == image.lower() else self._spelled(image)
         value = self._json("/v2/images?" + urlencode({"name": image, "limit": 20}))
         rows = value.get("images", []) if isinstance(value, dict) else []
         ids = [row["id"] for row in rows if isinstance(row, dict) and is_image_id(str(row.get("id")))]
@@ -172,6 +172,17 @@ class Cloud:
         if not ids:
             raise ConfigError(f"no image is named {image!r}, or you may not see it; `openstack image list` shows yours")
         raise ConfigError(f"{len(ids)} images are named {image!r}; give one of the ids: {', '.join(ids)}")
+
+    def _spelled(self, image_id: str) -> str:
+        """The id as Glance has it: as typed, or else all in one case; as typed when there is no such image at all."""
+        for one in dict.fromkeys((image_id, image_id.lower(), image_id.upper())):
+            try:
+                value = self._json(f"/v2/images/{one}")
+            except Absent:
+                continue
+            found = value.get("id") if isinstance(value, dict) else None
+            return found if isinstance(found, str) and found.lower() == image_id.lower() else one
+        return image_id
 
     def images(self) -> Iterator[str]:
         """The ids of all images that the caller sees, a page at a time."""
@@ -197,6 +208,8 @@ class Cloud:
         try:
             return document.parse(self._json(f"/v2/images/{image_id}"), image_id)
         except Absent as error:
+            if (other := self._spelled(image_id)) != image_id:
+                return self.document(other, hints)
             raise ConfigError(f"there is no image {image_id}, or you may not see it") from error
 
     def _json(self, path: str) -> Any:

@@ -13,7 +13,7 @@ from cliff.command import Command
 from cliff.lister import Lister
 
 from glance_replicas import signing
-from glance_replicas.errors import ConfigError, LedgerError, Refused, ReplicaError
+from glance_replicas.errors import CatalogueError, ConfigError, LedgerError, Refused, ReplicaError
 from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
@@ -179,9 +179,23 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
         self.status = max(self.status, status, key=gravity.index)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        """Do it and return the exit status."""
+        """Do it and return the exit status. Ids are those of images as Glance spells them, if there are such."""
+        if isinstance(typed := getattr(parsed_args, "image", None), list) and typed:
+            parsed_args.image = self._spelled(typed)
         super().run(parsed_args)
         return self.status
+
+    def _spelled(self, typed: Sequence[str]) -> list[str]:
+        """Each id as typed if an image has it, else as the one image spells it that differs in case only."""
+        try:
+            others = self.catalogue.respelled(typed)
+        except CatalogueError:
+            return list(typed)  # who needs the catalogue will say so
+        for one, alike in others.items():
+            if len(alike) > 1:
+                names = " and ".join(sorted(alike))
+                raise ConfigError(f"image {one}: images {names} differ from it in case only; name one of them")
+        return [others[one][0] if others.get(one) else one for one in typed]
 
 
 def _ignore(_text: str) -> None:

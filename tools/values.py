@@ -11,13 +11,13 @@ _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def image_id(text: str) -> str:
-    """An image id, in lower case."""
-    if not is_image_id(text.lower()):
+    """An image id, as it was typed: Glance keeps the case that its user chose."""
+    if not is_image_id(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no image id (a UUID such as 0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11); to find an image by its "
             "name: --name NAME"
         )
-    return text.lower()
+    return text
 
 
 def seconds(text: str) -> float:

@@ -33,6 +33,13 @@ class Refusal(enum.StrEnum):
     TOO_LONG = "The body is too long"
     NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
     BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'
+    LAST_COPY = (
+        "This is the last intact copy of image {image} that is known of: no copy in a store is. Put it back into a "
+        "store first: replica repair {image} --to-store STORE. An admin may force the removal."
+    )
+    BAD_FORCE = '"force" is true or false'
+    FORCE_IS_FOR_ADMINS = "Only an admin may force the removal of a last intact copy"
+    FORCE_NEEDS_REASON = '"force" needs a "reason", which is recorded'
     LAST_DURABLE = (
         "This would remove the last durable copy of image {image} and leave only copies in host caches, which may "
         "vanish at any time. Copy the image to another store first, or delete the image."

@@ -1,10 +1,11 @@
 """An operator's orders about the copy of one image on one host, given to any host.
 
     POST   /v2/images/{id}/replicas/{host}   fetch it: 202 and the request; JSON body {"priority": "high", "pin": true}
-    DELETE /v2/images/{id}/replicas/{host}   end that, and remove the copy: 202
+    DELETE /v2/images/{id}/replicas/{host}   end that, and remove the copy: 202; 409 when it is the last intact one
+    DELETE ...?force=true&reason=TEXT        remove it even so: admins only, and recorded with the reason
 
 Both are lines in the ledger that the host meant finds within seconds. Who may: Glance's own policies of its cache API,
-`cache_image` and `cache_delete`.
+`cache_image` and `cache_delete`; who may force: whoever Glance takes for an admin (`context_is_admin`).
 """
 
 import json
@@ -16,7 +17,7 @@ import webob.exc
 from glance.api.v2 import policy
 
 from glance_replicas.copies import PRIORITIES, Copies
-from glance_replicas.errors import LedgerError
+from glance_replicas.errors import CatalogueError, LastCopy, LedgerError
 from glance_replicas.keeper import Keeper
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
@@ -53,7 +54,10 @@ class Orders:
         ).manage_image_cache()
         try:
             value = call(request, image_of(found), self._known(host))
-        except LedgerError as error:
+        except LastCopy as error:
+            log.warning("image %s: the order for host %s was refused: %s", image_id, host, error)
+            raise webob.exc.HTTPConflict(explanation=Refusal.LAST_COPY.format(image=image_id)) from error
+        except (LedgerError, CatalogueError) as error:
             log.warning("image %s: the order for host %s was not taken: %s", image_id, host, error)
             raise webob.exc.HTTPServiceUnavailable(explanation=Refusal.NO_LEDGER) from error
         return webob.Response(status=202, content_type="application/json", text=json.dumps(value))
@@ -80,9 +84,10 @@ class Orders:
         }
 
     def _remove(self, request: webob.Request, image: Image, host: Host) -> dict[str, Any]:
-        cancelled = self._copies.cancel([image.id], [host.name])
+        forced = _forced(request)
         copy = Location(image.id, replica_url(host.url, image.id), {HOST_KEY: host.name})
-        self._keeper.ledger.request_withdrawal(copy, reason="asked for through the API", who=_who(request))
+        self._keeper.removals.order(copy, reason="asked for through the API", who=_who(request), forced=forced)
+        cancelled = self._copies.cancel([image.id], [host.name])
         return {"image_id": image.id, "host": host.name, "state": "removing", "cancelled": cancelled}
 
     def _known(self, name: str) -> Host:
@@ -107,6 +112,20 @@ def _wishes(request: webob.Request) -> tuple[int, bool]:
     if not isinstance(priority, str) or priority not in PRIORITIES or not isinstance(pin, bool):
         raise webob.exc.HTTPBadRequest(explanation=Refusal.BAD_WISHES)
     return PRIORITIES[priority], pin
+
+
+def _forced(request: webob.Request) -> str | None:
+    """Why a last intact copy is to go all the same; None: it is not. Raises HTTPBadRequest, HTTPForbidden."""
+    force, reason = (request.GET.get(name, "") for name in ("force", "reason"))
+    if force.lower() in ("", "0", "false", "no"):
+        return None
+    if force.lower() not in ("1", "true", "yes"):
+        raise webob.exc.HTTPBadRequest(explanation=Refusal.BAD_FORCE)
+    if not request.context.is_admin:
+        raise webob.exc.HTTPForbidden(explanation=Refusal.FORCE_IS_FOR_ADMINS)
+    if not reason.strip():
+        raise webob.exc.HTTPBadRequest(explanation=Refusal.FORCE_NEEDS_REASON)
+    return str(reason)
 
 
 def _who(request: webob.Request) -> str:

@@ -33,6 +33,10 @@ class Refused(ReplicaError):
     """The thing asked for would break a promise; the text says which and what to do instead."""
 
 
+class LastCopy(Refused):
+    """It is the last intact copy of an image that the ledger knows of."""
+
+
 class SourceError(ReplicaError):
     """A location could not be read. The children tell why; "could not ask" is never "absent"."""
 

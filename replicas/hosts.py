@@ -26,7 +26,12 @@ _REST_SECONDS = 15.0  # how long a ledger that failed is not asked again
 
 def is_alive(host: Host, settings: Settings) -> bool:
     """Whether it has missed fewer than three heartbeats."""
-    return host.age_seconds < 3 * max(settings.janitor_interval_seconds, 60)
+    return host.age_seconds < silent_after_seconds(settings)
+
+
+def silent_after_seconds(settings: Settings) -> float:
+    """How old the last heartbeat of a host that lives may be."""
+    return 3 * max(settings.janitor_interval_seconds, 60)
 
 
 class Hosts:

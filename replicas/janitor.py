@@ -212,6 +212,10 @@ class Janitor:
             log.info("image %s: not removed as asked by %s: it is not dark any more", request.image_id, request.who)
             self._keeper.ledger.finish_withdrawal(request.id)
             return
+        if request.reason != DARK and (why := self._why_not(request)) is not None:
+            log.warning("image %s: not removed as asked by %s: %s", request.image_id, request.who, why)
+            self._keeper.ledger.refuse_withdrawal(request.id, why)
+            return
         self._keeper.withdraw(request.image_id)
         done.removed += bool(self._cache.remove(request.image_id))
         log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
@@ -219,6 +223,14 @@ class Janitor:
             copies = Copies(self._keeper.ledger.database)
             copies.request([request.image_id], [self._settings.host_name], who=request.who, priority=HIGH)
         self._keeper.ledger.finish_withdrawal(request.id)
+
+    def _why_not(self, request: Withdrawal) -> str | None:
+        """Why the file stays; None: there is none, or it may go. Raises CatalogueError, LedgerError, CacheError."""
+        copy = self._cache.hold(request.image_id)
+        if copy is None:
+            return None
+        with closing(copy):
+            return self._keeper.removals.why_not(request, copy.entry.verified_at if copy.entry.verified else None)
 
     def _is_dark(self, request: Withdrawal) -> bool:
         """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""

@@ -22,6 +22,7 @@ from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
 from .pinning import Pinning
 from .pins import Pins
+from .removal.orders import RemovalOrders
 from .route import Route
 from .settings import Settings
 from .uses import Uses
@@ -39,6 +40,7 @@ class Keeper:
         self.cache = Cache(settings.cache_dir)
         self.catalogue = Catalogue(settings.database, settings.encryption_key)
         self.ledger = Ledger(settings.ledger)
+        self.removals = RemovalOrders(self.catalogue, self.ledger, settings)
         self.pins = Pins(self.ledger.database)
         self.pinning = Pinning(settings, self.cache, self.pins, self.catalogue)
         self.hosts = Hosts(settings, self.ledger)
@@ -122,6 +124,20 @@ class Keeper:
         base = self.settings.host_url
         if base is not None and self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id)):
             log.info("image %s: withdrawn from host %s", image_id, self.settings.host_name)
+
+    def drop(self, image_id: str, *, who: str, reason: str) -> int:
+        """This host's copy is gone, its row first; bytes freed. Noted in the ledger as an order of `who`.
+
+        Raises LastCopy when it is the last intact copy that is known of, and CatalogueError, LedgerError when that
+        cannot be known: then nothing has changed. Killed in between: the janitor does the rest.
+        """
+        copy = Location(image_id, self.own_url(image_id) or "", self.metadata())
+        line = self.removals.order(copy, reason=reason, who=who)
+        self.withdraw(image_id)
+        freed = self.cache.remove(image_id)
+        self.ledger.finish_withdrawal(line)
+        log.info("image %s: removed as asked by %s: %s", image_id, who, reason)
+        return freed
 
     def tell(self) -> int:
         """What this process served since the last time is in the ledger; returns its bytes.

@@ -191,10 +191,22 @@ class Ledger:
         wanted = sa.select(withdrawals).where(mine, withdrawals.c.finished_at.is_(None))
         return [ledger_rows.withdrawal(row) for row in self.database.rows(wanted.order_by(withdrawals.c.id))]
 
-    def hand_over(self, withdrawal_id: int) -> None:
-        """The janitor of its host is to remove the file now, the row being gone, and to finish the request."""
+    def hand_over(self, withdrawal_id: int, proof: Mapping[str, object] | None = None) -> None:
+        """The janitor of its host is to remove the file now, and to finish the request; a `proof` replaces its own."""
         this = withdrawals.update().where(withdrawals.c.id == withdrawal_id)
-        self.database.change(this.values(row_only=False, finished_at=None))
+        told = {} if proof is None else {"proof": json.dumps(dict(proof), default=str)}
+        self.database.change(this.values(row_only=False, finished_at=None, **told))
+
+    def refuse_withdrawal(self, withdrawal_id: int, why: str) -> None:
+        """It is not done, and its proof says why not."""
+        this = withdrawals.c.id == withdrawal_id
+
+        def work(connection: sa.Connection) -> None:
+            proof = connection.execute(sa.select(withdrawals.c.proof).where(this)).scalar()
+            told = json.dumps({**json.loads(proof or "{}"), "refused": database.clean(why, ledger_rows.TEXT)})
+            connection.execute(withdrawals.update().where(this).values(proof=told, finished_at=utc_now()))
+
+        self.database.write(work)
 
     def finish_withdrawal(self, withdrawal_id: int) -> None:
         """It is done; the first time counts."""

@@ -6,6 +6,7 @@ was so a moment ago is unknown, and one pass withdraws only so many rows.
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from . import location
@@ -103,16 +104,26 @@ class Reconciler:
                 done.withdrawn += 1
 
     def bury(self, done: Pass) -> None:
-        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again."""
+        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
+
+        The row of a last intact copy stays: it is all that says where to look for it.
+        """
         for host in self._keeper.ledger.hosts():
             if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
-                done.withdrawn += self.withdraw_all(host)
+                done.withdrawn += self._withdraw(host, self._keeper.removals.buried(self._rows(host)))
 
     def withdraw_all(self, host: Host) -> int:
         """Rows withdrawn that name this host and its URL, both."""
+        return self._withdraw(host, self._rows(host))
+
+    def _rows(self, host: Host) -> Iterator[Location]:
+        rows = self._keeper.catalogue.of_host(host.name)
+        return (row for row in rows if location.is_replica_of(row, host.name, host.url))
+
+    def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:
         gone = 0
-        for row in self._keeper.catalogue.of_host(host.name):
-            if location.is_replica_of(row, host.name, host.url) and self._keeper.catalogue.withdraw(row):
+        for row in rows:
+            if self._keeper.catalogue.withdraw(row):
                 log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
                 gone += 1
         return gone

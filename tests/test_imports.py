@@ -12,17 +12,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body cache.partial_file causes checksum chosen crypt database document glance_tables ledger_database ledger_rows "
-    "ledger_tables location metalink migrations options part policy recording settings signing throttle "
-    "together",
+    "ledger_tables location metalink migrations options part policy recording removal removal.last_copy settings "
+    "signing throttle together",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
-    "repair rules runs sources strays uses verify",
+    "removal.known repair rules runs sources strays uses verify",
     "activity audit cache.eviction copier download fill follow hosts janitor keeper listings look orders pinning "
-    "reconcile relay restore route rules_file scrub stocking witness writers",
+    "reconcile relay removal.orders restore route rules_file scrub stocking witness writers",
     "middleware tools",
 ]
 # One unit each.
 PACKAGES = (*(f"replicas/{name}" for name in ("check", "listings", "sources", "writers")), "middleware", "tools")
-ROOMS = ("cache",)  # packages whose modules have a layer each; the package itself only names what is in them
+ROOMS = ("cache", "removal")  # packages whose modules have a layer each; the package itself only names what is in them
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not
 

@@ -1,0 +1,97 @@
+"""What the ledger knows of the copies of some images, for the rule of the last copy. Reads only."""
+
+from collections.abc import Collection
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from .. import ledger_rows
+from ..ledger_database import LedgerDatabase
+from ..ledger_tables import checks, clock, hosts, states, withdrawals
+from ..model import Last, Verdict
+from .last_copy import Key, Known
+
+CHUNK = 500  # ids in one IN list
+UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it
+
+_DAMAGE = [str(one) for one in Verdict if one.is_damage]
+_UNKNOWN = [str(one) for one in Verdict if one.is_unknown]
+_JUDGED = [str(one) for one in Verdict if not one.is_unknown]
+_LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
+_LAST += [states.c.full_verdict, states.c.full_checked_at]
+_MAYBE_DAMAGED = sa.or_(states.c.verdict.in_([*_DAMAGE, *_UNKNOWN]), states.c.full_verdict.in_(_DAMAGE))
+
+
+class KnownCopies:
+    """Every method raises LedgerError when the ledger cannot be asked. Safe for threads and after a fork."""
+
+    def __init__(self, database: LedgerDatabase, alive_seconds: float) -> None:
+        self._database, self._alive_seconds = database, alive_seconds
+
+    def of(self, image_ids: Collection[str], but: int | None = None) -> Known:
+        """All that is known of these images. `but` is the number of the removal that is to be decided.
+
+        Somebody who has noted a removal before he asks sees every other that was noted before it was decided.
+        """
+
+        def work(connection: sa.Connection) -> Known:
+            now, ids = clock(connection), sorted(set(image_ids))
+            since = now - timedelta(seconds=self._alive_seconds)
+            living = connection.execute(sa.select(hosts.c.name).where(hosts.c.heartbeat > since)).scalars()
+            open_since = now - timedelta(seconds=UNDER_WAY_SECONDS)
+            lasts: dict[Key, Last] = {}
+            going: set[Key] = set()
+            for start in range(0, len(ids), CHUNK):
+                part = ids[start : start + CHUNK]
+                lasts |= _lasts(connection, states.c.image_id.in_(part))
+                going |= _going(connection, part, open_since, but)
+            return Known(lasts, frozenset(going), frozenset(living))
+
+        return self._database.read(work)
+
+    def doubtful_stores(self, image_ids: Collection[str]) -> dict[Key, Last]:
+        """Of these images the durable places that are not known to be good: few rows, of one query for 500 images."""
+
+        def work(connection: sa.Connection) -> dict[Key, Last]:
+            ids, found = sorted(set(image_ids)), dict[Key, Last]()
+            for start in range(0, len(ids), CHUNK):
+                mine = states.c.image_id.in_(ids[start : start + CHUNK])
+                found |= _lasts(connection, sa.and_(mine, states.c.host.is_(None), _MAYBE_DAMAGED))
+            return found
+
+        return self._database.read(work)
+
+
+def _lasts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[Key, Last]:
+    """What is known of these places; of a store that did not answer, what was known before."""
+    found, silent = dict[Key, Last](), set[Key]()
+    for image_id, place, *rest, host in connection.execute(sa.select(*_LAST, states.c.host).where(condition)):
+        last = found[image_id, place] = ledger_rows.last(*rest)
+        if host is None and last.verdict.is_unknown:
+            silent.add((image_id, place))
+    return found | (_judged(connection, silent, found) if silent else {})
+
+
+def _judged(connection: sa.Connection, keys: set[Key], known: dict[Key, Last]) -> dict[Key, Last]:
+    """The same places with the last verdict that the history has of each."""
+    columns = [checks.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
+    ids, places = ({key[number] for key in keys} for number in (0, 1))
+    wanted = sa.select(*columns).where(checks.c.image_id.in_(ids), checks.c.place.in_(places))
+    found: dict[Key, Last] = {}
+    for image_id, place, *look in connection.execute(wanted.where(checks.c.verdict.in_(_JUDGED)).order_by(checks.c.id)):
+        if (key := (image_id, place)) in keys:
+            verdict, evidence, at = look
+            full = known[key]
+            found[key] = ledger_rows.last(verdict, evidence, at, full.full_verdict, full.full_checked_at)
+    return found
+
+
+def _going(connection: sa.Connection, ids: list[str], since: object, but: int | None) -> set[Key]:
+    """Cached copies that a host is asked to remove, or that somebody is just deciding about."""
+    table = withdrawals.c
+    is_open = sa.and_(table.finished_at.is_(None), table.host.is_not(None), table.image_id.in_(ids))
+    counts = sa.or_(table.row_only.is_not(sa.true()), table.requested_at >= since)
+    wanted = sa.select(table.image_id, table.place).where(is_open, counts)
+    if but is not None:
+        wanted = wanted.where(table.id != but)
+    return {(image_id, place) for image_id, place in connection.execute(wanted)}

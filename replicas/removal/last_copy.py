@@ -1,0 +1,82 @@
+"""The last intact copy of an image that the ledger knows of is not removed, whoever asks. Rule only, no I/O.
+
+1. While a durable copy is not known to be damaged, every cached copy may go.
+2. Where every durable location was found damaged, or there is none, a cached copy goes only while another cached copy
+   stays that is known to be intact, on a host that lives, and that nobody is about to remove.
+3. A cached copy that was read in full and found wrong is no intact copy: it may go.
+4. Of an image that is deleted, every copy goes.
+
+A look that brought no verdict changes nothing: what was known before it still holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..causes import is_volatile
+from ..ledger_rows import place_key
+from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location, Verdict
+
+Key = tuple[str, str]  # image id and `place_key`
+_KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger says of some images, all of it as of one moment."""
+
+    lasts: Mapping[Key, Last]
+    going: frozenset[Key] = frozenset()  # copies that somebody else is about to remove
+    living: frozenset[str] = frozenset()  # hosts that were heard of not long ago
+
+    def without(self, key: Key) -> "Known":
+        """The same without what was seen of one place."""
+        return replace(self, lasts={one: last for one, last in self.lasts.items() if one != key})
+
+
+def is_damaged(last: Last | None) -> bool:
+    """Whether the last look at a place that brought a verdict found it damaged."""
+    if last is None:
+        return False
+    hidden = last.verdict.is_unknown and last.full_verdict is not None and last.full_verdict.is_damage
+    return hidden or last.standing.is_damage
+
+
+def has_durable(image: Image, lasts: Mapping[Key, Last]) -> bool:
+    """Whether the image has a durable location that is not known to be damaged."""
+    stores = [one for one in image.locations if not is_volatile(one)]
+    return any(not is_damaged(lasts.get((image.id, place_key(one)))) for one in stores)
+
+
+def only_cached(image: Image, lasts: Mapping[Key, Last]) -> bool:
+    """Whether no durable copy is known to be good while a cached one may be: the worst state short of loss."""
+    cached = [one for one in image.locations if is_volatile(one)]
+    maybe = [one for one in cached if not is_damaged(lasts.get((image.id, place_key(one))))]
+    return bool(maybe) and not has_durable(image, lasts)
+
+
+def why_kept(image: Image | None, key: Key, known: Known) -> str | None:
+    """Why a cached copy must stay; None: for all that the ledger knows, it may go. `image` as the catalogue has it."""
+    if image is None or image.status not in _KEEPS or has_durable(image, known.lasts):
+        return None
+    if _is_wrong(known.lasts.get(key)) or any(_stays(one, key, known) for one in image.cached):
+        return None
+    return f"it is the last intact copy of image {image.id} that is known of: {state_of_stores(image)}"
+
+
+def state_of_stores(image: Image) -> str:
+    """Why an image without a good durable copy has none, in words."""
+    stores = any(not is_volatile(one) for one in image.locations)
+    return "every durable copy is damaged" if stores else "it has no durable copy"
+
+
+def _is_wrong(last: Last | None) -> bool:
+    """Read in full and found wrong. Less proves nothing of a file on a host: another web server may have answered."""
+    return last is not None and last.full_verdict is Verdict.CORRUPT
+
+
+def _stays(one: Location, going: Key, known: Known) -> bool:
+    """Whether this cached copy is another one, known to be intact, and not about to go."""
+    key = one.image_id, place_key(one)
+    last = known.lasts.get(key)
+    intact = last is not None and last.full_verdict is Verdict.INTACT and last.standing is Verdict.INTACT
+    return intact and key != going and key not in known.going and one.host in known.living

@@ -71,7 +71,7 @@ class Copier:
             if not job.alive and self._settle(job):
                 del self._jobs[image_id]
         self._steer()
-        growing = dict(self._cache.listed("incomplete"))
+        growing = dict(self._cache.listed("partial"))
         started = sum(self._take_up(want) for want in self._orders.wants(growing) if want.image_id not in self._jobs)
         give_back(self._cache, {one: facts for one, facts in growing.items() if one not in self._jobs})
         return started
@@ -148,7 +148,7 @@ class Copier:
                 job.told = _TOO_LATE
 
     def _tell(self, job: Job) -> bool:
-        facts = dict(self._cache.listed("incomplete")).get(job.want.image_id)
+        facts = dict(self._cache.listed("partial")).get(job.want.image_id)
         return self._orders.running(job.want, facts.st_size if facts else 0, job.size)
 
     def _settle(self, job: Job) -> bool:

@@ -4,7 +4,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
 
     heartbeat      the ledger knows that this host lives
     removals       what `replica prune` or another host asked to go: row, then file
-    invalid        files set aside as wrong go after a day
+    invalid        files set aside as wrong go after a day, what others left half written after an hour
     adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
@@ -47,9 +47,10 @@ from .witness import Witness
 
 log = logging.getLogger(__name__)
 
-_LOCK = ".janitor"
+_LOCK = "janitor"
 _STEP_SECONDS = 5.0  # between two looks at what was asked of this host
 _INVALID_SECONDS = 86400.0
+_LEFT_SECONDS = 3600.0  # what others left half written goes when nobody wrote to it for so long
 
 
 class Janitor:
@@ -84,7 +85,6 @@ class Janitor:
 
     def run_once(self) -> Pass:
         """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
-        self._cache.prepare()
         fd = self._lock()
         if fd is None:
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
@@ -132,8 +132,9 @@ class Janitor:
 
     def _lock(self) -> int | None:
         """The host-wide lock, freed by the kernel when this process dies; None: another holds it."""
+        self._cache.prepare()
         with self._cache.errors("janitor"):
-            fd = os.open(self._cache.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self._cache.own(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         if try_lock(fd, fcntl.LOCK_EX):
             return fd
         os.close(fd)
@@ -245,6 +246,8 @@ class Janitor:
         for image_id, facts in self._cache.listed("invalid"):
             if time.time() - facts.st_ctime > _INVALID_SECONDS:
                 self._cache.drop("invalid", image_id)
+        for image_id, freed in self._cache.clear_incomplete(_LEFT_SECONDS):
+            log.info("image %s: %d bytes that nobody goes on writing removed from incomplete/", image_id, freed)
 
     def _adopt(self, done: Pass) -> None:
         done.adopted += self._scrubber.adopt()

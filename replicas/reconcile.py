@@ -17,7 +17,7 @@ from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Location, Pass
 
 log = logging.getLogger(__name__)
 
-_MARK = ".replicas"  # says since when this directory has been ours; its absence: a new or an unmounted one
+_MARK = "since"  # says since when this directory has been ours; its absence: a new or an unmounted one
 _PRUNE_SECONDS = 600.0  # that a prune may take at most from its note in the ledger to the row's end
 _KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 
@@ -90,7 +90,7 @@ class Reconciler:
 
     def _mark(self) -> float:
         """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
-        mark = self._cache.folder / _MARK
+        mark = self._cache.own(_MARK)
         with self._cache.errors(_MARK):
             mark.touch(exist_ok=True) if not mark.exists() else None
             return mark.stat().st_mtime

@@ -55,7 +55,7 @@ BURST = 20  # kills between two looks
 CHILDREN = 2  # processes to be killed, on each host
 CLIENTS = 5
 OPTIONS = {"replicas": {"janitor": "false", "max_bytes": str(QUOTA), "stall_timeout_seconds": "3"}}
-OURS = {"incomplete", "invalid", "queue", ".janitor", ".replicas"}
+OURS = {"incomplete", "invalid", "queue", ".glance-replicas"}
 
 
 def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str]:
@@ -87,7 +87,7 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
     for path in (path for path in folder.rglob("*") if path.is_file()):
         facts, place = path.lstat(), path.parent.relative_to(folder).parts
         if len(path.name) != 36:
-            if path.name not in OURS | {".space"}:
+            if place != (".glance-replicas",):
                 yield f"{path}: nobody's file"
             continue
         data = truth(path.name)
@@ -95,7 +95,7 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
             yield f"{path}: {facts.st_size} bytes of an image of {len(data)}"
         if data is not None and facts.st_blocks * 512 > len(data) + 65536:
             yield f"{path}: {facts.st_blocks * 512} bytes on disk of an image of {len(data)}"
-        if place == ("incomplete",):
+        if place == (".glance-replicas", "partial"):
             counted.setdefault(facts.st_ino, max(facts.st_size, facts.st_blocks * 512))
         elif place in ((), ("invalid",)):
             counted[facts.st_ino] = facts.st_size
@@ -105,10 +105,10 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
 
 def left_behind(keeper: Keeper, one_pass: Callable[[], object]) -> list[str]:
     """Growing files that are still there after a pass once nobody took them over for long enough."""
-    for image_id, _ in keeper.cache.listed("incomplete"):
-        os.utime(keeper.cache.folder / "incomplete" / image_id, (time.time(), time.time() - 7200))
+    for image_id, _ in keeper.cache.listed("partial"):
+        os.utime(keeper.cache.partial(image_id), (time.time(), time.time() - 7200))
     one_pass()
-    return [f"image {image_id}: growing file left behind" for image_id, _ in keeper.cache.listed("incomplete")]
+    return [f"image {image_id}: growing file left behind" for image_id, _ in keeper.cache.listed("partial")]
 
 
 # What is killed: forks of a process that has read one host's configuration.
@@ -325,7 +325,7 @@ class Clients:
 
     def _download(self, dice: random.Random) -> None:
         host, images = dice.choice(self._site.hosts), dict(self._images)
-        growing = [path.name for path in (host.cache_dir / "incomplete").glob("????????-*") if path.name in images]
+        growing = [path.name for path in host.partial_dir.glob("????????-*") if path.name in images]
         image_id = dice.choice(growing if growing and dice.random() < 0.6 else list(images))
         expected, headers = images[image_id], {}
         if dice.random() < 0.2:
@@ -358,7 +358,7 @@ def fills_of(pid: int) -> list[str]:
             with contextlib.suppress(OSError):
                 path = link.readlink()
                 flags = int(Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0], 8)
-                if path.parent.name == "incomplete" and len(path.name) == 36 and flags & os.O_RDWR:
+                if path.parent.name == "partial" and len(path.name) == 36 and flags & os.O_RDWR:
                     found.append(path.name)
     return found
 
@@ -488,9 +488,9 @@ def longest_pause(arrived: Sequence[float], when: float) -> float | None:
 
 def _filling(host: GlanceHost) -> bool:
     cache = Cache(host.cache_dir)
-    for image_id, facts in cache.listed("incomplete"):
+    for image_id, facts in cache.listed("partial"):
         try:
-            growing = Growing.lock(host.cache_dir / "incomplete" / image_id, max(facts.st_size, 1 << 40))
+            growing = Growing.lock(host.partial_dir / image_id, max(facts.st_size, 1 << 40))
         except OSError:
             return True
         if growing is None:

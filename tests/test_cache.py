@@ -37,12 +37,12 @@ def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
 
 
 def test_commit_makes_a_verified_file(cache: Cache) -> None:
-    """After a commit the file is whole, marked, and nothing is left in incomplete/."""
+    """After a commit the file is whole, marked, and nothing is left where it grew."""
     keep(cache, A, 100)
     copy = cache.open(A)
     assert copy is not None
     assert (copy.entry.size, copy.entry.verified) == (100, True)
-    assert cache.listed("incomplete") == []
+    assert cache.listed("partial") == []
     copy.close()
 
 
@@ -128,7 +128,7 @@ def test_begin_finds_the_image_complete(cache: Cache) -> None:
     """A filler that comes just after the commit does not start again, and leaves nothing."""
     keep(cache, A, 10)
     assert cache.begin(A, 10) is None
-    assert cache.listed("incomplete") == []
+    assert cache.listed("partial") == []
 
 
 def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
@@ -146,7 +146,7 @@ def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
 @pytest.mark.parametrize("case", ["before boot", "too long"])
 def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
     """Bytes from before a crash of the machine may never have reached the disk; more than the size are not ours."""
-    path = cache.folder / "incomplete" / A
+    path = cache.partial(A)
     path.write_bytes(b"z" * (5 if case == "before boot" else 50))
     if case == "before boot":
         os.utime(path, (1, 1))
@@ -159,7 +159,7 @@ def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
 def test_a_rename_cut_in_two(cache: Cache) -> None:
     """After a crash of the machine a file may have both names: the growing one goes, the complete one stays whole."""
     keep(cache, A, 10)
-    other = cache.folder / "incomplete" / A
+    other = cache.partial(A)
     other.hardlink_to(cache.path(A))
     os.utime(other, (1, 1))
     growing = Growing.lock(other, 10)
@@ -177,7 +177,7 @@ def test_discard_spares_the_successor(cache: Cache) -> None:
     second = cache.begin(A, 10)
     assert second is not None
     first.discard()
-    assert (cache.folder / "incomplete" / A).exists()
+    assert cache.partial(A).exists()
     second.discard()
 
 
@@ -315,7 +315,7 @@ def test_invalid_files_go_first(cache: Cache) -> None:
 
 def test_lock_is_free_after_close(cache: Cache) -> None:
     """No descriptor of a filler stays locked after it ended."""
-    path = cache.folder / "incomplete" / A
+    path = cache.partial(A)
     growing = Growing.lock(path, 10)
     assert growing is not None
     growing.close()

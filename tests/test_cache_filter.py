@@ -294,9 +294,9 @@ def test_faults_of_our_side_never_fail_a_download(site: GlanceSite, faulty: Faul
     try:
         image_id, data = slow(site, faulty)
         assert host.client().download(image_id).content == data, "without a ledger"
-        for case in ("incomplete is a file", "all is a file"):
+        for case in ("partial is a file", "all is a file"):
             image_id, data = slow(site, faulty)
-            victim = host.cache_dir / "incomplete" if case.startswith("inc") else host.cache_dir
+            victim = host.partial_dir if case.startswith("partial") else host.cache_dir
             os.rename(victim, f"{victim}.away")
             victim.write_text("in the way")
             assert host.client().download(image_id).content == data, case
@@ -344,7 +344,7 @@ def test_full_file_system(site: GlanceSite, faulty: FaultyServer, tmp_path: Path
         image_id, data = slow(site, faulty)
         answer = host.client().download(image_id)
         assert (answer.content, "fwd=bypass" in answer.headers["Cache-Status"]) == (data, True)
-        assert not list((disk / "incomplete").glob("????????-*"))
+        assert not list((disk / ".glance-replicas" / "partial").glob("????????-*"))
         (disk / "others").unlink()
         assert host.client().download(image_id).content == data
         settle(lambda: is_registered(site, host, image_id))

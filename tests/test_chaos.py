@@ -167,13 +167,13 @@ def full(world: World) -> None:
 
 def half(world: World) -> None:
     """A dead filler left half of it."""
-    (world.cache.folder / "incomplete" / NEW).write_bytes((truth(NEW) or b"")[: checksum.BLOCK])
+    (world.cache.partial(NEW)).write_bytes((truth(NEW) or b"")[: checksum.BLOCK])
 
 
 def before_boot(world: World) -> None:
     """What is left is from before a crash of the machine."""
     half(world)
-    os.utime(world.cache.folder / "incomplete" / NEW, (1, 1))
+    os.utime(world.cache.partial(NEW), (1, 1))
 
 
 def fill_new(world: World) -> None:
@@ -248,8 +248,8 @@ def everything(world: World) -> None:
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE))
     os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))
-    (world.cache.folder / "incomplete" / LEFT).write_bytes(b"left")
-    os.utime(world.cache.folder / "incomplete" / LEFT, (time.time() - 7200,) * 2)
+    (world.cache.partial(LEFT)).write_bytes(b"left")
+    os.utime(world.cache.partial(LEFT), (time.time() - 7200,) * 2)
     world.cache.pin(OLD, True)
     world.keeper.pins.add([ASKED, BARE, ROTTEN], [world.settings.host_name], "a test")
     other_hosts(world)
@@ -307,14 +307,14 @@ def orders_of_all_kinds(world: World) -> None:
     for name in (ROTTEN, OLD, STOCK):
         (world.cache.folder / "queue" / name).touch()
     for name, idle in ((LEFT, 90), (IDLE, 90), (WRONG, 90), (ASKED, 90), (LOST, 7200)):
-        path = world.cache.folder / "incomplete" / name
+        path = world.cache.partial(name)
         path.write_bytes((truth(name) or b"")[:100])
         os.utime(path, (time.time() - idle,) * 2)
 
 
 def copying(world: World) -> None:
     """All that is asked for is fetched, or it is said why not."""
-    path = world.cache.folder / "incomplete" / ASKED
+    path = world.cache.partial(ASKED)
     waiting = partial_file.Growing.lock(path, SIZE)
     if waiting is not None:  # what is reserved is not copied with a file
         waiting.reserve(SIZE)
@@ -334,7 +334,7 @@ def told_to_end(world: World) -> None:
     copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
     one.step()
     end = time.monotonic() + 10
-    while min(map(size_of, (world.cache.folder / "incomplete" / name for name in (NEW, IDLE)))) == 0:
+    while min(map(size_of, (world.cache.partial(name) for name in (NEW, IDLE)))) == 0:
         assert time.monotonic() < end, "no fill has begun"
         time.sleep(0.01)
     copies.cancel([NEW])
@@ -483,7 +483,7 @@ class Stage:
         for name in ("glance.sqlite", "glance-replicas.sqlite"):
             shutil.copy(self.folder / "site" / name, self.world.folder / name)
         self.world.cache.prepare()
-        (self.world.cache.folder / ".replicas").touch()
+        self.world.cache.own("since").touch()
         SCENARIOS[scenario][0](self.world)
         return self.world.folder.rename(self.folder / scenario.replace(" ", "-"))
 

@@ -66,7 +66,7 @@ class Here:
 
     def growing(self, name: str) -> Path:
         """Its growing file."""
-        return self.keeper.cache.folder / "incomplete" / name
+        return self.keeper.cache.partial(name)
 
     def length(self, name: str) -> int:
         """Bytes of its growing file, none when there is none."""
@@ -441,7 +441,7 @@ def test_left_growing_in_vain(cloud: Cloud) -> None:
     for name, idle in ((gone, 100), (ended, 100), (old, 4000)):
         here.leave(name, MIB, idle)
     assert here.copier.step() == 0
-    assert here.keeper.cache.listed("incomplete") == []
+    assert here.keeper.cache.listed("partial") == []
 
 
 def test_left_growing_that_fails(cloud: Cloud, faulty: FaultyServer) -> None:

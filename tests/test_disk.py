@@ -33,7 +33,7 @@ from glance_replicas.scrub import Scrubber
 
 def nothing_is_left(world: World) -> bool:
     """Whether the image is neither complete nor growing, nor kept as wrong."""
-    return not world.cache.exists(world.image.id) and not world.cache.listed("incomplete")
+    return not world.cache.exists(world.image.id) and not world.cache.listed("partial")
 
 
 def later_fills_work(disk: Disk, world: World) -> None:
@@ -49,7 +49,7 @@ def later_fills_work(disk: Disk, world: World) -> None:
 
 def sync_fails(disk: Disk, world: World, number: int) -> None:
     """Readers had every byte, verified; nothing is complete or registered, and nothing is left."""
-    disk.fail("sync", "incomplete/", number)
+    disk.fail("sync", "partial/", number)
     world.source.pause = 0.01
     with ThreadPoolExecutor(4) as pool:
         bodies = list(pool.map(lambda _: world.read(), range(4)))
@@ -68,7 +68,7 @@ class Unhurried:
 
 def sync_fails_in_the_background(disk: Disk, world: World, number: int) -> None:
     """Nor is the file kept for the next fill: a second sync would say that all is well (C 40)."""
-    disk.fail("sync", "incomplete/", number)
+    disk.fail("sync", "partial/", number)
     ended = threading.Event()
     filler = start(world.cache, replace(world.plan(), ended=ended.set), Unhurried())
     assert filler is not None
@@ -124,7 +124,7 @@ def broken_off(follower: Follower) -> None:
 def read_fails_in_a_follower(disk: Disk, world: World, number: int) -> None:
     """Readers of a growing file go on alone, each at its own byte; the fill goes on and is committed."""
     world.source.pause = 0.02
-    disk.fail("read", "incomplete/", number, skip=4)
+    disk.fail("read", "partial/", number, skip=4)
     with ThreadPoolExecutor(3) as pool:
         bodies = list(pool.map(lambda _: world.read(), range(3)))
     assert bodies == [DATA] * 3
@@ -146,7 +146,7 @@ def sent(body: Body, connection: socket.socket) -> None:
 def sending_fails(disk: Disk, world: World, number: int) -> None:
     """Where the kernel cannot send a file, complete or growing, the rest of the body is read, in its place."""
     world.source.pause = 0.01
-    for where in ("incomplete/", "cache/"):
+    for where in ("partial/", "cache/"):
         disk.fail("send", where, number, skip=1)
         assert passed_by(start_or_join(world.cache, world.plan())) == DATA
         world.settle(lambda: world.committed)
@@ -166,8 +166,8 @@ def passed_by(follower: Follower) -> bytes:
 
 def read_fails_in_a_takeover(disk: Disk, world: World, number: int) -> None:
     """What a dead filler left cannot be read: it goes, the reader has every byte from the source."""
-    (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA[: 3 * MIB])
-    disk.fail("read", "incomplete/", number, skip=1)
+    (world.cache.partial(world.image.id)).write_bytes(DATA[: 3 * MIB])
+    disk.fail("read", "partial/", number, skip=1)
     assert world.read() == DATA
     world.settle(lambda: nothing_is_left(world))
     assert world.committed == []

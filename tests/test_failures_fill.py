@@ -99,7 +99,7 @@ def test_no_copy_of_what_is_none(tmp_path: Path, faulty: FaultyServer, faults: d
             got += len(chunk)
     assert got < SIZE
     assert time.monotonic() - began < 30
-    world.settle(lambda: world.cache.listed("incomplete") == [])
+    world.settle(lambda: world.cache.listed("partial") == [])
     assert not world.cache.exists(world.image.id)
     assert world.committed == []
     faulty.change(world.path)
@@ -115,7 +115,7 @@ def test_source_deleted_in_the_middle(tmp_path: Path, faulty: FaultyServer) -> N
         faulty.remove(world.path)
         with pytest.raises((SourceError, CacheError)):
             list(body)
-    world.settle(lambda: world.cache.listed("incomplete") == [])
+    world.settle(lambda: world.cache.listed("partial") == [])
     assert not world.cache.exists(world.image.id)
 
 
@@ -178,7 +178,7 @@ def test_joining_beside_one_that_comes_too_late(world: World) -> None:
     """Two ask just after the commit: neither takes the other's empty file for a fill, nor asks the source (B 24)."""
     assert world.read() == DATA
     world.settle(lambda: world.committed)
-    other = Growing.lock(world.cache.folder / "incomplete" / world.image.id, SIZE)  # as far as Cache.begin has got
+    other = Growing.lock(world.cache.partial(world.image.id), SIZE)  # as far as Cache.begin has got
     assert other is not None
     with closing(world.join()) as follower:
         other.discard()
@@ -219,7 +219,7 @@ def test_name_in_the_way_of_the_commit(world: World) -> None:
         world.cache.path(world.image.id).mkdir()
         world.source.gate.set()
         assert b"".join(follower.read(0, SIZE)) == DATA
-    world.settle(lambda: world.cache.listed("incomplete") == [])
+    world.settle(lambda: world.cache.listed("partial") == [])
     assert world.committed == []
     world.cache.path(world.image.id).rmdir()
     assert world.read() == DATA
@@ -330,7 +330,7 @@ def test_empty_file_of_that_name(world: World) -> None:
 
 def test_clock_that_jumps(world: World) -> None:
     """A growing file whose time lies in the future or before the last boot is taken over, never believed (C 39)."""
-    path = world.cache.folder / "incomplete" / world.image.id
+    path = world.cache.partial(world.image.id)
     for when, kept in ((time.time() + 86400, MIB), (1.0, 0)):
         path.write_bytes(DATA[:MIB])
         os.utime(path, (when, when))
@@ -358,9 +358,9 @@ def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
 
 def test_a_whole_growing_file_is_taken_over(world: World) -> None:
     """Killed between the last write and the rename: the next one commits what is there, and reads nothing (D 42)."""
-    (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA)
+    world.cache.partial(world.image.id).write_bytes(DATA)
     assert world.read() == DATA
-    world.settle(lambda: world.cache.listed("incomplete") == [])
+    world.settle(lambda: world.cache.listed("partial") == [])
     assert world.source.opened == []
     assert world.cache.exists(world.image.id)
 
@@ -380,7 +380,7 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
 
 def test_a_peer_is_told_that_the_filler_died(world: World) -> None:
     """Another host follows a fill whose process was killed: it is let go within a second, to ask elsewhere (F 61)."""
-    (world.cache.folder / "incomplete" / world.image.id).write_bytes(DATA[:MIB])
+    world.cache.partial(world.image.id).write_bytes(DATA[:MIB])
     fd = world.cache.follow(world.image.id)
     assert fd is not None
     began = time.monotonic()

@@ -251,7 +251,7 @@ def test_a_host_rebuilt_with_an_empty_disk(cloud: Cloud) -> None:
     shutil.rmtree(keeper.cache.folder)
     assert Janitor(keeper).run_once().withdrawn == 0
     assert cloud.rows(name) == ["here"]
-    os.utime(keeper.cache.folder / ".replicas", (time.time() - 7200,) * 2)
+    os.utime(keeper.cache.own("since"), (time.time() - 7200,) * 2)
     assert Janitor(keeper).run_once().withdrawn == 1
     assert cloud.rows(name) == []
 

@@ -203,7 +203,7 @@ def test_disk_fails_in_the_middle(world: World) -> None:
     assert len(world.source.opened) == 2
     assert world.source.opened[1] > 0, "what was there already must not be fetched again"
     assert not world.cache.exists(world.image.id)
-    assert world.cache.listed("incomplete") == []
+    assert world.cache.listed("partial") == []
 
 
 def test_directory_removed_in_the_middle(world: World) -> None:
@@ -277,7 +277,7 @@ def test_takeover_after_kill(world: World) -> None:
     filler.wait()
     filler.stdout.close()
     killed = time.monotonic()
-    have = (world.cache.folder / "incomplete" / world.image.id).stat().st_size
+    have = (world.cache.partial(world.image.id)).stat().st_size
     while len(got) <= have:
         got += next(body)
     assert time.monotonic() - killed < 1.0
@@ -317,7 +317,7 @@ def test_background_fill_goes_on_where_it_ended(world: World, ended_by: str) -> 
     """A fill in the background that breaks, or is ended, leaves its file; the next one reads from that byte on."""
     world.source.breaks_at = 2 * MIB if ended_by == "its source" else None
     finish(start(world.cache, world.plan(), Background(2 * MIB)))
-    have = (world.cache.folder / "incomplete" / world.image.id).stat().st_size
+    have = (world.cache.partial(world.image.id)).stat().st_size
     assert MIB <= have < SIZE
     world.source.breaks_at = None
     again = Background()
@@ -376,7 +376,7 @@ def test_fill_has_a_limit(world: World) -> None:
 
 def test_damaged_prefix_is_caught(world: World) -> None:
     """What a dead filler left may be wrong: the takeover's digest covers it, and the next fill starts afresh."""
-    path = world.cache.folder / "incomplete" / world.image.id
+    path = world.cache.partial(world.image.id)
     path.write_bytes(bytes(2 * MIB))
     with pytest.raises(Corrupt):
         world.read()
@@ -457,5 +457,5 @@ def test_a_fill_that_cannot_start_frees_its_lock(world: World) -> None:
 
     with pytest.raises(Unreachable):
         start(world.cache, replace(world.plan(), reserve=refuse))
-    assert world.cache.listed("incomplete") == []
+    assert world.cache.listed("partial") == []
     assert world.read() == DATA

@@ -229,7 +229,7 @@ def test_killed_host_agrees_after_restart(site: GlanceSite, host: GlanceHost, fa
         assert host.client().download(image_id).content == data
         settle(lambda image_id=image_id: own_rows(host, image_id))
         assert (host.cache_dir / image_id).read_bytes() == data
-    assert list((host.cache_dir / "incomplete").glob("????????-*")) == []
+    assert list(host.partial_dir.glob("????????-*")) == []
 
 
 def attempt(host: GlanceHost, image_id: str) -> None:
@@ -436,7 +436,7 @@ def test_moved_host_withdraws_its_old_rows(site: GlanceSite) -> None:
 
 def test_two_janitors_on_one_directory(host: GlanceHost) -> None:
     """The second janitor on a host does nothing and says why."""
-    with (host.cache_dir / ".janitor").open("a") as held:
+    with (host.cache_dir / ".glance-replicas" / "janitor").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(AssertionError, match="another janitor"):
             run(host)

@@ -25,7 +25,8 @@ from glance_replicas.cache import PINNED, VERIFIED
 from glance_replicas.location import replica_url
 
 PAGE = 4096
-GROWING = 0o640
+PARTIAL = ".glance-replicas/partial"
+GROWING = 0o600
 STAGE = "fill with eviction"
 
 
@@ -33,7 +34,7 @@ STAGE = "fill with eviction"
 class State:
     """What the next start finds."""
 
-    names: tuple[str, ...]  # of the new file: in "", in "incomplete", in both, in none
+    names: tuple[str, ...]  # of the new file: in "", in "partial", in both, in none
     data: bytes
     mode: int
     evicted: bool  # the file that made room is gone
@@ -46,7 +47,7 @@ def recorded(stage: Stage, template: Path, disk: Disk) -> list[Call]:
     command = [sys.executable, "-W", "ignore", __file__, str(stage.site.hosts[0].config_file), str(world.folder)]
     subprocess.run(command, env=disk.environment(), check=True, timeout=60)
     cache = str(world.cache.folder)
-    files = {f"{cache}/incomplete/{NEW}", f"{cache}/{NEW}", f"{cache}/{IDLE}", str(world.database)}
+    files = {f"{cache}/{PARTIAL}/{NEW}", f"{cache}/{NEW}", f"{cache}/{IDLE}", str(world.database)}
     return [one for one in disk.calls() if one.path in files or is_sync_of(one, "/cache")]
 
 
@@ -87,10 +88,10 @@ def states(done: list[Call]) -> Iterator[State]:
     """What a crash after these calls may leave."""
     last = {one.name: at for at, one in enumerate(done)}
     folder = max((at for at, one in enumerate(done) if is_sync_of(one, "/cache")), default=-1)
-    names: list[tuple[str, ...]] = [("incomplete",), ()]
+    names: list[tuple[str, ...]] = [(PARTIAL,), ()]
     if "rename" in last:
-        names = [("",), ("", "incomplete")]  # the other folder is never synced
-        names += [("incomplete",)] if folder < last["rename"] else []
+        names = [("",), ("", PARTIAL)]  # the other folder is never synced
+        names += [(PARTIAL,)] if folder < last["rename"] else []
     evictions = [at for at, one in enumerate(done) if is_eviction(one)]
     gone = [True] if evictions and evictions[0] < folder else [True, False] if evictions else [False]
     modes = [GROWING, *(one.first for one in done if one.name == "mode")]
@@ -151,13 +152,13 @@ def test_power_loss(memory: Path) -> None:
         max(at for at, one in enumerate(calls) if one.name == "write" and one.path.endswith(NEW)),
         calls.index(next(one for one in calls if is_sync_of(one, NEW))),
         calls.index(next(one for one in calls if one.name == "rename")),
-        calls.index(next(one for one in calls if one.name == "mode")),
+        calls.index(next(one for one in calls if one.name == "mode" and one.first == VERIFIED)),
         max(at for at, one in enumerate(calls) if is_sync_of(one, "/cache")),
         max(at for at, one in enumerate(calls) if is_commit(one)),
     ]
     assert steps == sorted(steps), "row, then file; data, then name, then mode, then folder, then row"
     assert sum(one.length for one in calls if one.name == "write" and one.path.endswith(NEW)) == SIZE
-    assert [one.first for one in calls if one.name == "mode"] == [VERIFIED, VERIFIED | PINNED]
+    assert [one.first for one in calls if one.name == "mode"] == [0o640, VERIFIED, VERIFIED | PINNED]
     assert sum(map(is_commit, calls)) == 2
     found: dict[State, list[str]] = {}
     for state in dict.fromkeys(one for at in range(len(calls) + 1) for one in states(calls[:at])):

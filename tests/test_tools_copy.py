@@ -132,7 +132,7 @@ def test_interrupted_and_cancelled(run: Run, near: GlanceHost, far: GlanceHost, 
     assert states(run, image_id) == ["running"]
     cancelled = run("copy", "cancel", image_id, "--host", far.name)
     assert cancelled.out == "1 copy cancelled\n"
-    settle(lambda: not (far.cache_dir / "incomplete" / image_id).exists(), 30)
+    settle(lambda: not (far.partial_dir / image_id).exists(), 30)
     assert states(run, image_id) == ["cancelled"]
     assert run("copy", "cancel").status == 2
 
@@ -206,9 +206,9 @@ def test_copy_is_ended_by_the_api(run: Run, near: GlanceHost, far: GlanceHost, f
     image_id, _ = new_image(near, SIZE)
     near.site.move_to(faulty, image_id, rate=MIB // 32)
     order(near.client(), "POST", image_id, far.name)
-    settle((far.cache_dir / "incomplete" / image_id).exists, 30)
+    settle((far.partial_dir / image_id).exists, 30)
     assert order(near.client(), "DELETE", image_id, far.name).json()["cancelled"] == 1
-    settle(lambda: not (far.cache_dir / "incomplete" / image_id).exists(), 30)
+    settle(lambda: not (far.partial_dir / image_id).exists(), 30)
     assert states(run, image_id) == ["cancelled"]
     assert not (far.cache_dir / image_id).exists()
 

@@ -1,15 +1,20 @@
 """The directory of one host. Its files are the truth: there is no index to lose.
 
     <image_id>             complete; read-only mode bits say that we verified it, others the stock cache left behind
-    incomplete/<image_id>  growing; locked (flock) by the one process that fills it
     invalid/<image_id>     every byte arrived and the digest was wrong; kept a while as evidence
     queue/<image_id>       a request to fill
+    incomplete/<image_id>  what Glance's own cache or version 0.1 left half written (`clear_incomplete`)
+    .glance-replicas/      ours alone: Glance's drivers, its cleaner and its pruner look into the four above only
+        partial/<image_id> growing; locked (flock) by the one process that fills it
+        space, janitor     locks
+        since              the moment this directory became ours
 
 All that is known of a file is on its inode, so that a rename carries it: size, mode (verified; sticky bit: pinned),
 mtime (when verified), atime (last used). A kill -9 at any line leaves one of these states, each of which the next start
 understands: a growing file without a lock is taken over, a complete one without a row is registered.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -28,8 +33,11 @@ from .partial_file import Growing, try_lock
 log = logging.getLogger(__name__)
 
 VERIFIED = 0o440  # the mode of a file whose bytes agreed with the image's digest; no user but ours reads images
+_READABLE = 0o640  # a web server in our group may send it
 PINNED = stat.S_ISVTX  # Linux lets the owner of a regular file set it, and does nothing with it
-_FOLDERS = ("incomplete", "invalid", "queue")
+OWN = ".glance-replicas"
+_FOLDERS = {"incomplete": "incomplete", "invalid": "invalid", "queue": "queue", "partial": f"{OWN}/partial"}
+_BEFORE = {"since": ".replicas"}  # names of version 0.1, which `DELETE /v2/cache` removes
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
 
 
@@ -76,8 +84,22 @@ class Cache:
     def prepare(self) -> None:
         """The folders exist. Raises CacheError."""
         with self.errors("prepare"):
-            for name in ("", *_FOLDERS):
+            for name in ("", "incomplete", "invalid", "queue"):
                 (self.folder / name).mkdir(mode=0o750, exist_ok=True, parents=not name)
+            for name in (OWN, _FOLDERS["partial"]):
+                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            for name, before in _BEFORE.items():
+                if not self.own(name).exists():
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(self.folder / before, self.own(name))
+
+    def own(self, name: str) -> Path:
+        """Where a file that nobody but us uses is or would be: a lock, a mark."""
+        return self.folder / OWN / name
+
+    def partial(self, image_id: str) -> Path:
+        """Where the growing file of an image is or would be."""
+        return self.folder / _FOLDERS["partial"] / image_id
 
     def path(self, image_id: str) -> Path:
         """Where the complete file of an image is or would be."""
@@ -123,7 +145,7 @@ class Cache:
         with self.errors(image_id):
             if self.path(image_id).exists():
                 return None
-            growing = Growing.lock(self.folder / "incomplete" / image_id, size)
+            growing = Growing.lock(self.partial(image_id), size)
             if growing is not None and self.path(image_id).exists():
                 growing.discard()
                 return None
@@ -132,13 +154,16 @@ class Cache:
     def follow(self, image_id: str) -> int | None:
         """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
         with self.errors(image_id):
-            return self._open(self.folder / "incomplete" / image_id)
+            return self._open(self.partial(image_id))
 
     def fate(self, image_id: str, fd: int) -> str:
         """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
-        places = {"growing": "incomplete", "complete": "", "invalid": "invalid"}
-        for name, folder in places.items():
-            place = self.folder / folder / image_id
+        places = {
+            "growing": self.partial(image_id),
+            "complete": self.path(image_id),
+            "invalid": self.folder / "invalid" / image_id,
+        }
+        for name, place in places.items():
             try:
                 if os.path.samestat(os.fstat(fd), os.lstat(place)):
                     return name
@@ -147,7 +172,7 @@ class Cache:
         return "gone"
 
     def commit(self, growing: Growing, image_id: str) -> None:
-        """The growing file is the image's complete file, on disk, verified. Raises CacheError.
+        """The growing file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
 
         Killed before the rename: a growing file that the next filler takes over. Between it and the change of
         mode: a complete file like one of the stock cache, which the janitor verifies once more.
@@ -158,6 +183,8 @@ class Cache:
             except OSError:
                 growing.discard()  # a second fsync would succeed, whatever is on the disk
                 raise
+            growing.confirm(growing.size)
+            os.fchmod(growing.fd, _READABLE)  # before it can be found
             os.rename(growing.path, self.path(image_id))
             _mark_verified(growing.fd)
             self._sync(self.folder)
@@ -212,9 +239,9 @@ class Cache:
             self._sync(self.folder)
 
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        """The image ids in `incomplete`, `invalid` or `queue`, with their facts. Raises CacheError."""
+        """The image ids in `partial`, `incomplete`, `invalid` or `queue`, with their facts. Raises CacheError."""
         found = []
-        with self.errors(folder), os.scandir(self.folder / folder) as items:
+        with self.errors(folder), os.scandir(self.folder / _FOLDERS[folder]) as items:
             for item in items:
                 if is_image_id(item.name) and item.is_file(follow_symlinks=False):
                     try:
@@ -226,7 +253,26 @@ class Cache:
     def drop(self, folder: str, image_id: str) -> int:
         """Remove one name from a folder ("" for the complete file); bytes freed. Raises CacheError."""
         with self.errors(image_id):
-            return self._unlink(self.folder / folder / image_id)
+            return self._unlink(self.folder / _FOLDERS.get(folder, folder) / image_id)
+
+    def clear_incomplete(self, idle_seconds: float) -> list[tuple[str, int]]:
+        """What version 0.1 or Glance's own cache left in `incomplete/` goes; image ids and bytes freed.
+
+        Only what nobody wrote to for so long, and no filler of version 0.1 has locked. Raises CacheError.
+        """
+        found = []
+        for image_id, facts in self.listed("incomplete"):
+            path = self.folder / "incomplete" / image_id
+            with self.errors(image_id):
+                fd = self._open(path) if time.time() - facts.st_mtime > idle_seconds else None
+                if fd is None:
+                    continue
+                try:
+                    if try_lock(fd, fcntl.LOCK_EX):
+                        found.append((image_id, self._unlink(path)))
+                finally:
+                    os.close(fd)
+        return found
 
     @staticmethod
     def _open(path: Path) -> int | None:

@@ -48,14 +48,15 @@ class Space:
         self._elsewhere = elsewhere
 
     def used(self) -> int:
-        """Bytes of complete, growing (as reserved) and invalid files. Raises CacheError.
+        """Bytes of complete, growing (as reserved) and invalid files, and of what others left. Raises CacheError.
 
-        Files move on meanwhile: from `incomplete/` to their place, from either to `invalid/`. The folders are read in
-        that order, so that none is missed, and a file met twice as complete counts once.
+        Files move on meanwhile: from where they grow to their place, from either to `invalid/`. The folders are read
+        in that order, so that none is missed, and a file met twice as complete counts once.
         """
-        files = {name: on_disk(one) for name, one in self._cache.listed("incomplete")}
+        files = {name: on_disk(one) for name, one in self._cache.listed("partial")}
+        others = sum(on_disk(one) for _, one in self._cache.listed("incomplete"))
         files |= {entry.image_id: entry.size for entry in self._cache.entries()}
-        return sum(files.values()) + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
+        return sum(files.values()) + others + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
 
     def free(self) -> int:
         """Bytes the file system still gives us. Raises CacheError."""
@@ -146,7 +147,7 @@ class Space:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         with self._cache.errors("space"):
-            fd = os.open(self._cache.folder / "incomplete" / ".space", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self._cache.own("space"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

@@ -3,6 +3,13 @@
 The writer holds an flock, which the kernel frees on kill -9; the file's size says how far readers may go; its
 place in the directory says what became of it. A reader who waits holds a lock of the other kind (open file
 description locks, fcntl(2)), on its first byte. Nothing else is shared, so readers may sit in any process.
+
+What is guaranteed against others, without reading the bytes again: the file has a name that only we use, in a folder
+of mode 0700, and mode 0600, so that only root and processes of our own user can write it. Bytes are appended
+(O_APPEND), never put at an offset, and the length is compared before each append and at the commit: whoever cuts the
+file, or makes it longer, ends the fill, and never leaves a hole. Whoever overwrites it in place is found out by its
+mtime, where the file system keeps that itself (`_LOCAL`), unless that is within one tick of the kernel's clock after
+our own write (Linux before 6.13) or while our write runs. On others, such as NFS, in-place writes are not found out.
 """
 
 import contextlib
@@ -16,12 +23,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import checksum
-from ..errors import Unreadable
+from ..errors import CacheError, Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# File systems whose mtime changes with writes alone, and at once: ext4, XFS, Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs,
+# overlayfs (linux/magic.h, statfs(2)). A server sets it elsewhere, some time after the write.
+_LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x858458F6, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x794C7630}
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def try_lock(fd: int, kind: int) -> bool:
@@ -36,9 +48,12 @@ def try_lock(fd: int, kind: int) -> bool:
 class Growing:
     """The one writer's side. Raises OSError; `directory.Cache` turns it into CacheError."""
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: Path, size: int) -> None:
         self.fd = fd
         self.path = path
+        self.size = size  # bytes it should get
+        self._is_local = _file_system(fd) in _LOCAL
+        self._mtime_ns: int | None = None  # after our last write; None: it says nothing
 
     @classmethod
     def lock(cls, path: Path, size: int) -> "Growing | None":
@@ -48,7 +63,7 @@ class Growing:
         and when it is longer than the `size` it should get.
         """
         while True:
-            growing = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640), path)
+            growing = cls(os.open(path, _FLAGS, 0o600), path, size)
             try:
                 if not try_lock(growing.fd, fcntl.LOCK_EX):
                     growing.close()
@@ -59,6 +74,7 @@ class Growing:
                 elif _is_at(facts, path):
                     if facts.st_size > size or facts.st_mtime < _boot_time():
                         os.ftruncate(growing.fd, 0)
+                    growing._remember()
                     return growing
                 growing.close()  # renamed or removed between open and lock, or just now
             except BaseException:
@@ -69,6 +85,11 @@ class Growing:
     def is_open(self) -> bool:
         """Neither closed nor discarded yet."""
         return self.fd >= 0
+
+    @property
+    def is_in_place(self) -> bool:
+        """It is open, and its name is still its own."""
+        return self.fd >= 0 and _is_at(os.fstat(self.fd), self.path)
 
     @property
     def length(self) -> int:
@@ -97,6 +118,7 @@ class Growing:
         """
         result = _libc.fallocate(self.fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size))
         if result == 0:
+            self._remember()
             return True
         number = ctypes.get_errno()
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -112,15 +134,35 @@ class Growing:
         os.utime(self.fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
     def append(self, data: bytes, offset: int) -> None:
-        """Write at `offset`, the end; readers may see it at once."""
+        """Write at `offset`, the end; readers may see it at once. Raises CacheError when others wrote to the file."""
+        self.confirm(offset)
         view = memoryview(data)
         while view:
-            written = os.pwrite(self.fd, view, offset)
+            written = os.pwrite(self.fd, view, offset)  # at the end, whatever the offset: O_APPEND, see pwrite(2)
             view, offset = view[written:], offset + written
+        self._remember()
+
+    def confirm(self, length: int) -> None:
+        """The file is as our last write left it: so long, in its place, the same mtime. Else it is gone: CacheError."""
+        facts = os.fstat(self.fd)
+        if facts.st_size != length:
+            why = f"it has {facts.st_size} bytes, we wrote {length}"
+        elif not facts.st_nlink:
+            why = "it was removed"
+        elif self._mtime_ns not in (None, facts.st_mtime_ns):
+            why = "it was written to"
+        else:
+            return
+        self.discard()
+        raise CacheError(f"{self.path}: another program changed this file while it was filled: {why}")
+
+    def _remember(self) -> None:
+        """What is there now is our doing."""
+        self._mtime_ns = os.fstat(self.fd).st_mtime_ns if self._is_local else None
 
     def discard(self) -> None:
         """The file is gone; readers find it so and go on elsewhere. Nothing happens to one closed or moved away."""
-        if self.fd >= 0 and _is_at(os.fstat(self.fd), self.path):
+        if self.is_in_place:
             os.unlink(self.path)
         self.close()
 
@@ -150,6 +192,12 @@ def _is_at(facts: os.stat_result, path: Path) -> bool:
         return os.path.samestat(facts, os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _file_system(fd: int) -> int:
+    """Its magic number, the first word of struct statfs; 0: not known."""
+    answer = (ctypes.c_ulong * 32)()
+    return int(answer[0]) if _libc.fstatfs(fd, answer) == 0 else 0
 
 
 def _boot_time() -> float:

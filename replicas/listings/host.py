@@ -1,6 +1,6 @@
 """This host's directory: the complete files in it.
 
-What grows (`incomplete/`), what turned out wrong (`invalid/`) and requests (`queue/`) are the janitor's.
+What grows, what turned out wrong (`invalid/`) and requests (`queue/`) are the janitor's.
 """
 
 from collections.abc import Iterator

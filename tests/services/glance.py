@@ -54,6 +54,11 @@ class GlanceHost:
             path.mkdir(parents=True)
         self.configure(pipeline=pipeline)
 
+    @property
+    def partial_dir(self) -> Path:
+        """Where files grow."""
+        return self.cache_dir / ".glance-replicas" / "partial"
+
     def configure(self, options: Options | None = None, pipeline: str | None = None) -> None:
         """Write the files, with these options on top of all earlier ones; a running server needs `restart()`."""
         self._options = merge(self._options, options or {})

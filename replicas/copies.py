@@ -32,6 +32,11 @@ class State(enum.StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # a word of a newer version: nothing is done about it
+
+    @classmethod
+    def _missing_(cls, value: object) -> "State":
+        return cls.UNKNOWN
 
     @property
     def is_open(self) -> bool:

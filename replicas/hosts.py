@@ -1,12 +1,15 @@
 """The hosts the ledger knows, kept for some seconds; every question to a ledger that may be away.
 
-A ledger that failed is left alone for a while: waiting for it costs every request its time (promise 3).
+A question that failed is not asked again for a while, and nobody who waits for bytes waits long for an answer: waiting
+for the ledger costs a request its time (promise 3). Each question has a breaker of its own: one that cannot be
+answered now (a locked table, a column of another version) says nothing about the others.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from . import signing
@@ -14,6 +17,7 @@ from .errors import LedgerError
 from .ledger import Ledger
 from .model import Host, Result
 from .settings import Settings
+from .within import within
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,9 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _KEEP_SECONDS = 5.0  # how long a list of hosts is good for
-_REST_SECONDS = 15.0  # how long a ledger that failed is not asked again
+_REST_SECONDS = 15.0  # how long a question that failed is not asked again
+_WAIT_SECONDS = 1.5  # how long somebody who waits for bytes waits for an answer
+_HASTE_SECONDS = 0.25  # the same while another question found the ledger slow
 
 
 def is_alive(host: Host, settings: Settings) -> bool:
@@ -41,20 +47,33 @@ class Hosts:
         self._settings = settings
         self._ledger = ledger
         self._found: dict[str, Host] = {}
-        self._until = self._rests_until = 0.0
+        self._listed: list[Host] = []  # what the ledger said last,
+        self._listed_at = 0.0  # and when, by the monotonic clock
+        self._until = self._slow_until = 0.0
+        self._rests_until: dict[str, float] = {}
         self._asking = threading.Lock()
 
     def all(self) -> dict[str, Host]:
-        """By name, some seconds old; without a ledger this host only. One thread asks, the others do not wait."""
+        """By name, some seconds old. One thread asks, the others take the list before.
+
+        While the ledger is away its last list stands, and grows old: a host of it is dead in its time.
+        """
         if time.monotonic() >= self._until and self._asking.acquire(blocking=not self._until):
             try:
-                own = self._settings.host_name, self._settings.host_zone, self._settings.host_url
-                self._found = {own[0]: Host(own[0], own[1], own[2])} if own[2] else {}
-                self._found |= {host.name: host for host in self.ask(self._ledger.hosts, ())}
+                self._found = self._list()
                 self._until = time.monotonic() + _KEEP_SECONDS
             finally:
                 self._asking.release()
         return self._found
+
+    def _list(self) -> dict[str, Host]:
+        listed = self.ask_soon("hosts", self._ledger.hosts, None)
+        if listed is not None:
+            self._listed, self._listed_at = listed, time.monotonic()
+        older = time.monotonic() - self._listed_at
+        name, zone, url = self._settings.host_name, self._settings.host_zone, self._settings.host_url
+        own = {name: Host(name, zone, url)} if url else {}
+        return own | {host.name: replace(host, age_seconds=host.age_seconds + older) for host in self._listed}
 
     def sign(self, url: str) -> str:
         """The URL signed if it is the per-host URL of one of these hosts, else as it is."""
@@ -63,15 +82,31 @@ class Hosts:
 
     def states(self, image_id: str) -> dict[tuple[str, str], Result]:
         """The last verdicts on an image's locations (`Ledger.states`); none without a ledger."""
-        return self.ask(lambda: self._ledger.states([image_id]), {})
+        return self.ask_soon("states", lambda: self._ledger.states([image_id]), {})
 
-    def ask(self, question: Callable[[], T], otherwise: D) -> T | D:
-        """What the ledger answers, or `otherwise`."""
-        if time.monotonic() < self._rests_until:
+    def ask(self, name: str, question: Callable[[], T], otherwise: D) -> T | D:
+        """What the ledger answers to the question of this name, however long that takes, or `otherwise`."""
+        if time.monotonic() < self._rests_until.get(name, 0.0):
             return otherwise
         try:
             return question()
         except LedgerError as error:
-            self._rests_until = time.monotonic() + _REST_SECONDS
-            log.warning("host %s: no peers, no verdicts, no claims for now: %s", self._settings.host_name, error)
+            self._rests_until[name] = time.monotonic() + _REST_SECONDS
+            log.warning("host %s: goes on without %s for now: %s", self._settings.host_name, name, error)
             return otherwise
+
+    def ask_soon(self, name: str, question: Callable[[], T], otherwise: D) -> T | D:
+        """The same for somebody who waits for bytes: what takes too long is left to itself, and may yet be done."""
+
+        def asked() -> T:
+            began = time.monotonic()
+            seconds = _HASTE_SECONDS if began < self._slow_until else _WAIT_SECONDS
+            try:
+                return within(seconds, question)
+            except TimeoutError as error:
+                self._slow_until = time.monotonic() + _REST_SECONDS
+                raise LedgerError(
+                    f"no answer within {seconds:g} s; is its database locked, or a backup of it running?"
+                ) from error
+
+        return self.ask(name, asked, otherwise)

@@ -167,7 +167,7 @@ class Janitor:
         self._copier.step()
         self._witness.step()
         asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
-        for request in self._keeper.hosts.ask(asked, ()):
+        for request in self._keeper.hosts.ask("removals", asked, ()):
             self._remove(request, Pass())
 
     def _heartbeat(self, done: Pass) -> None:

@@ -95,7 +95,7 @@ class Keeper:
     def carry_pin(self, image: Image) -> None:
         """The complete file of this host stays if it is to; what cannot be asked now the janitor finds out."""
         try:
-            self.hosts.ask(lambda: self.pinning.carry_one(image.id), None)
+            self.hosts.ask("pins", lambda: self.pinning.carry_one(image.id), None)
         except (CatalogueError, CacheError) as error:
             log.warning("image %s: whether it is to stay the janitor will find out: %s", image.id, error)
 
@@ -150,7 +150,7 @@ class Keeper:
             return True
 
         taken = self.activity.take()
-        if taken and not self.hosts.ask(add, False):
+        if taken and not self.hosts.ask("usage", add, False):
             self.activity.give_back(taken)
             return 0
         return sum(use.bytes for use in taken.values())
@@ -199,4 +199,4 @@ class Keeper:
         """A fill reads every byte: what it found is a verdict like any other."""
         detail = f"when host {self.settings.host_name} filled its cache"
         result = Result(one, verdict, Evidence.FULL, detail, datetime.now(UTC), size=image.size)
-        self.hosts.ask(lambda: self.ledger.record([result]), None)
+        self.hosts.ask("results", lambda: self.ledger.record([result]), None)

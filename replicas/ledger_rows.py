@@ -97,8 +97,9 @@ def full_result(row: Any) -> Result:
 
 def last(verdict: str, evidence: str, at: datetime, full_verdict: str | None, full_at: datetime | None) -> Last:
     """What a state says, in short: there may be millions."""
-    full = _VERDICTS[full_verdict] if full_verdict else None
-    return Last(_VERDICTS[verdict], _EVIDENCES[evidence], at, full, full_at)
+    full = _VERDICTS.get(full_verdict, Verdict.UNKNOWN) if full_verdict else None
+    known = _VERDICTS.get(verdict, Verdict.UNKNOWN), _EVIDENCES.get(evidence, Evidence.SIZE)
+    return Last(*known, at, full, full_at)
 
 
 def host(row: Any, now: datetime) -> Host:
@@ -114,9 +115,18 @@ def fill(row: Any, now: datetime) -> Fill:
 
 def withdrawal(row: Any) -> Withdrawal:
     """One request."""
-    proof = None if row.proof is None else json.loads(row.proof)
+    proof = None if row.proof is None else json_object(row.proof)
     what = (row.id, row.image_id, row.url, row.host, row.reason, row.who, proof)
     return Withdrawal(*what, row.requested_at, row.finished_at, row.location_id, row.place, bool(row.row_only))
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """What a column of ours holds as JSON; nothing where it is none, or no object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def age(moment: datetime, now: datetime) -> float:

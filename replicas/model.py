@@ -38,6 +38,11 @@ class Verdict(enum.StrEnum):
     UNSUPPORTED = "unsupported"
     UNVERIFIABLE = "unverifiable"
     STALLED = "stalled"
+    UNKNOWN = "unknown"  # a word of a newer version of ours, or of somebody else
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Verdict":
+        return cls.UNKNOWN
 
     @property
     def is_damage(self) -> bool:
@@ -58,13 +63,15 @@ class Evidence(enum.StrEnum):
     SAMPLE = "sample"
     FULL = "full"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Evidence":
+        """A word of a newer version counts for the least there is."""
+        return cls.SIZE
+
     @property
     def depth(self) -> int:
         """0 for the shallowest."""
         return _DEPTHS[self]
-
-
-_DEPTHS = {one: depth for depth, one in enumerate(Evidence)}
 
 
 _DEPTHS = {one: number for number, one in enumerate(Evidence)}

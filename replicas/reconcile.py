@@ -66,7 +66,7 @@ class Reconciler:
     def _is_going(self, image_id: str) -> bool:
         """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""
         ask = partial(self._keeper.ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
-        return bool(self._keeper.hosts.ask(partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
+        return bool(self._keeper.hosts.ask("removals", partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
 
     def _own_rows(self) -> list[Location]:
         if self._settings.host_url is None:

@@ -81,13 +81,15 @@ class Route:
         if self._settings.host_url is None:
             return ()
         own = location.replica_url(self._settings.host_url, image.id)
-        return self._hosts.ask(
-            lambda: self._ledger.claim_fill(image.id, self._settings.host_name, own, LEASE_SECONDS, done=done), ()
+        return self._hosts.ask_soon(
+            "claims",
+            lambda: self._ledger.claim_fill(image.id, self._settings.host_name, own, LEASE_SECONDS, done=done),
+            (),
         )
 
     def release(self, image: Image) -> None:
         """This host fills the image no longer."""
-        self._hosts.ask(lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
+        self._hosts.ask("releases", lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us."""
@@ -97,7 +99,7 @@ class Route:
 
     def _filling(self, image: Image) -> list[Location]:
         """The other hosts that say they are filling the image."""
-        fills = self._hosts.ask(lambda: self._ledger.fills(image.id, LEASE_SECONDS), ())
+        fills = self._hosts.ask_soon("fills", lambda: self._ledger.fills(image.id, LEASE_SECONDS), ())
         return self._others(image, (one for one in fills if one.host != self._settings.host_name))
 
     def _others(self, image: Image, fills: Iterable[Fill]) -> list[Location]:

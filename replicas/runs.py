@@ -60,7 +60,7 @@ class Runs:
             row = connection.execute(sa.select(runs).where(runs.c.name == name)).one()
             if row.options and row.finished_at is None:
                 if row.options != text:
-                    raise Refused(_other_options(name, json.loads(row.options), dict(options), row.who))
+                    raise Refused(_other_options(name, ledger_rows.json_object(row.options), dict(options), row.who))
                 return Run(name, options, row.started_at, True)
             now = clock(connection)
             begun = {"who": database.clean(who, 255), "options": text, "started_at": now, "finished_at": None}

@@ -25,6 +25,11 @@ class Kind(enum.StrEnum):
 
     DARK = "dark"  # no row means it
     LOST = "lost"  # the row's file is not there
+    UNKNOWN = "unknown"  # a word of a newer version: nothing is done about it
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Kind":
+        return cls.UNKNOWN
 
 
 DARK = Kind.DARK.value  # the reason of a withdrawal for it

@@ -58,7 +58,7 @@ class Witness:
             log.exception("looks asked of this host")
 
     def _due(self) -> list[Look]:
-        return self._keeper.hosts.ask(lambda: self._looks.due(self._keeper.settings.host_name), [])
+        return self._keeper.hosts.ask("verify requests", lambda: self._looks.due(self._keeper.settings.host_name), [])
 
     def _answer(self, asked: Look) -> None:
         """Killed in between: the request stands, and the next start answers it.
@@ -112,4 +112,5 @@ class Witness:
         self._breathe()
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
-            self._keeper.hosts.ask(lambda: self._looks.renew(self._reading, self._keeper.settings.host_name), None)
+            host = self._keeper.settings.host_name
+            self._keeper.hosts.ask("verify requests", lambda: self._looks.renew(self._reading, host), None)

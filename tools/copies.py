@@ -40,7 +40,7 @@ class CopyList(OnHostLister):
         parser = super().get_parser(prog_name)
         parser.add_argument("image", nargs="*", type=values.image_id, metavar="IMAGE", help="only these images")
         parser.add_argument("--host", action="append", metavar="HOST", help="only this host; may be repeated")
-        states = [str(one) for one in State]
+        states = [str(one) for one in State if one is not State.UNKNOWN]
         text = "only what is in this state; may be repeated"
         parser.add_argument("--state", action="append", choices=states, help=text)
         return parser

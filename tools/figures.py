@@ -22,6 +22,7 @@ SYMBOLS = {  # beside the colour, for whom colours say little
     "unsupported": "·",
     "unverifiable": "¬",
     "stalled": "…",
+    "unknown": "¿",
 }
 MEANING = {
     Condition.INTACT: "intact, every byte read",

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from glance_replicas.errors import CacheError, ConfigError
+from glance_replicas.errors import CacheError
 from glance_replicas.follow import Follower
 from glance_replicas.settings import Settings
 
@@ -23,27 +23,6 @@ Send = Callable[[int, int], Iterator[int]]
 _MOST = 2 << 20  # bytes of one call, so that a fast client does not keep a thread in the kernel
 _STALL_SECONDS = 60.0  # without a byte taken
 _DISK = (errno.EIO, errno.ENODATA, errno.ESTALE, errno.EUCLEAN)  # of a file that cannot be read, not of a connection
-_OTHERWISE = ("https-socket", "https", "async", "gevent", "asyncio", "ugreen")  # options under which it would go wrong
-
-
-def check(settings: Settings) -> None:
-    """Raises ConfigError when `sendfile = uwsgi` and this process does not serve so."""
-    if settings.sendfile != "uwsgi":
-        return
-    try:
-        options = _uwsgi().opt
-    except ImportError as error:
-        raise ConfigError(
-            "[replicas] sendfile = uwsgi: this process is not run by uWSGI; set it to off, or to x-accel-redirect "
-            "with nginx in front"
-        ) from error
-    names = {name.decode() if isinstance(name, bytes) else str(name) for name in options}
-    wrong = sorted(name for name in names if name.removesuffix("2") in _OTHERWISE)
-    if wrong:
-        raise ConfigError(
-            f"[replicas] sendfile = uwsgi does not go with uWSGI's option {wrong[0]}, which bytes would pass by; "
-            "set it to off"
-        )
 
 
 def sender(settings: Settings, follower: Follower) -> Send | None:

@@ -1,18 +1,51 @@
 """One Keeper for all filters of a process: one pool of connections to each database, one list of hosts."""
 
 import functools
+import logging
+from dataclasses import replace
 
 from oslo_config import cfg
 
 from glance_replicas import settings
+from glance_replicas.check import pipeline
+from glance_replicas.errors import ConfigError
 from glance_replicas.keeper import Keeper
+from glance_replicas.settings import Settings
 
-from . import direct
+from . import wsgi
+
+log = logging.getLogger(__name__)
+
+_PEER_STREAMS = 32  # where it is not known how many threads there are
 
 
 @functools.cache
 def keeper() -> Keeper:
     """This host, by the configuration Glance has read. Raises ConfigError, which stops the start."""
-    found = settings.read(cfg.CONF)
-    direct.check(found)
-    return Keeper(found)
+    found, server = settings.read(cfg.CONF), wsgi.server()
+    wsgi.check(server)
+    return Keeper(fitted(found, server, wsgi.outside(cfg.CONF)))
+
+
+def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None) -> Settings:
+    """The settings with what they leave to the server of this process. Raises ConfigError where it cannot do it."""
+    streams = found.max_peer_streams
+    if streams is None:
+        streams = max(1, server.threads // 2) if server.threads else _PEER_STREAMS
+    return replace(found, sendfile=_sendfile(found.sendfile, server, filters), max_peer_streams=streams)
+
+
+def _sendfile(wanted: str, server: wsgi.Server, filters: tuple[str, ...] | None) -> str:
+    if wanted not in ("auto", "uwsgi"):
+        return wanted
+    why_not = wsgi.why_no_sendfile(server, filters)
+    if wanted == "uwsgi" and why_not:
+        raise ConfigError(
+            f"[replicas] sendfile = uwsgi: {why_not}; set it to auto or off, or to x-accel-redirect with nginx in front"
+        )
+    strange = pipeline.strange(filters or ())
+    if not why_not and wanted == "auto" and strange:
+        why_not = f"the filter {strange[0]} is not known to leave bodies alone"
+    if why_not:
+        log.info("files are sent through Python (sendfile = off): %s", why_not)
+    return "off" if why_not else "uwsgi"

@@ -51,7 +51,7 @@ class ReplicaServer:
     def __init__(self, keeper: Keeper, app: App) -> None:
         self._keeper = keeper
         self._app = app
-        self._streams = Streams(keeper.settings.max_peer_streams)
+        self._streams = Streams(keeper.settings.max_peer_streams or 0)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a replica, or pass on what is none of ours."""

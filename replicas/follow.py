@@ -31,7 +31,12 @@ def start_or_join(cache: Cache, plan: Plan) -> "Follower":
     for _ in range(100):
         started = start(cache, plan)
         fd = cache.follow(plan.image.id)
-        copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
+        try:
+            copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
+        except CacheError:
+            if fd is not None:
+                os.close(fd)
+            raise
         if copy is not None and copy.entry.size == plan.size:
             if fd is not None:
                 os.close(fd)

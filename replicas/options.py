@@ -42,19 +42,19 @@ SERVING = [
     ),
     cfg.IntOpt(
         "max_peer_streams",
-        default=32,
         min=0,
         help="Most bodies of per-host URLs one process sends at a time, to other hosts and to clients with signed URLs "
-        "together; whoever comes then gets 503 and goes to another copy. Fewer than the threads of a process leaves "
-        "some for the API. 0: no limit. What nginx sends does not count.",
+        "together; whoever comes then gets 503 and goes to another copy. Default: half of the threads of a process, 32 "
+        "where they are not known. 0: no limit. What nginx sends does not count.",
     ),
     cfg.StrOpt(
         "sendfile",
-        default="off",
-        choices=["off", "x-accel-redirect", "uwsgi"],
+        default="auto",
+        choices=["auto", "off", "x-accel-redirect", "uwsgi"],
         help="Who sends files from the kernel. x-accel-redirect: an nginx in front, complete ones of per-host URLs; it "
         "must map sendfile_prefix to image_cache_dir. uwsgi: uWSGI's own connection, past Python, also what is still "
-        "being filled; not where uWSGI does TLS or transforms answers.",
+        "being filled; only with http-socket, or socket behind a proxy, without routers, internal routing and filters "
+        "that change bodies: the start is refused otherwise. auto: uwsgi where that goes, else off.",
     ),
     cfg.StrOpt("sendfile_prefix", default="/replica-files/", help="Internal location of nginx for sendfile."),
 ]

@@ -42,8 +42,8 @@ class Settings:
     signing_keys: tuple[Key, ...] = field(default=(), repr=False)
     signature_lifetime_seconds: int = 3600
     trusted_networks: tuple[Network, ...] = ()
-    max_peer_streams: int = 32  # in one process; 0: no limit
-    sendfile: str = "off"
+    max_peer_streams: int | None = None  # in one process; 0: no limit; None: as many as fit its threads
+    sendfile: str = "auto"
     sendfile_prefix: str = "/replica-files/"
     max_bytes: int = 0
     min_free_bytes: int = 0

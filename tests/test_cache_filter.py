@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterat
     ) as made:
         Ledger(default_ledger(made.database_url)).upgrade()
         quick = {"stall_timeout_seconds": "3", "janitor": "true", "janitor_interval_seconds": "1"}
-        ours = [{"replicas": quick}, {"replicas": quick | {"sendfile": "uwsgi"}}]
+        ours = [{"replicas": quick | {"sendfile": "off"}}, {"replicas": quick | {"sendfile": "uwsgi"}}]
         for number, options in enumerate([*ours, {}], 2):
             made.add_host(
                 f"127.0.0.{number}",

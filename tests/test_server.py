@@ -46,7 +46,7 @@ def host(site: GlanceSite, request: pytest.FixtureRequest) -> Iterator[GlanceHos
     """One host under each WSGI server in turn; 127.0.0.1, where the tests call from, is not trusted."""
     server, _, direct = request.param.partition(", ")
     address = {"uwsgi": "127.0.0.2", "gunicorn": "127.0.0.3", "uwsgi, sendfile": "127.0.0.4"}[request.param]
-    options = {"replicas": {"sendfile": "uwsgi"}} if direct else {}
+    options = {"replicas": {"sendfile": "uwsgi" if direct else "off"}}
     with site.add_host(address, server=server, threads=16, options=options) as made:
         yield made
 

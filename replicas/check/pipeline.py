@@ -24,6 +24,13 @@ _ROLES = {
     "HTTPProxyToWSGI": PROXY,
     "keystonemiddleware.auth_token": AUTH,
 }
+# Filters that leave bodies alone, beside those above; by the names that Glance's own paste file gives them, and others.
+_HARMLESS = frozenset(
+    (
+        *("cors", "versionnegotiation", "osprofiler", "unauthenticated-context", "healthcheck"),
+        *("request_id", "catch_errors", "sizelimit", "audit"),
+    )
+)
 _LOSSES = {
     CACHE: "nothing is cached on this host",
     SERVER: "the cached copies of this host are not served",
@@ -52,6 +59,11 @@ def roles(text: str, flavor: str | None) -> tuple[str, ...]:
     except configparser.Error as error:
         raise ValueError(str(error).splitlines()[0]) from error
     return tuple(_role(parser, name) for name in _pipeline(parser, flavor).split())
+
+
+def strange(found: Sequence[str]) -> list[str]:
+    """Filters that may change bodies for all that is known of them."""
+    return [one for one in found if one not in _HARMLESS and one not in _ROLES.values()]
 
 
 def faults(found: Sequence[str]) -> Iterator[tuple[str, str]]:

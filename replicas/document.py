@@ -248,7 +248,10 @@ def _state(value: Any, where: str) -> State | None:
         moment = datetime.fromisoformat(at) if at else None
         if moment is not None:
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        verdict, evidence = Verdict(str(value.get("verdict"))), Evidence(str(value.get("evidence")))
+        word, depth = _text(value, "verdict", where), _text(value, "evidence", where)
+        if word is None or depth is None:
+            raise ValueError("a state without verdict or evidence")
+        verdict, evidence = Verdict(word), Evidence(depth)
     except (ValueError, OverflowError) as error:
         raise _wrong(f"{where}: {str(error)[:100]}") from error
     return State(verdict, evidence, moment, _seconds(value, "age_seconds", where))

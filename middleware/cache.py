@@ -1,7 +1,7 @@
 """Filter `cache`: image downloads come from local disk, and what passes through stays there as a replica.
 
     GET /v2/images/{id}/file   authorise -> hit | follow | fill, else Glance itself
-    DELETE of an image, removal of a location: kept from leaving rows or images behind that nothing backs (guard.py)
+    removals, in any spelling: kept from leaving rows or images behind that nothing backs (guard.py)
 
 Whatever goes wrong on our side, the request goes on to Glance as if we were not there.
 """
@@ -47,17 +47,16 @@ class CacheFilter:
         self._app = app
         self._keeper = keeper
         self._access = Access()
-        self._guard = Guard(app, keeper, self._access)
+        self._guard = Guard(keeper, self._access)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve, guard or pass on."""
+        """Serve, or pass on with the removals guarded."""
+        self._guard.handlers.apply(environ)
         request = webob.Request(environ)
         found = image_path(environ.get("PATH_INFO", ""))
         answer: App | None = None
         if request.method == "GET" and found is not None and found[1]:
             answer = self._download(request, found[0])
-        elif request.method in ("DELETE", "PATCH"):
-            answer = self._guard
         return (answer or self._app)(environ, start_response)
 
     def _download(self, request: webob.Request, image_id: str) -> Any:

@@ -1,112 +1,180 @@
-"""What removals must not do: hang on our rows, or leave an image with cached replicas only.
+"""What removals must not do: hang on our rows, or take the last copy of an image that lives.
 
-DELETE /v2/images/{id}            our rows go first (delayed delete cannot delete an http location: GLANCE.md)
-DELETE /v2/stores/{store}/{id}    409 when it would take the last durable copy
-PATCH  /v2/images/{id}            the same for `remove` and `replace` of locations
+Both are decided where Glance removes a location (`routed.around_removals`), after Glance's own checks: who may not, or
+asks for what there is not, has Glance's answer long before. So it holds, in whatever spelling, for a store's copy that
+is deleted, for patched locations, for an import that cleans up after itself, and for images that are deleted.
+
+An image is deleted    Our rows go when Glance begins to take its locations away, for delayed delete cannot delete an
+                       http location. They are back if Glance fails. A fault of ours: Glance deletes all the same.
+A location is removed  409 when the rules say that it stays (`replicas/removal`). They are asked, and the row
+                       withdrawn, under a lock on the image's row, so that of two removals at a time the second sees
+                       the first. The row is back if the store keeps the bytes. What cannot be asked, or a fault of
+                       ours: 503, and nothing is removed. No download waits for a removal.
 """
 
-import json
 import logging
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
-import webob
+import webob.exc
+from glance.api.v2.images import ImagesController
 
 from glance_replicas import location
-from glance_replicas.errors import ReplicaError
+from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
+from glance_replicas.hosts import silent_after_seconds
 from glance_replicas.keeper import Keeper
-from glance_replicas.model import Image, Location, is_image_id
+from glance_replicas.ledger_rows import place_key
+from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
+from glance_replicas.removal import last_copy, last_durable
+from glance_replicas.removal.known import KnownCopies
+from glance_replicas.removal.last_copy import Known
 
+from . import routed
 from .access import Access
-from .client_words import Refusal
-from .facts import image_of, image_path
+from .facts import image_of
+from .routed import Routed
 
 log = logging.getLogger(__name__)
 
-_STORE_PATH = re.compile(r"/v2/stores/([^/]+)/([^/]+)")
-_POSITION = re.compile(r"/?locations/(\d+|-)")
-_MAX_PATCH = 1 << 20  # bytes; a longer body cannot be a list of locations that Glance would take
+_LOCK_SECONDS = 5.0  # how long a removal waits for others that change the image
+_LIVES = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 
-App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+@dataclass
+class _Request:
+    """What one request is about to take away, and what became of it."""
+
+    is_deletion: bool = False  # of the whole image
+    going: Sequence[Location] = ()  # all that it removes, where that is more than one location
+    image_id: str | None = None  # of the deleted image, as the database spells it
+    withdrawn: list[Location] = field(default_factory=list)
+    refusal: webob.exc.HTTPException | None = None
+
+
+_request: ContextVar[_Request | None] = ContextVar("removal", default=None)
 
 
 class Guard:
-    """Stands before Glance on DELETE and PATCH."""
+    """Answers Glance's removals; `handlers` are to be applied to every request."""
 
-    def __init__(self, app: App, keeper: Keeper, access: Access) -> None:
-        self._app = app
+    def __init__(self, keeper: Keeper, access: Access) -> None:
         self._keeper = keeper
         self._access = access
+        self._known = KnownCopies(keeper.ledger.database, silent_after_seconds(keeper.settings))
+        self.handlers = routed.Handlers()
+        self.handlers.on(ImagesController, "delete", self._delete)
+        self.handlers.on(ImagesController, "delete_from_store", self._remove, closed=True)
+        self.handlers.on(ImagesController, "update", self._update, closed=True)
+        routed.around_removals(self._around)
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Refuse with 409, or let Glance answer."""
-        request = webob.Request(environ)
-        path = environ.get("PATH_INFO", "")
-        found = image_path(path)
-        answer = None
-        if request.method == "DELETE" and found is not None and not found[1]:
-            answer = self._delete(request, found[0])
-        elif request.method == "DELETE" and (match := _STORE_PATH.fullmatch(path)):
-            answer = self._delete_from_store(request, *match.groups())
-        elif request.method == "PATCH" and found is not None and not found[1]:
-            answer = self._patch(request, found[0])
-        return answer(environ, start_response) if answer else self._app(environ, start_response)
-
-    def _delete(self, request: webob.Request, image_id: str) -> Any:
-        """Glance's answer, our rows withdrawn before and put back if Glance refused.
+    def _delete(self, call: Routed) -> Any:
+        """Glance's answer, and the file here goes.
 
         Killed in between: the hosts' janitors register what they still hold of an image that still is.
         """
-        found = self._find(request, image_id)
-        if found is None or found.protected or not self._access.rules(request.context, found).check("delete_image"):
-            return None
-        rows = [one for one in image_of(found).cached if location.is_ours(one)]
+        request = _Request(is_deletion=True)
         try:
-            withdrawn = [one for one in rows if self._keeper.catalogue.withdraw(one)]
+            result = _proceed(call, request)
+        except BaseException:
+            self._put_back(request.withdrawn)
+            raise
+        if request.image_id is not None:
+            log.info("image %s: deleted, %d replicas withdrawn", request.image_id, len(request.withdrawn))
+            self._forget(request.image_id)
+        return result
+
+    def _remove(self, call: Routed) -> Any:
+        return _proceed(call, _Request())
+
+    def _update(self, call: Routed) -> Any:
+        """Glance takes away one location after the other: nothing goes of a request whose last removal is refused."""
+        changes = [one for one in call.arguments.get("changes", ()) if one["path"][0] == "locations"]
+        if sum(one["op"] == "remove" for one in changes) < 2:
+            return _proceed(call, _Request())
+        try:
+            found = self._access.find(call.request.context, call.arguments["image_id"])
+        except webob.exc.HTTPException:
+            return call.proceed()  # Glance says it in its own words
+        return _proceed(call, _Request(going=_going(image_of(found).locations, changes)))
+
+    @contextmanager
+    def _around(self, image_id: str, entry: Mapping[str, Any]) -> Iterator[bool]:
+        """Around the removal of one location by Glance, in whatever thread."""
+        request = _request.get()
+        if request is not None and request.is_deletion:
+            yield self._goes_with_image(request, image_id, entry)
+            return
+        taken, goes = self._take(request or _Request(), image_id, entry)
+        try:
+            yield goes
+        except BaseException:
+            self._put_back(taken)
+            raise
+
+    def _goes_with_image(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> bool:
+        """Whether Glance is to remove this location of a deleted image; all of ours go before the first."""
+        try:
+            if request.image_id is None:
+                request.image_id = image_id
+                image = self._keeper.catalogue.image(image_id)
+                for one in image.locations if image else ():
+                    if location.is_ours(one) and self._keeper.catalogue.withdraw(one):
+                        request.withdrawn.append(one)
         except ReplicaError as error:
             log.warning("image %s: its replicas could not be withdrawn first: %s", image_id, error)
-            return None
-        answer = request.get_response(self._app)
-        if answer.status_int < 300:
-            log.info("image %s: deleted, %d replicas withdrawn", image_id, len(withdrawn))
-            self._forget(image_id)
-        else:
-            self._put_back(withdrawn)
-        return answer
+        except Exception:  # outermost edge of a removal: the image is deleted whatever our faults
+            log.exception("image %s: its replicas could not be withdrawn first", image_id)
+        return all(one.row != entry.get("id") for one in request.withdrawn)
 
-    def _delete_from_store(self, request: webob.Request, store: str, image_id: str) -> Any:
-        found = self._find(request, image_id) if is_image_id(image_id) else None
-        if found is None:
-            return None
-        image = image_of(found)
-        gone = next((one for one in image.locations if one.store == store), None)
-        return self._refusal(image, [one for one in image.locations if one is not gone])
+    def _take(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
+        """The rows withdrawn for this removal, and whether Glance is to go on. Raises Refused.
 
-    def _patch(self, request: webob.Request, image_id: str) -> Any:
-        changes = _changes(request)
-        if not changes:
-            return None
-        found = self._find(request, image_id)
-        if found is None:
-            return None
-        image = image_of(found)
-        left = list(image.locations)
-        for operation, path, value in changes:
-            left = _applied(left, operation, path, value)
-        return self._refusal(image, left)
-
-    def _refusal(self, image: Image, left: Sequence[Location]) -> Any:
-        """409 when durable copies would become none while cached ones stay."""
-        if not image.durable or not left or any(not one.is_cached for one in left):
-            return None
-        return webob.exc.HTTPConflict(explanation=Refusal.LAST_DURABLE.format(image=image.id))
-
-    def _find(self, request: webob.Request, image_id: str) -> Any:
+        Killed right after: the bytes are in the store without a row, and other durable copies stay.
+        """
         try:
-            return self._access.find(request.context, image_id)
-        except webob.exc.HTTPException:
-            return None  # Glance says it in its own words
+            return self._decide(request, image_id, entry)
+        except LastCopy as error:
+            log.warning("image %s: a removal was refused: %s", image_id, error)
+            request.refusal = webob.exc.HTTPConflict(explanation=str(error))
+            raise
+        except Refused:  # there is no such image: nothing of it can be lost
+            return [], True
+        except ReplicaError as error:
+            log.warning("image %s: nothing is removed: %s", image_id, error)
+            request.refusal = _not_now(image_id)
+            raise Refused(f"image {image_id}: nothing is removed: {error}") from error
+        except Exception as error:  # outermost edge of a removal: not known to be safe
+            log.exception("image %s: nothing is removed", image_id)
+            request.refusal = _not_now(image_id)
+            raise Refused(f"image {image_id}: nothing is removed, for a fault of the image cache") from error
+
+    def _decide(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
+        known = self._ask(image_id)
+        with self._keeper.catalogue.locked(image_id, wait_seconds=_LOCK_SECONDS) as locked:
+            image = locked.image
+            target = _target(image, entry)
+            if image.status not in _LIVES or target is None:
+                return [], True
+            why = _why_kept(image, target, request.going, known)
+            if target.row != entry.get("id"):  # an upload that is thrown away, to where a copy of the image is
+                if why is not None:
+                    log.warning("image %s: bytes that Glance would throw away stay in their store: %s", image_id, why)
+                return [], why is None
+            if why is not None:
+                raise LastCopy(why)
+            if location.has_replica_path(target):
+                return [], True
+            return ([target] if locked.withdraw(target) else []), True
+
+    def _ask(self, image_id: str) -> Known:
+        """What the ledger knows of the image's copies. Raises LedgerError: what it knows may decide."""
+        try:
+            return self._known.of([image_id])
+        except LedgerError as error:
+            raise LedgerError(f"which copies are intact could not be asked: {error}") from error
 
     def _forget(self, image_id: str) -> None:
         try:
@@ -115,39 +183,65 @@ class Guard:
             log.warning("image %s: its file is left to the janitor: %s", image_id, error)
 
     def _put_back(self, rows: Sequence[Location]) -> None:
+        """Killed in between: a host registers its copy again, and an audit finds the file of a store."""
         for one in rows:
             try:
-                self._keeper.catalogue.add(one.image_id, one.url, one.metadata)
+                self._keeper.catalogue.put_back(one)
             except ReplicaError as error:
-                log.warning("image %s: replica on %s left to its janitor: %s", one.image_id, one.host, error)
+                log.error("image %s: %s is no longer registered: %s", one.image_id, location.redact(one.url), error)
 
 
-def _changes(request: webob.Request) -> list[tuple[str, str, Any]]:
-    """(operation, path, value) of a JSON patch that touch locations, in either of Glance's two media types."""
-    if (request.content_length or 0) > _MAX_PATCH:
-        return []
+def _proceed(call: Routed, request: _Request) -> Any:
+    """What Glance answers; our refusal where there was one, whatever Glance made of it."""
+    token = _request.set(request)
     try:
-        operations = json.loads(request.body)
-    except (ValueError, RecursionError):
-        return []
-    found = []
-    for one in operations if isinstance(operations, list) else ():
-        if not isinstance(one, dict):
+        return call.proceed()
+    except Exception as error:
+        if request.refusal is not None:
+            raise request.refusal from error
+        raise
+    finally:
+        _request.reset(token)
+
+
+def _not_now(image_id: str) -> webob.exc.HTTPException:
+    return webob.exc.HTTPServiceUnavailable(
+        explanation=f"Nothing was removed: whether image {image_id} keeps another intact copy could not be found out "
+        "just now. Try again; the log of this host says what is wrong."
+    )
+
+
+def _target(image: Image, entry: Mapping[str, Any]) -> Location | None:
+    """The active row that Glance is about to remove, or another one with its bytes; None: no location of the image."""
+    wanted = Location(image.id, str(entry.get("url", "")), {}, entry.get("id"))
+    same = [one for one in image.locations if one.row == wanted.row]
+    place = location.place(wanted)
+    return next(iter(same), None) or next((one for one in image.locations if location.place(one) == place), None)
+
+
+def _why_kept(image: Image, target: Location, going: Sequence[Location], known: Known) -> str | None:
+    """The rule for a copy on a host, or the one for a copy in a store."""
+
+    def key(one: Location) -> tuple[str, str]:
+        return one.image_id, place_key(one)
+
+    if location.has_replica_path(target):
+        why = last_copy.why_kept(image, key(target), known)
+        return f"Not removed: {why}. Repair the image first: replica repair {image.id} --yes" if why else None
+    return last_durable.why_kept(image, target, going, lambda one: last_copy.is_damaged(known.lasts.get(key(one))))
+
+
+def _going(rows: Sequence[Location], changes: Sequence[Mapping[str, Any]]) -> list[Location]:
+    """Which of these locations a patch takes away; positions as `ImagesController._get_locations_op_pos` counts."""
+    left: list[Location | None] = list(rows)
+    gone: list[Location] = []
+    for one in changes:
+        if one["op"] == "replace" or len(one["path"]) != 2:
             continue
-        operation = one.get("op") or next((name for name in ("add", "replace", "remove") if name in one), "")
-        path = str(one.get("path") if "op" in one else one.get(operation, ""))
-        if path.lstrip("/").split("/")[0] == "locations":
-            found.append((str(operation), path, one.get("value")))
-    return found
-
-
-def _applied(rows: list[Location], operation: str, path: str, value: Any) -> list[Location]:
-    """The locations after one operation; those added count as durable, being the user's own."""
-    match = _POSITION.fullmatch(path)
-    if operation == "remove" and match and match.group(1) != "-":
-        position = int(match.group(1))
-        return rows[:position] + rows[position + 1 :]
-    if operation == "replace" and isinstance(value, list):
-        urls = [one.get("url") for one in value if isinstance(one, dict)]
-        return [next((row for row in rows if row.url == url), Location("", str(url))) for url in urls]
-    return rows
+        text, adds = one["path"][1], one["op"] == "add"
+        position = int(text) if text.isdecimal() else len(left) if adds else len(left) - 1
+        if adds:
+            left.insert(position, None)
+        elif position < len(left) and (row := left.pop(position)) is not None:
+            gone.append(row)
+    return gone

@@ -30,19 +30,27 @@ Rules
    answer; if not, Glance runs it, or with `closed` nothing is done and the answer is 503.
 5. `call.request` is Glance's request and `call.request.context` the caller. Do not read its body: see `arguments`.
 
+What Glance's action decides deep inside, after its own checks, or in a task with no request at all, is the removal of a
+location: `around_removals(around)` has `around(image_id, location)` entered before Glance takes a location, bytes and
+row, out of a store, whatever led to that (a store's copy deleted, a PATCH, an import that cleans up, an image deleted).
+Raising there keeps it; False from `with` makes Glance believe it gone. `image_id` is as the database spells it.
+
 Private names of Glance 33.0.0 in use, all of them here: `glance.common.wsgi.Resource.dispatch(obj, action, request,
-**arguments)`, called for deserialiser, controller and serialiser in turn, and `Resource.controller`.
+**arguments)`, called for deserialiser, controller and serialiser in turn, and `Resource.controller`;
+`glance.common.store_utils.delete_image_location_from_backend` and `safe_delete_from_backend(context, image_id,
+location)`, which everybody calls as attributes of that module, the first one calling the second.
 """
 
 import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import webob.exc
-from glance.common import wsgi
+from glance.common import store_utils, wsgi
 
 from glance_replicas.errors import ConfigError
 
@@ -50,6 +58,9 @@ log = logging.getLogger(__name__)
 
 _KEY = "glance_replicas.handlers"  # in environ; no header of a client can have this name
 _installing = threading.Lock()
+_REMOVALS = ("delete_image_location_from_backend", "safe_delete_from_backend")
+
+Around = Callable[[str, Mapping[str, Any]], AbstractContextManager[bool]]
 
 
 class Routed:
@@ -111,15 +122,46 @@ class Handlers:
         return next((self._found[one] for one in kinds if one in self._found), None)
 
 
+class _Removals:
+    """Who is asked before Glance removes a location, and whether this thread has asked already."""
+
+    around: Around | None = None
+    inside = threading.local()
+
+
+def around_removals(around: Around) -> None:
+    """From now on `around` is asked, in place of whoever was before it. See the module. Raises ConfigError."""
+    with _installing:
+        for name in _REMOVALS:
+            original = _private(store_utils, name)
+            if not hasattr(original, _KEY):
+                setattr(store_utils, name, _asking(original))
+        _Removals.around = around
+
+
+def _asking(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, asking first."""
+
+    @functools.wraps(original)
+    def remove(context: Any, image_id: str, location: Mapping[str, Any]) -> Any:
+        inside = _Removals.inside
+        if _Removals.around is None or getattr(inside, "yes", False):
+            return original(context, image_id, location)
+        inside.yes = True
+        try:
+            with _Removals.around(image_id, location) as goes:
+                return original(context, image_id, location) if goes else None
+        finally:
+            inside.yes = False
+
+    setattr(remove, _KEY, True)
+    return remove
+
+
 def _install() -> None:
     """Glance's dispatcher asks for handlers first; once for each process. Raises ConfigError."""
     with _installing:
-        original = getattr(wsgi.Resource, "dispatch", None)
-        if original is None:
-            raise ConfigError(
-                "this release of Glance has no glance.common.wsgi.Resource.dispatch: removals could not be guarded; "
-                "use a release that docs/install.md lists, or take replica-cache out of the pipeline"
-            )
+        original = _private(wsgi.Resource, "dispatch")
         if hasattr(original, _KEY):
             return
 
@@ -133,6 +175,16 @@ def _install() -> None:
 
         setattr(dispatch, _KEY, True)
         wsgi.Resource.dispatch = dispatch
+
+
+def _private(owner: Any, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] | None = getattr(owner, name, None)
+    if found is None:
+        raise ConfigError(
+            f"this release of Glance has no {owner.__name__}.{name}: the last copies of images could not be guarded; "
+            "use a release that docs/install.md lists, or take replica-cache out of the pipeline"
+        )
+    return found
 
 
 def _handler(resource: Any, obj: Any, action: str, args: tuple[Any, ...]) -> _Handler | None:

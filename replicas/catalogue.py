@@ -212,6 +212,21 @@ class Catalogue:
         with self._errors():
             return database.writing(self._engine, lambda connection: _withdraw(connection, location))
 
+    def put_back(self, location: Location) -> bool:
+        """This row, which `withdraw` took, is there again; False when it was not withdrawn, or the image is gone."""
+        this = sa.and_(locations.c.id == location.row, locations.c.image_id == location.image_id)
+        values = {"deleted": False, "status": "active", "deleted_at": None, "updated_at": _now()}
+
+        def work(connection: sa.Connection) -> bool:
+            row = connection.execute(_lock(location.image_id)).one_or_none()
+            if row is None or live_status(row.status, row.deleted) not in LIVE:
+                return False
+            withdrawn = locations.update().where(this, locations.c.status == "deleted")
+            return connection.execute(withdrawn.values(values)).rowcount == 1
+
+        with self._errors():
+            return database.writing(self._engine, work)
+
     def release(self, location: Location) -> bool:
         """This row waits for Glance's scrubber no longer, which cannot delete what http locations name (GLANCE.md)."""
         this = sa.and_(locations.c.id == location.row, locations.c.status == "pending_delete")

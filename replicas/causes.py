@@ -7,7 +7,6 @@ pins, counts of use) are as of the moment they were gathered; whoever acts gathe
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
-from urllib.parse import urlsplit
 
 from . import location
 from .model import Evidence, Image, Location, Result, Verdict
@@ -233,9 +232,7 @@ def _elders(image: Image, target: Location) -> list[Location]:
     return sorted(older, key=lambda one: one.row or 0)
 
 
-def is_volatile(one: Location) -> bool:
-    """Whether the copy is on a host: by its metadata, or by its URL when a user registered that by hand."""
-    return one.is_cached or urlsplit(one.url).path.endswith(f"/replicas/{one.image_id}")
+is_volatile = location.is_volatile
 
 
 def proves_intact(looks: Sequence[Result]) -> bool:

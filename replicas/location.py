@@ -57,10 +57,19 @@ def is_ours(location: Location) -> bool:
 
     Users may write metadata of their own, so the URL must say the same as the metadata.
     """
-    if not location.is_cached or scheme(location.url) not in ("http", "https"):
+    return location.is_cached and has_replica_path(location)
+
+
+def is_volatile(location: Location) -> bool:
+    """Whether the copy is on a host: by its metadata, or by its URL when a user registered that by hand."""
+    return location.is_cached or has_replica_path(location)
+
+
+def has_replica_path(location: Location) -> bool:
+    """Whether the URL is that of a copy on a host, any host, whatever the metadata say."""
+    if scheme(location.url) not in ("http", "https"):
         return False
-    path = urlsplit(location.url).path
-    return path.endswith(f"/replicas/{location.image_id}")
+    return urlsplit(where(location.url)).path.endswith(f"/replicas/{location.image_id}")
 
 
 def kind(location: Location) -> str:

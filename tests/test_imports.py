@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body cache.partial_file causes checksum chosen crypt database document glance_tables ledger_database ledger_rows "
-    "ledger_tables location metalink migrations options part policy recording removal removal.last_copy settings "
-    "signing throttle together within",
+    "ledger_tables location metalink migrations options part policy recording removal removal.last_copy "
+    "removal.last_durable settings signing throttle together within",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",
     "activity audit cache.eviction copier download fill follow hosts janitor keeper listings look orders pinning "

@@ -1,0 +1,39 @@
+"""The last durable copy of an image is not removed while the image lives. Rule only, no I/O.
+
+1. A durable location goes only while another durable one stays, in another place: two rows of one file are one copy.
+2. Where all those that would stay were found damaged, it goes only if it was found damaged itself.
+3. What is durable the URL decides as well as the metadata, which users may write: a copy on a host is never durable,
+   and a row with our metadata whose URL is no copy on a host is protected and protects nothing.
+"""
+
+from collections.abc import Callable, Collection
+
+from .. import location
+from ..model import Image, Location
+
+
+def why_kept(
+    image: Image, target: Location, going: Collection[Location], is_damaged: Callable[[Location], bool]
+) -> str | None:
+    """Why `target` must stay in `image`, as the catalogue has it now; None: it may go, for this rule.
+
+    `going` are locations that leave in the same step, `target` among them or not.
+    """
+    if location.has_replica_path(target):
+        return None
+    rows = {one.row for one in going} | {target.row}
+    left = [one for one in image.locations if one.row not in rows]
+    places = {location.place(target)} | {location.place(one) for one in going}
+    stays = [one for one in left if not location.is_volatile(one) and location.place(one) not in places]
+    if not stays:
+        alone = " and leave only copies in host caches, which may vanish at any time" if left else ""
+        return (
+            f"This would remove the last durable copy of image {image.id}{alone}. "
+            "Copy the image to another store first, or delete the image."
+        )
+    if all(is_damaged(one) for one in stays) and not is_damaged(target):
+        return (
+            f"This would remove the last intact durable copy of image {image.id}: those in other stores were found "
+            f"damaged. Repair them first: replica repair {image.id} --yes"
+        )
+    return None

@@ -6,14 +6,16 @@
     GET   /v2/images/{id}/locations   for callers who may download the image
     PATCH /v2/images/{id}             and go in unsigned, so that what was read can be written back
 
-A signature covers path and time, not the host: only exact URLs of hosts we know are ever signed.
+A signature is for one copy on one host: only the exact URL of that image on a living host of ours is ever signed, and
+no answer that carries one is to be stored.
 """
 
 import json
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +28,7 @@ from glance_replicas.download import arrange
 from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import place_key
 from glance_replicas.location import replica_url
-from glance_replicas.model import Image, is_image_id
+from glance_replicas.model import Image, Location, is_image_id
 
 from . import host
 from .access import Access
@@ -40,6 +42,7 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 JSON = "application/json"
 MAX_JSON = 1 << 20  # bytes; larger bodies pass untouched
+NOT_STORED = "no-store"  # Cache-Control of what holds signatures (RFC 9111, 5.2.2.5)
 MAX_HINT = 255  # characters of a caller's zone, host or seed
 _PATH = re.compile(r"/v2/images/([^/]+)(/replicas(?:/[^/]+)?|/locations)?")
 
@@ -91,8 +94,8 @@ class ReplicasApi:
         found = self._access.image(request.context, image_id)
         image = image_of(found)
         made = self._document(image, self._sees_stores(request.context, found), request.GET)
-        answer = _answer_of(made, request)
-        answer.headers["Cache-Control"] = "no-store"  # it holds signatures
+        answer = _answer_of(made, self._hosts.living(), request)
+        answer.headers["Cache-Control"] = NOT_STORED
         return answer
 
     def _sees_stores(self, context: Any, found: Any) -> bool:
@@ -108,7 +111,7 @@ class ReplicasApi:
             known = hosts.get(one.host or "")
             ours = known is not None and one.url == replica_url(known.url, image.id)
             if ours or sees_stores:
-                url = self._hosts.sign(one.url) if ours else one.url
+                url = self._hosts.sign(one)
                 age = known.age_seconds if ours and known and known.heartbeat else None
                 rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
@@ -120,30 +123,34 @@ class ReplicasApi:
         answer = request.get_response(self._app)
         if not is_image_id(image_id) or not _is_small_json(answer):
             return answer
-        urls = {
-            url for one in self._hosts.all().values() if (url := replica_url(one.url, image_id)).encode() in answer.body
-        }
-        if urls and self._may_download(request, image_id):
-            text = _replaced(answer.body, {url: self._hosts.sign(url) for url in urls})
-            if text is not None:
-                answer.body = text
+        if not any(replica_url(one.url, image_id).encode() in answer.body for one in self._hosts.all().values()):
+            return answer
+        signed = {one.url: self._hosts.sign(one) for one in self._downloadable(request, image_id)}
+        text = _replaced(answer.body, {url: new for url, new in signed.items() if new != url})
+        if text is not None:
+            answer.body = text
+            answer.headers["Cache-Control"] = NOT_STORED
         return answer
 
-    def _may_download(self, request: webob.Request, image_id: str) -> bool:
+    def _downloadable(self, request: webob.Request, image_id: str) -> Sequence[Location]:
+        """The image's copies on hosts; none for a caller who may not download it."""
         try:
-            return self._access.may_download(request.context, self._access.find(request.context, image_id))
+            found = self._access.find(request.context, image_id)
         except webob.exc.HTTPException:
-            return False
+            return ()
+        return image_of(found).cached if self._access.may_download(request.context, found) else ()
 
 
-def _answer_of(made: document.Document, request: webob.Request) -> webob.Response:
-    """JSON, or Metalink for those who ask for it."""
+def _answer_of(made: document.Document, living: Container[str | None], request: webob.Request) -> webob.Response:
+    """JSON, or Metalink for those who ask for it; what is to be read at once names copies on living hosts only."""
+    kept = tuple(one for one in made.replicas if one.durable or one.host in living)
+    at_once = replace(made, replicas=kept)
     offers = request.accept.acceptable_offers([JSON, metalink.MEDIA_TYPE])
     if offers and offers[0][0] == metalink.MEDIA_TYPE:
-        answer = webob.Response(content_type=metalink.MEDIA_TYPE, body=metalink.dump(made))
+        answer = webob.Response(content_type=metalink.MEDIA_TYPE, body=metalink.dump(at_once))
     else:
         answer = webob.Response(content_type=JSON, text=document.dump(made))
-    for link in metalink.links(made):
+    for link in metalink.links(at_once):
         answer.headers.add("Link", link)
     answer.headers["Vary"] = "Accept"
     return answer
@@ -157,14 +164,20 @@ def _is_small_json(answer: webob.Response) -> bool:
 
 
 def _replaced(body: bytes, signed: Mapping[str, str]) -> bytes | None:
-    """The JSON body with these URLs replaced where Glance shows locations, every other byte as Glance wrote it."""
+    """The JSON body with these URLs replaced where Glance shows locations, every other byte as Glance wrote it.
+
+    None: there is none of them.
+    """
     try:
         value = json.loads(body)
     except ValueError:
         return None
     as_is = [style for style in (False, True) if json.dumps(value, ensure_ascii=style).encode() == body]
-    for one, key in _places(value):
-        one[key] = signed.get(one[key], one[key])
+    found = [(one, key) for one, key in _places(value) if one[key] in signed]
+    for one, key in found:
+        one[key] = signed[one[key]]
+    if not found:
+        return None
     return json.dumps(value, ensure_ascii=as_is[0] if as_is else False).encode()
 
 

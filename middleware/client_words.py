@@ -30,6 +30,7 @@ class Refusal(enum.StrEnum):
     NOT_COPIED = "Only active images with data and a digest are copied"
     HOST_DEAD = "Host {host} is dead: it has not been heard of for too long"
     NO_LEDGER = "Nothing was asked for: the replica database could not be reached"
+    FAULT = "The image cache could not answer, and did nothing. Its log says why."
     TOO_LONG = "The body is too long"
     NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
     BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'

@@ -12,7 +12,7 @@ from glance_replicas.errors import ConfigError
 from glance_replicas.keeper import Keeper
 from glance_replicas.settings import Settings
 
-from . import wsgi
+from . import trust, wsgi
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ def keeper() -> Keeper:
     """This host, by the configuration Glance has read. Raises ConfigError, which stops the start."""
     found, server = settings.read(cfg.CONF), wsgi.server()
     wsgi.check(server)
+    trust.check(found)
     return Keeper(fitted(found, server, wsgi.outside(cfg.CONF)))
 
 

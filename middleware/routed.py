@@ -54,6 +54,8 @@ from glance.common import store_utils, wsgi
 
 from glance_replicas.errors import ConfigError
 
+from .client_words import Refusal
+
 log = logging.getLogger(__name__)
 
 _KEY = "glance_replicas.handlers"  # in environ; no header of a client can have this name
@@ -208,7 +210,5 @@ def _answer(handler: _Handler, call: Routed) -> Any:
             return call.proceed()
         log.exception("%s: a fault of ours", call.action)
         if handler.closed:
-            raise webob.exc.HTTPServiceUnavailable(
-                explanation="The image cache could not answer, and did nothing. Its log says why."
-            ) from error
+            raise webob.exc.HTTPServiceUnavailable(explanation=Refusal.FAULT) from error
         return call.proceed()

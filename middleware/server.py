@@ -5,7 +5,6 @@ is here. Serves complete, verified files, and fills in progress to those who fol
 complete files to audits, which sign it.
 """
 
-import ipaddress
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from glance_replicas.sources import BACKGROUND
 from . import direct, host, serve
 from .client_words import Refusal
 from .streams import Place, Streams
+from .trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class ReplicaServer:
     def __init__(self, keeper: Keeper, app: App) -> None:
         self._keeper = keeper
         self._app = app
+        self._trust = Trust(keeper.settings, keeper.hosts.all)
         self._streams = Streams(keeper.settings.max_peer_streams or 0)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -151,15 +152,12 @@ class ReplicaServer:
 
     def _is_signed(self, request: webob.Request, path: str) -> bool:
         query = parse_qs(request.query_string, keep_blank_values=True, max_num_fields=10) if _sane(request) else {}
-        return signing.verify(request.method, path, query, self._keeper.settings.signing_keys)
+        settings = self._keeper.settings
+        return signing.verify(request.method, f"{settings.host_url}{path}", query, settings.signing_keys)
 
     def _is_trusted(self, request: webob.Request) -> bool:
         """By the socket's peer: this filter stands before the one that believes forwarded addresses."""
-        try:
-            address = ipaddress.ip_address(request.environ.get("REMOTE_ADDR", ""))
-        except ValueError:
-            return False
-        return any(address in network for network in self._keeper.settings.trusted_networks)
+        return self._trust.covers(request.environ.get("REMOTE_ADDR", ""))
 
 
 def _no_bytes(_start: int, _stop: int) -> Iterator[bytes]:

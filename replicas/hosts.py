@@ -15,7 +15,7 @@ from typing import TypeVar
 from . import signing
 from .errors import LedgerError
 from .ledger import Ledger
-from .model import Host, Result
+from .model import Host, Location, Result
 from .settings import Settings
 from .within import within
 
@@ -75,10 +75,15 @@ class Hosts:
         own = {name: Host(name, zone, url)} if url else {}
         return own | {host.name: replace(host, age_seconds=host.age_seconds + older) for host in self._listed}
 
-    def sign(self, url: str) -> str:
-        """The URL signed if it is the per-host URL of one of these hosts, else as it is."""
-        bases = {host.url for host in self.all().values()}
-        return signing.sign_known(url, bases, self._settings.signing_keys, self._settings.signature_lifetime_seconds)
+    def living(self) -> dict[str, Host]:
+        """This one, and those of them that have missed fewer than three heartbeats."""
+        here, found = self._settings.host_name, self.all()
+        return {name: host for name, host in found.items() if name == here or is_alive(host, self._settings)}
+
+    def sign(self, copy: Location) -> str:
+        """Its URL, signed if a living host of ours serves that very copy there (`signing.sign_copy`), else as it is."""
+        keys, lifetime = self._settings.signing_keys, self._settings.signature_lifetime_seconds
+        return signing.sign_copy(copy, self.living(), keys, lifetime)
 
     def states(self, image_id: str) -> dict[tuple[str, str], Result]:
         """The last verdicts on an image's locations (`Ledger.states`); none without a ledger."""

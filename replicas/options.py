@@ -37,8 +37,8 @@ SERVING = [
     cfg.ListOpt(
         "trusted_networks",
         default=[],
-        help="Networks (CIDR) whose clients may read per-host URLs without a signature. The address is the socket's "
-        "peer: behind a proxy that is the proxy, so use signatures there.",
+        help="Networks (CIDR) whose clients may read per-host URLs without a signature, never hosts, which sign. The "
+        "address is the socket's peer: behind a proxy that is the proxy, so use signatures there.",
     ),
     cfg.IntOpt(
         "max_peer_streams",

@@ -17,11 +17,11 @@ from oslo_config import cfg
 
 from . import options
 from .errors import ConfigError
+from .networks import Network
 from .signing import Key, parse_keys
 
 log = logging.getLogger(__name__)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Hours = tuple[time, time]  # local time; the second may be earlier: over midnight
 
 

@@ -1,18 +1,20 @@
-"""Signed per-host URLs: HMAC-SHA256 over method, path and expiry, in the manner of Swift's TempURL.
+"""Signed per-host URLs: HMAC-SHA256 over method, URL and expiry, in the manner of Swift's TempURL.
 
-A GET signature also allows HEAD. Two keys may be valid at once, so that they can be rotated: the first
+The URL begins with the host's own base URL, as it reports that to the ledger, so that a signature opens nothing at any
+other host. A GET signature also allows HEAD. Two keys may be valid at once, so that they can be rotated: the first
 signs, all verify. A key is written `id:secret`; the id travels in the URL, the secret never does.
 """
 
 import hashlib
 import hmac
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from .errors import ConfigError
-from .model import is_image_id
+from .location import is_replica_of
+from .model import Host, Location
 
 MAX_LIFETIME = 7 * 86400  # seconds; a signature further in the future than this is refused
 _PARAMETERS = ("kid", "expires", "sig")
@@ -47,18 +49,21 @@ def sign(url: str, keys: Sequence[Key], lifetime: int, *, method: str = "GET", n
     if not keys:
         return url
     parts = urlsplit(url)
+    plain = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     expires = int((time.time() if now is None else now) + lifetime)
-    query = urlencode({"kid": keys[0].id, "expires": expires, "sig": _mac(keys[0], method, parts.path, expires)})
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    return f"{plain}?{urlencode({'kid': keys[0].id, 'expires': expires, 'sig': _mac(keys[0], method, plain, expires)})}"
 
 
-def sign_known(url: str, bases: Collection[str], keys: Sequence[Key], lifetime: int) -> str:
-    """The URL signed if it is a per-host URL below one of these base URLs, exactly; any other one unchanged.
+def sign_copy(copy: Location, hosts: Mapping[str, Host], keys: Sequence[Key], lifetime: int) -> str:
+    """The URL of an image's cached copy, signed if it is exactly what one of these hosts serves of that very image.
 
-    A signature covers the path, not the host: sent to a stranger, it would open the image at ours.
+    Any other URL is unchanged: users write locations, and a signature for another image's path would open that one.
+    `hosts` by name.
     """
-    base, _, image_id = url.rpartition("/replicas/")
-    return sign(url, keys, lifetime) if base in bases and is_image_id(image_id) else url
+    host = hosts.get(copy.host or "")
+    if host is None or not is_replica_of(copy, host.name, host.url):
+        return copy.url
+    return sign(copy.url, keys, lifetime)
 
 
 def unsign(url: str) -> str:
@@ -70,11 +75,12 @@ def unsign(url: str) -> str:
 
 
 def verify(
-    method: str, path: str, query: Mapping[str, Sequence[str]], keys: Sequence[Key], now: float | None = None
+    method: str, url: str, query: Mapping[str, Sequence[str]], keys: Sequence[Key], now: float | None = None
 ) -> bool:
-    """Whether the three parameters, each given exactly once, sign this method and path and are in date.
+    """Whether the three parameters, each given exactly once, sign this method and URL and are in date.
 
-    `query` maps names to all their values. The comparison takes constant time.
+    `url` is without its query, below the host's own base URL: what a proxy makes of the path is not signed. `query`
+    maps names to all their values. The comparison takes constant time.
     """
     values = {name: query.get(name, ()) for name in _PARAMETERS}
     if any(len(found) != 1 for found in values.values()):
@@ -88,11 +94,8 @@ def verify(
         return False
     signed_method = "GET" if method == "HEAD" else method
     given = values["sig"][0].encode("utf-8", "replace")
-    return hmac.compare_digest(_mac(key, signed_method, path, expires).encode(), given)
+    return hmac.compare_digest(_mac(key, signed_method, url, expires).encode(), given)
 
 
-def _mac(key: Key, method: str, path: str, expires: int) -> str:
-    # A proxy may add or strip a prefix, so what is signed begins at our own part of the path.
-    own = path[path.rfind("/replicas/") :] if "/replicas/" in path else path
-    message = f"{method}\n{own}\n{expires}".encode()
-    return hmac.new(key.secret, message, hashlib.sha256).hexdigest()
+def _mac(key: Key, method: str, url: str, expires: int) -> str:
+    return hmac.new(key.secret, f"{method}\n{url}\n{expires}".encode(), hashlib.sha256).hexdigest()

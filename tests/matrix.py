@@ -83,7 +83,7 @@ def cached_backend(folder: Path) -> Iterator[Backend]:
     keys = parse_keys(SIGNING_KEYS)
 
     def sources(limits: Limits, lifetime: int = 600) -> Sources:
-        return Sources([], peers=web.Reader(limits, lambda url: sign(url, keys, lifetime)))
+        return Sources([], peers=web.Peers(limits, lambda copy: sign(copy.url, keys, lifetime)))
 
     with (
         GlanceSite(folder / "site") as site,

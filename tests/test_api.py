@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 import requests
@@ -82,8 +82,8 @@ def hosts(value: dict[str, Any]) -> list[str | None]:
 
 
 def is_signed(url: str) -> bool:
-    parts = urlsplit(url)
-    return signing.verify("GET", parts.path, parse_qs(parts.query), KEYS)
+    plain, _, query = url.partition("?")
+    return signing.verify("GET", plain, parse_qs(query), KEYS)
 
 
 def bare(text: str) -> str:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
     "body cache.partial_file causes checksum chosen crypt database document glance_tables ledger_database ledger_rows "
-    "ledger_tables location metalink migrations options part policy recording removal removal.last_copy "
+    "ledger_tables location metalink migrations networks options part policy recording removal removal.last_copy "
     "removal.last_durable settings signing throttle together within",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",

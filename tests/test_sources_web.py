@@ -12,6 +12,7 @@ from services import free_port
 from services.faulty import FaultyServer
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
+from glance_replicas.model import Location
 from glance_replicas.sources import Limits, web
 from glance_replicas.sources.pace import Pace
 
@@ -331,19 +332,24 @@ def test_basic_authorisation(server: FaultyServer, path: str) -> None:
 
 def test_signer(server: FaultyServer, path: str) -> None:
     """The signed URL goes out, with HEAD too, and only the unsigned one is in errors and their causes."""
-    reader = web.Reader(LIMITS, lambda url: f"{url}?sig=hush")
-    url = server.put(path, DATA)
-    assert read(url, reader=reader) == DATA
-    assert reader.size(url) == SIZE
+    peers = web.Peers(LIMITS, lambda copy: f"{copy.url}?sig=hush")
+
+    def body(copy: Location) -> bytes:
+        with peers.open(copy) as opened:
+            return b"".join(opened)
+
+    copy = Location("", server.put(path, DATA))
+    assert body(copy) == DATA
+    assert peers.size(copy) == SIZE
     assert {request.target for request in server.requests(path)} == {f"{path}?sig=hush"}
     for faults in ({"status": 403}, {"stall_before_headers": True}, {"truncate_at": HALF}):
         server.change(path, **faults)
         with pytest.raises(SourceError) as caught:
-            read(url, reader=reader)
-        assert str(caught.value).startswith(f"{url}: ")
+            body(copy)
+        assert str(caught.value).startswith(f"{copy.url}: ")
         assert "hush" not in str(caught.value)
     with pytest.raises(Unreachable) as caught:
-        read(f"http://127.0.0.1:{free_port()}/x", reader=reader)
+        body(Location("", f"http://127.0.0.1:{free_port()}/x"))
     assert "hush" not in str(caught.value)
 
 

@@ -201,7 +201,10 @@ def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
     stock.write_text(paste.read_text().replace(" replica-api replica-cache ", " cache "))
     text = text.replace(str(paste), str(stock))
     text = text.replace(desk.ledger_url, f"sqlite:///{tmp_path}/empty")
-    text = text.replace("[replicas]", f"[replicas]\npolicies = rules,nobody\nrules_file = {tmp_path}/none.yaml")
+    text = text.replace(
+        "[replicas]",
+        f"[replicas]\ntrusted_networks = 0.0.0.0/0\npolicies = rules,nobody\nrules_file = {tmp_path}/none.yaml",
+    )
     done = desk.programs.run("--config-file", conf(tmp_path, text), "check")
     assert done.status == 1
     for words in (
@@ -211,10 +214,34 @@ def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
         "show_multiple_locations is on",
         "do:  replica db upgrade",
         "is a loopback address",
+        "error: every member may add http locations",
+        "error: trusted_networks = 0.0.0.0/0 trusts everybody",
         "error: [replicas] policies: nobody: ",
         f"error: rules_file: {tmp_path}/none.yaml: No such file",
     ):
         assert words in done.out
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_open"),
+    [
+        ("", True),
+        ("rule:service_api", False),
+        ("role:member", True),
+        ("role:admin or role:locator", False),
+        ("@", True),
+    ],
+)
+def test_check_evaluates_the_policy(desk: Desk, tmp_path: Path, rule: str, is_open: bool) -> None:
+    """Who may add locations is judged by the policy in force: Glance's default, the file that we ship, or another."""
+    text = desk.host.config_file.read_text()
+    if rule:
+        policy = tmp_path / "policy.yaml"
+        shipped = (Path(__file__).parent.parent / "etc" / "policy.yaml").read_text()
+        policy.write_text(shipped if rule == "rule:service_api" else f'"add_image_location": "{rule}"\n')
+        text += f"[oslo_policy]\npolicy_file = {policy}\n"
+    done = desk.programs.run("--config-file", conf(tmp_path, text), "check")
+    assert ("every member may add http locations" in done.out) is is_open
 
 
 def test_check_asks_the_database(desk: Desk, tmp_path: Path) -> None:

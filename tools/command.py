@@ -83,15 +83,15 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
 
         return sources.from_settings(self.settings, signer=self._signer())
 
-    def _signer(self) -> Callable[[str], str]:
+    def _signer(self) -> Callable[[Location], str]:
+        """Of hosts that are silent, too, which may still answer; a signature is worth nothing at another address."""
         keys, lifetime = self.settings.signing_keys, self.settings.signature_lifetime_seconds
         try:
-            known = {host.url for host in self.ledger.hosts()} if keys else set()
+            known = {host.name: host for host in self.ledger.hosts()} if keys else {}
         except LedgerError as error:
             self.note(f"{error}. Without the ledger no URL of a cached copy is signed: they will read denied")
-            known = set()
-
-        return lambda url: signing.sign_known(url, known, keys, lifetime)
+            known = {}
+        return lambda copy: signing.sign_copy(copy, known, keys, lifetime)
 
     def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
         """The last result of each location of these images; None for all when the ledger cannot be asked."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ from glance_replicas.check import Facts, Store, pipeline
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
 from glance_replicas.ledger import Ledger
 from glance_replicas.ledger_tables import clock
+from glance_replicas.networks import is_too_wide
 from glance_replicas.settings import Settings, peek
 from glance_replicas.sources import configured
+
+from . import certificates
 
 
 def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
     """The facts of this host; what could not be asked is a fact of its own."""
     filters, filters_problem = _filters(conf)
-    return Facts(
+    facts = Facts(
         host_name=settings.host_name,
         host_url=settings.host_url,
         host_url_resolves=_resolves(settings.host_url),
@@ -39,6 +43,8 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         charges_locations=conf.user_storage_quota not in ("0", 0, None) or bool(conf.use_keystone_limits),
         secret_lengths=tuple(len(key.secret) for key in settings.signing_keys),
         trusted_networks=bool(settings.trusted_networks),
+        open_networks=tuple(str(one) for one in settings.trusted_networks if is_too_wide(one)),
+        members_add_locations=_members_add_locations(),
         max_bytes=settings.max_bytes,
         min_free_bytes=settings.min_free_bytes,
         dialect=sa.make_url(settings.database).get_backend_name(),
@@ -46,6 +52,10 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         policy_problems=tuple(_policies(settings)),
         **_disk(settings.cache_dir),
         **_databases(settings),
+    )
+    tls = configured.http_tls(conf)
+    return replace(
+        facts, believes_any_certificate=tls.insecure, unbelieved=tuple(certificates.unbelieved(facts, settings, tls))
     )
 
 
@@ -89,6 +99,24 @@ def _policies(settings: Settings) -> Iterator[str]:
             rules_file.read(settings.rules_file)
         except ConfigError as error:
             yield f"rules_file: {error}"
+
+
+def _members_add_locations() -> bool | None:
+    """Whether Glance's own policy, as it is in force, lets a plain member add a location to an image of its own."""
+    enforcer = importlib.import_module("glance.api.policy").Enforcer(suppress_deprecation_warnings=True)
+    context = importlib.import_module("glance.context")
+    member = context.RequestContext(user_id="user", project_id="project", roles=["member", "reader"])
+    own = {
+        "project_id": "project",
+        "owner": "project",
+        "tenant": "project",
+        "visibility": "shared",
+        "member_id": "project",
+    }
+    try:
+        return bool(enforcer.check(member, "add_image_location", own))
+    except (cfg.Error, OSError, ValueError):
+        return None
 
 
 def _disk(folder: Path | None) -> dict[str, Any]:

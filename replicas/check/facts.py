@@ -30,6 +30,10 @@ class Facts:
     charges_locations: bool = False  # user_storage_quota or unified limits
     secret_lengths: tuple[int, ...] = ()  # of the signing keys, characters
     trusted_networks: bool = False
+    open_networks: tuple[str, ...] = ()  # those of them that cover everybody
+    members_add_locations: bool | None = False  # by the policy in force; None: it could not be evaluated
+    believes_any_certificate: bool = False
+    unbelieved: tuple[tuple[str, str], ...] = ()  # URLs of hosts whose certificate is not believed here, and why
     cache_dir: str | None = None
     cache_dir_problem: str | None = None
     disk_bytes: int | None = None

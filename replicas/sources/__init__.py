@@ -63,7 +63,7 @@ class Sources:
     """Every location this host can read, those of other hosts by `peers`. For many threads at once."""
 
     def __init__(
-        self, readers: Sequence[Reader], fallback: Fallback | None = None, *, peers: Reader | None = None
+        self, readers: Sequence[Reader], fallback: Fallback | None = None, *, peers: Fallback | None = None
     ) -> None:
         self._readers = tuple(readers)
         self._fallback = fallback
@@ -71,13 +71,16 @@ class Sources:
 
     def open(self, location: Location, offset: int = 0) -> Body:
         """The bytes of a location from `offset` on. Raises the children of SourceError."""
-        reader = self._reader(location)
-        if reader:
+        if peers := self._peers_for(location):
+            return peers.open(location, offset)
+        if reader := self._reader(location):
             return reader.open(location.url, offset)
         return self._last_resort(location).open(location, offset)
 
     def size(self, location: Location) -> int | None:
         """What the place says is the length in bytes, if it says. Raises the children of SourceError."""
+        if peers := self._peers_for(location):
+            return peers.size(location)
         reader = self._reader(location)
         return reader.size(location.url) if reader else self._last_resort(location).size(location)
 
@@ -96,9 +99,11 @@ class Sources:
         reader = self._reader(location)
         return reader.place(location.url) if isinstance(reader, Placed) else Place(place(location))
 
+    def _peers_for(self, location: Location) -> Fallback | None:
+        """What reads copies on hosts, for one of them."""
+        return self._peers if location.is_cached and scheme(location.url) in ("http", "https") else None
+
     def _reader(self, location: Location) -> Reader | None:
-        if self._peers is not None and location.is_cached and scheme(location.url) in self._peers.schemes:
-            return self._peers
         fitting = [one for one in self._readers if scheme(location.url) in one.schemes]
         if location.store is None and len(fitting) > 1:
             # Asking the wrong store would turn "not in that one" into "missing".
@@ -119,13 +124,13 @@ def from_settings(
     settings: "Settings",
     *,
     limits: Limits | None = None,
-    signer: Callable[[str], str] | None = None,
+    signer: Callable[[Location], str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Sources:
     """Everything a host with this glance-api.conf can read; its options are parsed already (`settings.load`).
 
     `limits` default to the options' own, which are narrower for other hosts. `signer` makes the URL that really goes
-    out of an http(s) URL, and leaves those of others alone; `headers` go to other hosts. Nothing is opened, and no
+    out of another host's copy, and of nothing else; `headers` go to other hosts. Nothing is opened, and no
     store driver loaded, before a location asks for it.
     """
     from oslo_config import cfg
@@ -136,8 +141,9 @@ def from_settings(
     enabled = configured.stores(conf)
     kept = limits or Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
     patience = Limits(kept.connect, min(settings.peer_timeout_seconds, kept.stall), SLOWEST_PEER)
-    peers = web.Reader(limits or patience, signer, headers)
-    readers: list[Reader] = [web.Reader(kept, signer)]
+    tls = configured.http_tls(conf)
+    peers = web.Peers(limits or patience, signer, headers, tls)
+    readers: list[Reader] = [web.Reader(kept, tls)]
     roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
     if roots:
         readers.append(file.Reader(roots))

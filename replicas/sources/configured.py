@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from oslo_config import cfg
 
 from ..settings import peek
+from .wire import Tls
 
 _NAMES = _FOLDER, _FOLDERS = "filesystem_store_datadir", "filesystem_store_datadirs"
 _DEFAULT_FOLDER = "/var/lib/glance/images"
@@ -40,6 +41,20 @@ def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
     said = {name: [own[group][name] for group in groups if own[group][name] is not None] for name in _NAMES}
     several = [text.rsplit(":", 1)[0].strip() for text in next(iter(said[_FOLDERS]), ())]
     return tuple(Path(text) for text in several or [next(iter(said[_FOLDER]), _DEFAULT_FOLDER)] if text)
+
+
+def http_tls(conf: cfg.ConfigOpts) -> Tls:
+    """Which certificates of other hosts and of http locations are believed, by the options of the http store.
+
+    The store's driver believes any unless told otherwise; a URL of ours is a permission, so that is taken only where
+    somebody has written `https_insecure = True`.
+    """
+    store = next((one for one in stores(conf) if one.kind == "http"), None)
+    groups = ("glance_store",) if store is None or store.id is None else (store.id, "backend_defaults")
+    own = peek(conf, [cfg.StrOpt("https_ca_certificates_file"), cfg.BoolOpt("https_insecure")], *groups)
+    ca_files = [own[group].https_ca_certificates_file for group in groups if own[group].https_ca_certificates_file]
+    said = [own[group].https_insecure for group in groups if own[group].https_insecure is not None]
+    return Tls(ca_files[0]) if ca_files else Tls(insecure=bool(said and said[0]))
 
 
 def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:

@@ -37,6 +37,14 @@ _KEPT = 64  # idle connections to one host; more at once are opened and closed
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Which certificates are believed: the system's authorities unless a file names others."""
+
+    ca_file: str | None = None
+    insecure: bool = False  # any certificate; never where a file is named
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a request really goes, and the name it has in errors and logs."""
 

@@ -1,6 +1,7 @@
 """One download of an image: a hit, a follower of a fill, a file of the stock cache, or Glance itself under guard."""
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,16 +11,17 @@ from glance import notifier
 from glance.api import policy
 from glance.api.common import image_send_notification
 
+from glance_replicas import byte_range
 from glance_replicas.cache import Copy
 from glance_replicas.cache.partial_file import read
-from glance_replicas.errors import CacheError, Corrupt
+from glance_replicas.errors import CacheError, ClientLeft, Corrupt, SourceError
 from glance_replicas.fill import Plan
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded
 
-from . import direct, serve
+from . import direct, serve, wsgi
 from .client_words import Bypass
 
 log = logging.getLogger(__name__)
@@ -36,25 +38,55 @@ class Download:
         self._found = found
         self._keeper = keeper
         self._app = app
+        self._has_left = wsgi.departure(request)
 
     def answer(self) -> webob.Response | None:
         """From the cache; None: Glance answers alone. Raises ReplicaError before anything is sent."""
+        span = serve.span(self._request, self._image)
+        if span is None:
+            return serve.without_body(self._request, self._image, self._status("hit"))
         plan = self._keeper.plan(self._image)
         copy = self._copy(plan)
         if copy is None:
-            follower = start_or_join(self._keeper.cache, plan)
-            if not follower.wait():
-                follower.close()
-                log.warning("image %s: served without cache: its fill gave nothing", plan.image.id)
-                return self.passed(Bypass.NO_SOURCE)
-            return self._filling(plan, follower)
+            return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)
         if copy.entry.verified:
-            follower = Follower(self._keeper.cache, plan, copy.detach())
+            follower = Follower(self._keeper.cache, plan, copy.detach(), has_left=self._has_left)
             return self._response(follower.read, follower.close, "hit", direct.sender(self._keeper.settings, follower))
-        if "Range" in self._request.headers:
+        if span != (0, plan.size):
             copy.close()
-            return None
+            return self._part(plan, *span)
         return self._adopted(plan, copy)
+
+    def _missed(self, plan: Plan) -> webob.Response:
+        """The whole image, followed while it is filled."""
+        follower = start_or_join(self._keeper.cache, plan, self._has_left)
+        try:
+            came = follower.wait()
+        except ClientLeft:
+            follower.close()
+            log.info("image %s: the client left before its first byte", plan.image.id)
+            return webob.Response(status="499 Client Closed Request")  # nginx's word; nobody reads it
+        if not came:
+            follower.close()
+            log.warning("image %s: served without cache: its fill gave nothing", plan.image.id)
+            return self.passed(Bypass.NO_SOURCE)
+        return self._filling(plan, follower)
+
+    def _part(self, plan: Plan, start: int, stop: int) -> webob.Response | None:
+        """A part of the image at once, whether it is filled or not. None: no source can; Glance answers alone."""
+        if self._keeper.settings.fill_on_range:
+            self._keeper.cache.enqueue(plan.image.id)
+        follower = byte_range.follow(self._keeper.cache, plan, start, self._has_left)
+        if follower is not None:
+            return self._filling(plan, follower)
+        chunks = byte_range.from_sources(plan, start, stop)
+        try:
+            first = next(chunks)
+        except SourceError as error:
+            log.warning("image %s: bytes %d to %d are left to Glance: %s", plan.image.id, start, stop, error)
+            return None
+        rest = itertools.chain([first], chunks)
+        return self._response(lambda _start, _stop: rest, getattr(chunks, "close", _nothing), "fwd=uri-miss")
 
     def passed(self, why: Bypass) -> webob.Response:
         """Glance's own answer, except that a whole body with the wrong digest is broken off before its end."""

@@ -1,6 +1,7 @@
 """Answers that carry an image's bytes: headers, ranges, conditions, and a body that is as long as it says."""
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import webob
 
 from glance_replicas.checksum import PIECE
+from glance_replicas.errors import ClientLeft
 from glance_replicas.model import Image
 
 from .direct import Send
@@ -38,6 +40,10 @@ class Body:
         return Body(self._read, start, stop, closed or _nothing, self._send)
 
     def __iter__(self) -> Iterator[bytes]:
+        with contextlib.suppress(ClientLeft):  # nobody is left to be told
+            yield from self._bytes()
+
+    def _bytes(self) -> Iterator[bytes]:
         start, stop = self._span
         if self._send is not None and stop - start > PIECE:
             yield from self._pieces(start, start + PIECE)
@@ -83,6 +89,25 @@ def response(  # noqa: PLR0917
     return answer
 
 
+def without_body(request: webob.Request, image: Image, cache_status: str) -> webob.Response:
+    """The same where no byte of the image is asked for: HEAD, or `span` is None."""
+    return response(request, image, _no_bytes, _nothing, cache_status)
+
+
+def span(request: webob.Request, image: Image) -> tuple[int, int] | None:
+    """Bytes [start, stop) that the answer will carry, by the request's range and conditions; None: 304 or 416.
+
+    Known before anything is opened, waited for or begun.
+    """
+    if not any(name in request.headers for name in ("Range", "If-None-Match", "If-Modified-Since")):
+        return 0, image.size or 0
+    status, headers, _body = request.call_application(without_body(request, image, ""))
+    if status.startswith("200"):
+        return 0, image.size or 0
+    found = _CONTENT_RANGE.fullmatch(dict(headers).get("Content-Range", ""))
+    return (int(found[1]), int(found[2]) + 1) if found and status.startswith("206") else None
+
+
 def _settle(request: webob.Request, size: int, etag: str) -> None:
     """Where WebOb 1.8.11 reads conditions and ranges otherwise than RFC 9110, say what it reads right.
 
@@ -119,6 +144,7 @@ def is_single_range(request: Any) -> bool:
 
 
 _SINGLE_RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-0*[1-9]\d{0,17})", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+", re.ASCII)
 _REPR_DIGESTS = {"sha512": "sha-512", "sha256": "sha-256", "md5": "md5"}
 
 
@@ -140,3 +166,7 @@ def _etag(image: Image) -> str:
 
 def _nothing(sent: int, expected: int) -> None:
     pass
+
+
+def _no_bytes(_start: int, _stop: int) -> Iterator[bytes]:
+    yield from ()

@@ -7,7 +7,7 @@ complete files to audits, which sign it.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,7 +22,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
-from . import direct, host, serve
+from . import direct, host, serve, wsgi
 from .client_words import Refusal
 from .streams import Place, Streams
 from .trust import Trust
@@ -30,6 +30,7 @@ from .trust import Trust
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = "2"  # a peer goes to the next source at once, a client comes again
+_AHEAD_SECONDS = 2.0  # a range waits so long for a fill to come to it
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -109,25 +110,29 @@ class ReplicaServer:
 
     def _streamed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
         """The bytes behind `fd`, which is closed; refused when this process sends enough already."""
-        if request.method == "HEAD":  # what is known already; nothing is waited for, nobody hurried
+        span = serve.span(request, image)
+        if request.method == "HEAD" or span is None:  # what is known already; nothing is waited for, nobody hurried
             os.close(fd)
             status = f"{serve.quoted(self._keeper.settings.host_name)}; hit{'; detail=filling' if filling else ''}"
-            return serve.response(request, image, _no_bytes, _not_counted, status)
+            return serve.without_body(request, image, status)
         place = self._streams.take()
         if place is None:
             os.close(fd)
             log.info("image %s: refused for now: max_peer_streams are under way", image.id)
-            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": _BUSY_SECONDS})
-        return self._followed(request, image, fd, place, filling=filling)
+            return _busy()
+        return self._followed(request, image, fd, place, span[0], filling=filling)
 
-    def _followed(self, request: webob.Request, image: Image, fd: int, place: Place, *, filling: bool) -> Any:
+    def _followed(
+        self, request: webob.Request, image: Image, fd: int, place: Place, first: int, *, filling: bool
+    ) -> Any:
+        """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
         urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
-        plan = self._keeper.plan(image)
-        follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent)
-        if not follower.wait():
+        plan, has_left = self._keeper.plan(image), wsgi.departure(request)
+        follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
+        if not follower.wait(first, _AHEAD_SECONDS if first else None):
             follower.close()
             place.free()
-            return webob.exc.HTTPNotFound()
+            return _busy() if first else webob.exc.HTTPNotFound()
         reading = self._keeper.activity.follow(image.id) if filling else None
 
         def closed(sent: int, expected: int) -> None:
@@ -160,12 +165,8 @@ class ReplicaServer:
         return self._trust.covers(request.environ.get("REMOTE_ADDR", ""))
 
 
-def _no_bytes(_start: int, _stop: int) -> Iterator[bytes]:
-    yield from ()
-
-
-def _not_counted(sent: int, expected: int) -> None:
-    pass
+def _busy() -> Any:
+    return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": _BUSY_SECONDS})
 
 
 def _sane(request: webob.Request) -> bool:

@@ -37,6 +37,10 @@ class LastCopy(Refused):
     """It is the last intact copy of an image that the ledger knows of."""
 
 
+class ClientLeft(ReplicaError):
+    """Whoever waited for bytes has closed the connection; nobody is to be answered."""
+
+
 class SourceError(ReplicaError):
     """A location could not be read. The children tell why; "could not ask" is never "absent"."""
 

@@ -9,11 +9,11 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .cache import Cache
 from .cache.partial_file import read, try_lock, wait_for
-from .errors import CacheError, Corrupt, SourceError, Unreachable
+from .errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable
 from .fill import Plan, start
 from .relay import Relay, guarded
 
@@ -23,7 +23,7 @@ _POLL = (0.002, 0.01)  # seconds between looks at the length: at first, and once
 _PROBE = 0.2  # seconds without growth after which the lock is tried
 
 
-def start_or_join(cache: Cache, plan: Plan) -> "Follower":
+def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None = None) -> "Follower":
     """A reader of the image's growing file, whoever fills it; a filler starts when there is none.
 
     Raises CacheError (its child NoRoom when the image does not fit).
@@ -42,7 +42,7 @@ def start_or_join(cache: Cache, plan: Plan) -> "Follower":
                 os.close(fd)
             fd = copy.detach()
         if fd is not None:
-            return Follower(cache, plan, fd, collapsed=not started)
+            return Follower(cache, plan, fd, collapsed=not started, has_left=has_left)
         time.sleep(0.01)
     raise CacheError(f"image {plan.image.id}: its growing file comes and goes; passing through")
 
@@ -51,7 +51,8 @@ class Follower:
     """One client's view of a growing or complete file. Close it; closing changes nothing for anybody else.
 
     With `takes_over` the plan is the client's own and may be used to go on when the file fails; without it (peers are
-    served so) the transfer just breaks. With `urgent` a fill in the background goes on as fast as it can.
+    served so) the transfer just breaks. With `urgent` a fill in the background goes on as fast as it can. Waiting it
+    looks whether its client `has_left`, and raises ClientLeft then.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Follower:
         collapsed: bool = False,
         takes_over: bool = True,
         urgent: bool = True,
+        has_left: Callable[[], bool] | None = None,
     ) -> None:
         self.collapsed = collapsed
+        self._has_left = has_left or _stays
         self._cache = cache
         self._plan = plan
         self._fd = fd
@@ -72,10 +75,13 @@ class Follower:
         if urgent:
             wait_for(fd)
 
-    def wait(self) -> bool:
-        """Whether bytes are there; False: the fill ended without any, so nothing is lost by asking elsewhere."""
+    def wait(self, position: int = 0, seconds: float | None = None) -> bool:
+        """Whether the byte at `position` is there, at least after so many seconds.
+
+        False: the fill ended before, or the time is over; nothing is lost by asking elsewhere.
+        """
         try:
-            self._await(0)
+            self._await(position, seconds)
         except (SourceError, CacheError):
             return False
         return True
@@ -122,12 +128,12 @@ class Follower:
     def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing
         self.close()
 
-    def _await(self, position: int) -> int:
+    def _await(self, position: int, seconds: float | None = None) -> int:
         """The length once it exceeds `position`.
 
-        Raises Corrupt (the fill was wrong), CacheError (there is no fill any more, or it stands still).
+        Raises Corrupt (the fill was wrong), CacheError (there is none any more, it stands still, the time is over).
         """
-        began = probed = time.monotonic()
+        entered = began = probed = time.monotonic()
         seen = -1
         while True:
             facts = os.fstat(self._fd)
@@ -140,6 +146,8 @@ class Follower:
             if facts.st_nlink == 0 or now - probed > _PROBE:
                 probed = now
                 self._probe(position, now - began)
+            if seconds is not None and now - entered > seconds:
+                raise CacheError(f"byte {position} did not come within {seconds:g} s")
             if now - began > 2 * self._plan.stall_seconds:
                 raise CacheError(f"the fill made no progress for {now - began:.0f} s")
             time.sleep(_POLL[now - began > _PROBE])
@@ -150,6 +158,8 @@ class Follower:
         It may have come to its end since the file was looked at, when this thread had to wait for its turn. A peer,
         which may not take over, leaves a dead filler only once somebody here has had the time to.
         """
+        if self._has_left():
+            raise ClientLeft("the client has left")
         fate = self._cache.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")
@@ -179,6 +189,10 @@ class Follower:
         plan = self._plan
         relay = Relay(plan.image.id, plan.size, plan.detour(), plan.opener, offset)
         return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
+
+
+def _stays() -> bool:
+    return False
 
 
 def window(chunks: Iterator[bytes], offset: int, start: int, stop: int) -> Iterator[bytes]:

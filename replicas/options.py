@@ -102,6 +102,15 @@ EVICTION = [
     ),
 ]
 
+FILLING = [
+    cfg.BoolOpt(
+        "fill_on_range",
+        default=False,
+        help="A range of an image that is not here is answered at once from the sources, and nothing is kept, as in "
+        "Glance. True: the image is then fetched in the background as well, like a request in queue/.",
+    ),
+]
+
 COPYING = [
     cfg.IntOpt("copies_at_once", default=2, min=1, help="Most copies this host fetches at once because it was asked."),
     cfg.IntOpt(
@@ -177,4 +186,4 @@ LEDGER = [
     ),
 ]
 
-ALL = [*HOST, *SERVING, *SPACE, *EVICTION, *COPYING, *WAITING, *JANITOR, *LEDGER]
+ALL = [*HOST, *SERVING, *SPACE, *EVICTION, *FILLING, *COPYING, *WAITING, *JANITOR, *LEDGER]

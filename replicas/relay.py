@@ -4,8 +4,9 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from typing import Protocol
 
 from . import checksum, location
 from .errors import Corrupt, SourceError, Unreachable, WrongAnswer
@@ -14,29 +15,45 @@ from .sources.body import Body
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Location, int], Body]
+
+
+class Opener(Protocol):
+    """Opens a source."""
+
+    def __call__(self, one: Location, offset: int, stop: int | None = None, /) -> Body:
+        """As `sources.Sources.open`."""
+
 
 _BEHIND = 32  # pieces
 _ROUNDS = 5  # times the whole list is tried again, each only if the round before brought bytes
 
 
 class Relay:
-    """Reads `size` bytes from the first source that works and goes on at the same offset from the next when it breaks.
+    """Reads `size` bytes, or to before `stop`, from the first source that works; goes on where it broke from the next.
 
     Iterate once. `used` lists the sources that gave bytes, so that a wrong digest can be laid at somebody's door.
     """
 
-    def __init__(self, image_id: str, size: int, sources: Sequence[Location], opener: Opener, offset: int = 0) -> None:
+    def __init__(
+        self,
+        image_id: str,
+        size: int,
+        sources: Sequence[Location],
+        opener: Opener,
+        offset: int = 0,
+        *,
+        stop: int | None = None,
+    ) -> None:
         self.used: list[Location] = []
         self._image_id = image_id
-        self._size = size
+        self._size, self._end = size, size if stop is None else stop
         self._sources = sources
         self._opener = opener
         self._offset = offset
 
     def __iter__(self) -> Iterator[bytes]:
         """Non-empty chunks in order, `size - offset` bytes in all. Raises Unreachable when no source is left."""
-        if self._offset == self._size:
+        if self._offset == self._end:
             return
         last: SourceError | None = None
         for _ in range(_ROUNDS):
@@ -51,29 +68,34 @@ class Relay:
                         self._image_id,
                         location.redact(source.url),
                         self._offset,
-                        self._size,
+                        self._end,
                         error,
                     )
-                if self._offset == self._size:
+                if self._offset == self._end:
                     return
             if self._offset == began_at:
                 break
         why = f"; the last one: {last}" if last else ""
-        raise Unreachable(f"no source gave bytes {self._offset} to {self._size}{why}") from last
+        raise Unreachable(f"no source gave bytes {self._offset} to {self._end}{why}") from last
 
     def _read(self, source: Location) -> Iterator[bytes]:
-        with closing(self._opener(source, self._offset)) as body:
+        with closing(self._open(source)) as body:
             if body.size is not None and body.size != self._size:
                 raise WrongAnswer(f"holds {body.size} bytes, the image has {self._size}")
             for chunk in body:
                 if source not in self.used:
                     self.used.append(source)
-                part = chunk[: self._size - self._offset]
+                part = chunk[: self._end - self._offset]
                 self._offset += len(part)
                 yield part
-                if self._offset == self._size:
+                if self._offset == self._end:
                     return
         raise Unreachable("the body ended early")
+
+    def _open(self, source: Location) -> Body:
+        if self._end == self._size:
+            return self._opener(source, self._offset)
+        return self._opener(source, self._offset, self._end)
 
 
 def guarded(chunks: Iterator[bytes], digest: Digest, size: int, prefix: Iterable[bytes] = ()) -> Iterator[bytes]:

@@ -55,10 +55,10 @@ class Route:
         peers = [one for one in found if one.is_cached]
         return [*peers[:_MOST_PEERS], *(one for one in found if not one.is_cached)]
 
-    def open(self, background: bool, one: Location, offset: int) -> Body:
+    def open(self, background: bool, one: Location, offset: int, stop: int | None = None) -> Body:
         """A host that does not answer is left alone for a while, for all images."""
         try:
-            return self._sources[background].open(one, offset)
+            return self._sources[background].open(one, offset, stop)
         except (Unreachable, Stalled):
             if one.host:
                 self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS

@@ -52,6 +52,7 @@ class Settings:
     low_watermark_percent: int = 85
     pin_property: str | None = None
     max_pinned_percent: int = 50
+    fill_on_range: bool = False
     copies_at_once: int = 2
     copy_bytes_per_second: int = 0
     copy_hours: Hours | None = None  # None: always
@@ -80,6 +81,7 @@ _COPIED = (
     "low_watermark_percent",
     "pin_property",
     "max_pinned_percent",
+    "fill_on_range",
     "copies_at_once",
     "copy_bytes_per_second",
     "rules_file",

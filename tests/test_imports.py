@@ -16,8 +16,8 @@ LAYERS = [
     "removal.last_durable settings signing throttle together within",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",
-    "activity audit cache.eviction copier download fill follow hosts janitor keeper listings look orders pinning "
-    "reconcile relay removal.orders restore route rules_file scrub stocking witness writers",
+    "activity audit byte_range cache.eviction copier download fill follow hosts janitor keeper listings look orders "
+    "pinning reconcile relay removal.orders restore route rules_file scrub stocking witness writers",
     "middleware tools",
 ]
 # One unit each.

@@ -240,10 +240,14 @@ def test_random_ranges(host: GlanceHost, image: str, start: int, length: int, th
 
 
 def a_range(host: GlanceHost, image_id: str, number: int, start: int, length: int) -> requests.Response:
-    """A range of an image, from its own URL and from the per-host one in turn."""
+    """A range of an image, from its own URL and from the per-host one in turn, which may want to be asked again."""
     header = f"bytes={start}-{min(SIZE, start + length) - 1}"
     if number % 2:
-        return get(signed(host, image_id), Range=header)
+        answer = get(signed(host, image_id), Range=header)
+        while answer.status_code == 503:
+            time.sleep(int(answer.headers["Retry-After"]) / 10)
+            answer = get(signed(host, image_id), Range=header)
+        return answer
     return host.client().download(image_id, headers={"Range": header})
 
 
@@ -261,7 +265,7 @@ def test_ranges_while_filling(host: GlanceHost, faulty: FaultyServer) -> None:
             assert (answer.result().status_code, answer.result().content == expected) == (206, True)
             assert int(answer.result().headers["Content-Length"]) == len(expected)
         assert whole.result() == DATA
-    assert host.site.backend_reads(image_id) == 1
+    assert host.site.backend_reads(image_id) <= 1 + len(chosen) // 2, "the fill, and ranges far ahead of it"
 
 
 def test_head_of_a_growing_file(host: GlanceHost) -> None:

@@ -137,9 +137,9 @@ class Cloud:
         wire = Wire(limits or Limits(), ca_file=verify if isinstance(verify, str) else None, insecure=verify is False)
         return cls(endpoint, lambda: {**_authenticated(session.get_auth_headers), **extra}, wire)
 
-    def open(self, url: str, offset: int = 0) -> Body:
+    def open(self, url: str, offset: int = 0, stop: int | None = None) -> Body:
         """A replica's bytes; no credentials."""
-        return self._wire.open(Target(url, redact(url)), offset)
+        return self._wire.open(Target(url, redact(url)), offset, stop)
 
     def size(self, url: str) -> int | None:
         """A replica's length, by HEAD; no credentials."""

@@ -92,7 +92,7 @@ class _Glance:
     def __init__(self, site: cloud.Cloud) -> None:
         self._site = site
 
-    def open(self, url: str, offset: int = 0) -> Any:
+    def open(self, url: str, offset: int = 0, _stop: int | None = None) -> Any:
         """The bytes."""
         return self._site.download(url.partition(":")[2])(offset)
 

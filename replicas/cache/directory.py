@@ -238,6 +238,11 @@ class Cache:
                 return
             self._sync(self.folder)
 
+    def enqueue(self, image_id: str) -> None:
+        """The image is to be fetched in the background. Raises CacheError."""
+        with self.errors(image_id):
+            (self.folder / "queue" / image_id).touch(0o640)
+
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
         """The image ids in `partial`, `incomplete`, `invalid` or `queue`, with their facts. Raises CacheError."""
         found = []

@@ -29,8 +29,11 @@ class Reader(Protocol):
     def size(self, url: str) -> int | None:
         """The length of the whole object in bytes as the place states it, None when it does not."""
 
-    def open(self, url: str, offset: int = 0) -> Body:
-        """The bytes from `offset` on, exactly. WrongAnswer when the object is shorter than that."""
+    def open(self, url: str, offset: int = 0, stop: int | None = None) -> Body:
+        """The bytes from `offset` on, exactly. WrongAnswer when the object is shorter than that.
+
+        Nobody reads further than to before `stop`: the place may be asked for no more.
+        """
 
 
 @runtime_checkable
@@ -55,7 +58,7 @@ class Fallback(Protocol):
     def size(self, location: Location) -> int | None:
         """As `Reader.size`."""
 
-    def open(self, location: Location, offset: int = 0) -> Body:
+    def open(self, location: Location, offset: int = 0, stop: int | None = None) -> Body:
         """As `Reader.open`."""
 
 
@@ -69,13 +72,13 @@ class Sources:
         self._fallback = fallback
         self._peers = peers
 
-    def open(self, location: Location, offset: int = 0) -> Body:
-        """The bytes of a location from `offset` on. Raises the children of SourceError."""
+    def open(self, location: Location, offset: int = 0, stop: int | None = None) -> Body:
+        """The bytes of a location from `offset` on, as `Reader.open`. Raises the children of SourceError."""
         if peers := self._peers_for(location):
-            return peers.open(location, offset)
+            return peers.open(location, offset, stop)
         if reader := self._reader(location):
-            return reader.open(location.url, offset)
-        return self._last_resort(location).open(location, offset)
+            return reader.open(location.url, offset, stop)
+        return self._last_resort(location).open(location, offset, stop)
 
     def size(self, location: Location) -> int | None:
         """What the place says is the length in bytes, if it says. Raises the children of SourceError."""

@@ -19,11 +19,12 @@ class Body:
 
     Chunks are non-empty and at most `checksum.BLOCK` long, in order. `size` is the length of the whole object in bytes
     as the place states it, None when it does not. Iterating raises the children of SourceError; a body that ends
-    before `size` raises Unreachable, never stops quietly.
+    before `size` raises Unreachable, never stops quietly. `skips` bytes are read and dropped before the first chunk,
+    where the place cannot begin at the offset.
     """
 
-    def __init__(self, chunks: Iterator[bytes], size: int | None, close: Callable[[], None]) -> None:
-        self.size = size
+    def __init__(self, chunks: Iterator[bytes], size: int | None, close: Callable[[], None], skips: int = 0) -> None:
+        self.size, self.skips = size, skips
         self._chunks = chunks
         self._close = close
 

@@ -39,7 +39,7 @@ class Reader:
         with self._file(url) as file:
             return os.fstat(file.fileno()).st_size
 
-    def open(self, url: str, offset: int = 0) -> Body:
+    def open(self, url: str, offset: int = 0, _stop: int | None = None) -> Body:
         """The bytes from `offset` up to the size the file had when it was opened."""
         file = self._file(url)
         size = os.fstat(file.fileno()).st_size

@@ -152,11 +152,11 @@ class Reader:
         headers, target = self._head(self._s3.locate(url))
         return length_of(headers, target)
 
-    def open(self, url: str, offset: int = 0) -> Body:
+    def open(self, url: str, offset: int = 0, stop: int | None = None) -> Body:
         """The bytes from `offset` on, by Range."""
         key = self._s3.locate(url)
         try:
-            return self._wire.open(self._target("get_object", key), offset)
+            return self._wire.open(self._target("get_object", key), offset, stop)
         except Absent as error:
             self._must_have_bucket(key, error)
             raise

@@ -50,7 +50,7 @@ class Reader:
         driver, parsed = self._prepare(location)
         return _known(driver, asking(location, lambda: driver.get_size(parsed)))
 
-    def open(self, location: Location, offset: int = 0) -> Body:
+    def open(self, location: Location, offset: int = 0, _stop: int | None = None) -> Body:
         """The bytes from `offset` on; a driver that cannot start there reads from 0 and the beginning is dropped."""
         worker = Worker(redact(location.url))
         try:
@@ -74,7 +74,7 @@ class Reader:
         def read() -> bytes:
             return worker.call(lambda: _next(location, pieces), self._limits.stall)
 
-        return Body(_chunks(read, location, skip, offset, known), known, lambda: worker.close(close))
+        return Body(_chunks(read, location, skip, offset, known), known, lambda: worker.close(close), skip)
 
     def _prepare(self, location: Location) -> tuple[Any, Any]:
         """The driver, configured, and the location as it wants it."""

@@ -74,9 +74,9 @@ class Reader:
         """The length HEAD states, in bytes: for a large object that of all its segments."""
         return self.ask(url, lambda target, _: self.wire.size(target))
 
-    def open(self, url: str, offset: int = 0) -> Body:
+    def open(self, url: str, offset: int = 0, stop: int | None = None) -> Body:
         """The bytes from `offset` on, by Range."""
-        return self.ask(url, lambda target, _: self.wire.open(target, offset))
+        return self.ask(url, lambda target, _: self.wire.open(target, offset, stop))
 
     def stored(self, url: str) -> Stored:
         """The ETag of a plain object; of a large one its segments, each asked for."""

@@ -29,9 +29,9 @@ class Reader:
         """What HEAD says, in bytes; None for an answer without a length."""
         return self._wire.size(_target(url, url, {}))
 
-    def open(self, url: str, offset: int = 0) -> Body:
+    def open(self, url: str, offset: int = 0, stop: int | None = None) -> Body:
         """The bytes from `offset` on. Redirects, encoded bodies and other ranges than asked for raise WrongAnswer."""
-        return self._wire.open(_target(url, url, {}), offset)
+        return self._wire.open(_target(url, url, {}), offset, stop)
 
 
 class Peers:
@@ -57,9 +57,9 @@ class Peers:
         """As `Reader.size`."""
         return self._wire.size(_target(self._sign(location), location.url, self._headers))
 
-    def open(self, location: Location, offset: int = 0) -> Body:
+    def open(self, location: Location, offset: int = 0, stop: int | None = None) -> Body:
         """As `Reader.open`."""
-        return self._wire.open(_target(self._sign(location), location.url, self._headers), offset)
+        return self._wire.open(_target(self._sign(location), location.url, self._headers), offset, stop)
 
 
 def _wire(limits: Limits | None, tls: Tls | None) -> Wire:

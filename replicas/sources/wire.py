@@ -68,21 +68,25 @@ class Wire:
         )
         deadline.watch(self._pool)
 
-    def open(self, target: Target, offset: int = 0) -> Body:
-        """The bytes from `offset` on: by Range, or by dropping what comes before where Range is ignored."""
-        response = self._send("GET", target, {"Range": f"bytes={offset}-"} if offset else {})
+    def open(self, target: Target, offset: int = 0, stop: int | None = None) -> Body:
+        """The bytes from `offset` on, to before `stop` where the place knows Range.
+
+        Where Range is ignored what comes before is dropped.
+        """
+        last = "" if stop is None else stop - 1
+        response = self._send("GET", target, {"Range": f"bytes={offset}-{last}"} if offset or stop else {})
         try:
             if response.status == 416 and offset and _unsatisfied(response) == offset:
                 response.close()
                 return Body(iter(()), offset, lambda: None)
             _check(response, target)
-            size, left, skip = _extent(response, target, offset)
+            size, left, skip = _extent(response, target, offset, stop)
         except SourceError:
             response.close()
             raise
         pace = Pace(self._limits, target.shown)
         chunks = _Chunks(response, target, self._limits, pace, left, skip, offset - skip)
-        return Body(iter(chunks), size, _closer(response))
+        return Body(iter(chunks), size, _closer(response), skip)
 
     def size(self, target: Target) -> int | None:
         """The length HEAD states; where HEAD is not allowed, what a GET of the first byte states."""
@@ -211,8 +215,10 @@ class _Chunks:
             raise failure(self.target.shown, error, self.limits) from error
 
 
-def _extent(response: urllib3.BaseHTTPResponse, target: Target, offset: int) -> tuple[int | None, int | None, int]:
-    """Of an answer to a request for everything from `offset`: whole size, bytes to come, bytes to drop."""
+def _extent(
+    response: urllib3.BaseHTTPResponse, target: Target, offset: int, stop: int | None = None
+) -> tuple[int | None, int | None, int]:
+    """Of an answer to a request for what is from `offset` to before `stop`: whole size, bytes to come, to drop."""
     length = length_of(response.headers, target)
     if response.status == 200:
         if length is not None and length < offset:
@@ -221,9 +227,10 @@ def _extent(response: urllib3.BaseHTTPResponse, target: Target, offset: int) -> 
     text = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(text)
     first, last, total = map(int, match.groups()) if match else (-1, -1, -1)
-    if not offset or first != offset or last != total - 1 or length not in (None, total - offset):
+    end = total if stop is None else min(stop, total)
+    if not (offset or stop) or first != offset or last != end - 1 or length not in (None, end - offset):
         raise WrongAnswer(f"{target.shown}: asked for bytes {offset}-, got {text[:60]!r} of length {length}")
-    return total, total - offset, 0
+    return total, end - offset, 0
 
 
 def _check(response: urllib3.BaseHTTPResponse | Answer, target: Target) -> None:

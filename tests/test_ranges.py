@@ -1,0 +1,176 @@
+"""Ranges and conditions on a host that has not got the image: answered at once, begun nothing, holding nobody."""
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+from cloud import DATA as CLOUD_DATA
+from cloud import MIB, Cloud
+from cloud import SIZE as CLOUD_SIZE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import new_image
+from services import eventually
+from services.faulty import FaultyServer
+from services.glance import GlanceHost, GlanceSite
+
+from glance_replicas import byte_range
+from glance_replicas.errors import Unreachable
+
+pytest_plugins = ["cloud"]
+
+SIZE = 6 * MIB + 77
+THREADS = 4
+SLOW = MIB // 2  # bytes per second: the whole takes 12 seconds
+SOON = 5.0  # seconds; well below what the whole takes, and above what this machine needs when others use it
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
+    """One process with a few threads, no janitor beside it."""
+    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+        yield made.add_host("127.0.0.2", processes=1, threads=THREADS, options={"replicas": {"janitor": "false"}})
+
+
+def cold(host: GlanceHost, faulty: FaultyServer, **faults: object) -> tuple[str, bytes]:
+    """An image that only a slow server has."""
+    image_id, data = new_image(host, SIZE)
+    host.site.move_to(faulty, image_id, **({"rate": SLOW} | faults))
+    return image_id, data
+
+
+def is_begun(host: GlanceHost, image_id: str) -> bool:
+    """Whether anything of the image is in the directory."""
+    return any(image_id in path.name for path in host.cache_dir.rglob("*"))
+
+
+def test_a_range_on_a_miss(host: GlanceHost, faulty: FaultyServer) -> None:
+    """The end of a cold image comes at once, by one request for these bytes alone; nothing is begun or kept."""
+    image_id, data = cold(host, faulty)
+    began = time.monotonic()
+    answer = host.client().download(image_id, headers={"Range": f"bytes={SIZE - 1000}-"})
+    assert time.monotonic() - began < SOON
+    assert (answer.status_code, answer.content) == (206, data[-1000:])
+    assert answer.headers["Content-Range"] == f"bytes {SIZE - 1000}-{SIZE - 1}/{SIZE}"
+    first = host.client().download(image_id, headers={"Range": "bytes=0-0"})
+    assert (first.status_code, first.content) == (206, data[:1])
+    time.sleep(0.3)
+    assert not is_begun(host, image_id)
+    asked = [one.range for one in faulty.requests(f"/{image_id}") if one.method == "GET"]
+    assert asked == [f"bytes={SIZE - 1000}-", "bytes=0-0"]
+
+
+def test_ranges_while_it_is_filled(host: GlanceHost, faulty: FaultyServer) -> None:
+    """What a fill has written is sent from there, the rest is asked of the source; neither waits for the fill."""
+    image_id, data = cold(host, faulty)
+    whole = host.client().download(image_id, stream=True)
+    body = whole.iter_content(MIB)
+    got = next(body)
+    reads = host.site.backend_reads(image_id)
+    began = time.monotonic()
+    behind = host.client().download(image_id, headers={"Range": "bytes=5-9"})
+    assert (behind.content, host.site.backend_reads(image_id)) == (data[5:10], reads)
+    ahead = host.client().download(image_id, headers={"Range": f"bytes={SIZE - 9}-"})
+    assert (ahead.content, host.site.backend_reads(image_id)) == (data[-9:], reads + 1)
+    assert time.monotonic() - began < SOON
+    assert got + b"".join(body) == data
+
+
+def test_many_ranges_leave_the_api_free(host: GlanceHost, faulty: FaultyServer) -> None:
+    """Twice as many one-byte ranges as there are threads, at the end of a slow image: all are answered, and the API."""
+    image_id, data = cold(host, faulty)
+    began = time.monotonic()
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        ranges = [f"bytes={SIZE - number}-{SIZE - number}" for number in range(1, 2 * THREADS + 1)]
+        answers = list(pool.map(lambda one: host.client().download(image_id, headers={"Range": one}).content, ranges))
+    assert answers == [data[-number : len(data) - number + 1] for number in range(1, 2 * THREADS + 1)]
+    assert host.client().request("GET", "/v2/images").status_code == 200
+    assert time.monotonic() - began < 2 * SOON
+    assert not is_begun(host, image_id)
+
+
+def test_conditions_begin_nothing(host: GlanceHost, faulty: FaultyServer) -> None:
+    """304, 416 and a range that starts beyond the end are answered without a byte read; If-Range decides as ever."""
+    image_id, data = cold(host, faulty, rate=None)
+    etag = f'"sha512-{host.client().request("GET", f"/v2/images/{image_id}").json()["os_hash_value"]}"'
+    cases: list[tuple[dict[str, str], int]] = [({"If-None-Match": etag}, 304), ({"If-None-Match": "*"}, 304)]
+    cases += [({"Range": f"bytes={SIZE}-"}, 416), ({"Range": "bytes=0-5", "If-None-Match": etag}, 304)]
+    for headers, status in cases:
+        assert host.client().download(image_id, headers=headers).status_code == status, headers
+    assert (host.site.backend_reads(image_id), is_begun(host, image_id)) == (0, False)
+    part = host.client().download(image_id, headers={"Range": "bytes=0-5", "If-Range": etag})
+    assert (part.status_code, part.content, is_begun(host, image_id)) == (206, data[:6], False)
+    whole = host.client().download(image_id, headers={"Range": "bytes=0-5", "If-Range": '"of another image"'})
+    assert (whole.status_code, whole.content) == (200, data)
+    assert eventually((host.cache_dir / image_id).exists), "a whole download is kept as ever"
+
+
+def test_a_range_of_all_is_kept(host: GlanceHost, faulty: FaultyServer) -> None:
+    """`Range: bytes=0-` asks for the whole image: it is filled like any other download."""
+    image_id, data = cold(host, faulty, rate=None)
+    answer = host.client().download(image_id, headers={"Range": "bytes=0-"})
+    assert (answer.status_code, answer.content) == (206, data)
+    assert eventually((host.cache_dir / image_id).exists)
+
+
+def test_clients_that_leave_are_not_waited_for(host: GlanceHost, faulty: FaultyServer) -> None:
+    """As many clients as there are threads wait for a silent source and leave: their threads are free in seconds."""
+    image_id, _ = cold(host, faulty, stall_at=0)
+    place = urlsplit(host.url)
+    request = (
+        f"GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\nX-Identity-Status: Confirmed\r\nX-Roles: admin\r\n"
+        "X-Project-Id: p1\r\nX-User-Id: u1\r\n\r\n"
+    )
+    waiting = [socket.create_connection((str(place.hostname), place.port or 0)) for _ in range(THREADS)]
+    for one in waiting:
+        one.sendall(request.encode())
+    assert eventually(lambda: is_begun(host, image_id))
+    time.sleep(1.0)
+    began = time.monotonic()
+    for one in waiting:
+        one.close()
+    assert host.client().request("GET", "/v2/images").status_code == 200
+    assert time.monotonic() - began < SOON, "stall_timeout_seconds is 30"
+    faulty.change(f"/{image_id}", stall_at=None)
+
+
+def test_fill_on_range(host: GlanceHost, faulty: FaultyServer) -> None:
+    """With the option a range is a request to fetch the image in the background as well."""
+    other = host.site.add_host(
+        "127.0.0.3", processes=1, options={"replicas": {"fill_on_range": "true", "janitor_interval_seconds": "1"}}
+    )
+    image_id, data = cold(host, faulty, rate=None)
+    assert other.client().download(image_id, headers={"Range": "bytes=7-9"}).content == data[7:10]
+    assert eventually((other.cache_dir / image_id).exists, 20)
+    other.stop()
+
+
+def test_any_range_of_the_sources(cloud: Cloud) -> None:
+    """Any range from the sources is exactly these bytes, whether the place knows ranges or not, and over a break."""
+    keeper = cloud.host("here")
+    names = [cloud.image(), cloud.image(ignore_range=True), cloud.image(reset_at=CLOUD_SIZE // 2, fail_times=1)]
+    plans = [keeper.plan(image) for name in names if (image := keeper.active(name))]
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, CLOUD_SIZE - 1), st.integers(1, CLOUD_SIZE))
+    def hold(start: int, length: int) -> None:
+        stop = min(start + length, CLOUD_SIZE)
+        for plan in plans:
+            assert b"".join(byte_range.from_sources(plan, start, stop)) == CLOUD_DATA[start:stop]
+
+    hold()
+
+
+def test_a_place_that_cannot_begin_there(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that would have to be read for long before the range is passed over; a little is read and dropped."""
+    monkeypatch.setattr(byte_range, "MOST_SKIPPED", MIB)
+    keeper = cloud.host("here")
+    image = keeper.active(cloud.image(ignore_range=True))
+    assert image is not None
+    plan = keeper.plan(image)
+    assert b"".join(byte_range.from_sources(plan, MIB, MIB + 9)) == CLOUD_DATA[MIB : MIB + 9]
+    with pytest.raises(Unreachable, match="cannot begin at byte"):
+        list(byte_range.from_sources(plan, 2 * MIB, 2 * MIB + 9))

@@ -17,6 +17,7 @@ from . import database
 from .ledger_database import LedgerDatabase
 from .ledger_rows import TEXT, age
 from .ledger_tables import clock, copies, hosts, upsert
+from .location import redact_text
 
 CHUNK = 500  # rows of one statement
 
@@ -121,12 +122,12 @@ class Copies:
 
     def failed(self, image_id: str, host: str, detail: str) -> bool:
         """It will not be tried again; False: the request had ended before."""
-        what = {"state": State.FAILED, "detail": database.clean(detail, TEXT)}
+        what = {"state": State.FAILED, "detail": database.clean(redact_text(detail), TEXT)}
         return self._change(image_id, host, lambda now: what | {"finished_at": now})
 
     def put_off(self, image_id: str, host: str, detail: str, seconds: float, attempts: int) -> bool:
         """It waits, `seconds` at least, after so many attempts that failed; False: it was cancelled, or has ended."""
-        what = {"state": State.WAITING, "detail": database.clean(detail, TEXT), "attempts": attempts}
+        what = {"state": State.WAITING, "detail": database.clean(redact_text(detail), TEXT), "attempts": attempts}
         return self._change(image_id, host, lambda now: what | {"not_before": now + timedelta(seconds=seconds)})
 
     def cancel(self, image_ids: Collection[str] | None = None, hosts: Collection[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from . import __version__, database, ledger_rows, migrations, recording
 from .ledger_database import LedgerDatabase
 from .ledger_rows import Fill, Withdrawal, place_key, url_key
 from .ledger_tables import checks, clock, fills, hosts, states, upsert, utc_now, withdrawals
+from .location import redact_text
 from .model import Host, Last, Location, Result
 
 __all__ = ["Fill", "Ledger", "Withdrawal", "place_key", "url_key"]
@@ -174,7 +175,7 @@ class Ledger:
         With `row_only` no host is asked for anything until `hand_over`: the row is the caller's to withdraw.
         """
         row = ledger_rows.whereabouts(location) | {"location_id": location.row, "row_only": row_only}
-        row |= {"reason": database.clean(reason, ledger_rows.TEXT), "who": database.clean(who, 255)}
+        row |= {"reason": database.clean(redact_text(reason), ledger_rows.TEXT), "who": database.clean(who, 255)}
         row["proof"] = None if proof is None else json.dumps(dict(proof), default=str)
 
         def work(connection: sa.Connection) -> int:

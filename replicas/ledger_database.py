@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from . import database, migrations
 from .errors import LedgerError
+from .ledger_redaction import redact_rows
 
 T = TypeVar("T")
 
@@ -29,7 +30,10 @@ class LedgerDatabase:
         bind = database.engine(self._url, patient=True)
         try:
             with self._errors(), database.transaction(bind) as connection:
-                return migrations.upgrade(connection)
+                applied = migrations.upgrade(connection)
+                if not applied:  # else it was done; hosts of an earlier version may have written more since
+                    redact_rows(connection)
+                return applied
         except CommandError as error:
             raise LedgerError(
                 f"{error}; the tables are newer than this version of glance-replicas: upgrade it"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .database import clean
-from .location import redact, where
+from .location import redact, redact_text, where
 from .model import HOST_KEY, Evidence, Host, Last, Location, Result, Verdict
 
 TEXT = 2000  # characters kept of a text that came from elsewhere
@@ -59,7 +59,7 @@ def check_row(seen: Result, now: datetime) -> dict[str, Any]:
     return whereabouts(seen.location) | {
         "verdict": seen.verdict.value,
         "evidence": seen.evidence.value,
-        "detail": clean(seen.detail, TEXT),
+        "detail": clean(redact_text(seen.detail), TEXT),
         "size": seen.size,
         "seconds": seen.seconds,
         "checked_at": seen.checked_at or now,

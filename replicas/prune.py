@@ -123,8 +123,12 @@ def _kept(image: Image, ours: list[Result], known: list[Result], identity: Ident
         looks.get(identity(result.location), []).append(result)
     doubted = {identity(one) for one in image.locations if is_volatile(one)}
     doubted |= {identity(one.location) for one in known if one.verdict is not Verdict.INTACT}
-    proofs = [found for place, found in looks.items() if place not in doubted and proves_intact(found)]
-    return [next(one for one in found if one.evidence is Evidence.FULL) for found in proofs]
+    proofs = {
+        location.object_of(place): next(one for one in found if one.evidence is Evidence.FULL)
+        for place, found in looks.items()
+        if place not in doubted and proves_intact(found)
+    }
+    return list(proofs.values())
 
 
 def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "errors model",
+    "ledger_redaction "
     "body cache.partial_file causes checksum chosen crypt database document glance_tables ledger_database ledger_rows "
     "ledger_tables location metalink migrations networks options part policy recording removal removal.last_copy "
     "removal.last_durable settings signing throttle together within",

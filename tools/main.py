@@ -17,6 +17,7 @@ from cliff.help import HelpExit
 
 from glance_replicas import __version__
 from glance_replicas.errors import ConfigError, ReplicaError
+from glance_replicas.location import redact_text
 
 from .command import UNKNOWN, USAGE, status_of
 
@@ -85,7 +86,7 @@ class Replica(App):  # type: ignore[misc, unused-ignore]
         """Our own warnings on stderr; -v adds information, -vv everything of every library."""
         level = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO}.get(self.options.verbose_level, logging.DEBUG)
         console = logging.StreamHandler(self.stderr)
-        console.setFormatter(logging.Formatter("replica: %(levelname)s: %(message)s"))
+        console.setFormatter(Redacting("replica: %(levelname)s: %(message)s"))
         if level > logging.DEBUG:
             console.addFilter(logging.Filter("glance_replicas"))
         root = logging.getLogger()
@@ -118,12 +119,20 @@ class Replica(App):  # type: ignore[misc, unused-ignore]
             return 0
 
 
+class Redacting(logging.Formatter):
+    """Lines without the credentials of URLs: with -vv libraries tell of rows and requests as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with its traceback if there is one."""
+        return redact_text(super().format(record))
+
+
 def _log_file(path: str) -> logging.Handler:
     try:
         handler = logging.FileHandler(path)
     except OSError as error:
         raise ConfigError(f"--log-file {path}: {(error.strerror or 'cannot be written').lower()}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s %(message)s"))
     return handler
 
 

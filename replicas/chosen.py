@@ -4,8 +4,32 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from .glance_tables import DEAD, images, properties, tags
+
+
+class is_exactly(FunctionElement[bool]):
+    """Whether a column has just this text. MariaDB's own `=` takes other case, accents and trailing blanks for it."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+
+@compiles(is_exactly)
+def _compare(element: is_exactly, compiler: Any, **more: Any) -> str:
+    column, text = (compiler.process(one, **more) for one in element.clauses)
+    return f"({column} = {text})"
+
+
+@compiles(is_exactly, "mysql", "mariadb")
+def _compare_bytes(element: is_exactly, compiler: Any, **more: Any) -> str:
+    """By `=` as well, which an index serves."""
+    column, text = element.clauses
+    by_index = f"{compiler.process(column, **more)} = {compiler.process(text, **more)}"
+    by_bytes = (f"CAST({compiler.process(one, **more)} AS BINARY)" for one in (column, text))
+    return f"({by_index} AND {' = '.join(by_bytes)})"
 
 
 def chosen(
@@ -16,16 +40,16 @@ def chosen(
     tagged: Collection[str],
     having: Mapping[str, str],
 ) -> sa.Select[Any]:
-    """The ids of images in these statuses, of this owner and name, with all these tags and all these properties."""
+    """The ids of images in these statuses, of exactly this owner and name, with all these tags and properties."""
     wanted = sa.select(images.c.id).where(_in_status(statuses))
     if owner is not None:
-        wanted = wanted.where(images.c.owner == owner)
+        wanted = wanted.where(is_exactly(images.c.owner, owner))
     if name is not None:
-        wanted = wanted.where(images.c.name == name)
+        wanted = wanted.where(is_exactly(images.c.name, name))
     for tag in tagged:
-        wanted = wanted.where(images.c.id.in_(_bearing(tags, tags.c.value == tag)))
+        wanted = wanted.where(images.c.id.in_(_bearing(tags, is_exactly(tags.c.value, tag))))
     for key, value in having.items():
-        same = sa.and_(properties.c.name == key, properties.c.value == value)
+        same = sa.and_(is_exactly(properties.c.name, key), is_exactly(properties.c.value, value))
         wanted = wanted.where(images.c.id.in_(_bearing(properties, same)))
     return wanted
 

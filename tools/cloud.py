@@ -166,7 +166,8 @@ class Cloud:
             return image if image == image.lower() else self._spelled(image)
         value = self._json("/v2/images?" + urlencode({"name": image, "limit": 20}))
         rows = value.get("images", []) if isinstance(value, dict) else []
-        ids = [row["id"] for row in rows if isinstance(row, dict) and is_image_id(str(row.get("id")))]
+        named = [row for row in rows if isinstance(row, dict) and row.get("name") == image]  # a database may say more
+        ids = [row["id"] for row in named if is_image_id(str(row.get("id")))]
         if len(ids) == 1:
             return str(ids[0])
         if not ids:

@@ -1,4 +1,4 @@
-"""URLs and texts in our tables lose the credentials that earlier versions held for a part of a path. No table changes."""
+"""URLs and texts in our tables lose credentials that earlier versions held for a part of a path. No table changes."""
 
 from alembic import op
 

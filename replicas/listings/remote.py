@@ -43,7 +43,7 @@ class Listing:
         target = Target(self._sign(url), url)
         try:
             with self._wire.open(target) as body:
-                yield from _parsed(_lines(body, url), url)
+                yield from files(body, url)
         except Absent as error:
             raise Unreachable(f"{url}: host {self._host.name} lists no files, is it of an older version?") from error
         except Denied as error:
@@ -54,10 +54,15 @@ class Listing:
         return False
 
 
-def written(files: Iterable[File]) -> bytes:
+def written(held: Iterable[File]) -> bytes:
     """The list of these files."""
-    lines = [f"{one.image_id} {one.size} {one.verified_at:.6f}\n" for one in files]
+    lines = [f"{one.image_id} {one.size} {one.verified_at:.6f}\n" for one in held]
     return "".join([*lines, f"end {len(lines)}\n"]).encode()
+
+
+def files(body: Iterable[bytes], shown: str) -> Iterator[Entry]:
+    """The files that a list of another host names. Raises WrongAnswer unless it is whole and well formed."""
+    return _parsed(_lines(body, shown), shown)
 
 
 def _lines(body: Iterable[bytes], shown: str) -> Iterator[str]:

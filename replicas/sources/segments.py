@@ -85,10 +85,10 @@ def must_be_swift(wire: Wire, container: Target) -> None:
 
 def static(wire: Wire, target: Target) -> list[Segment] | None:
     """The manifest's segments; None for one with ranges, inline data or manifests inside, which Glance never writes."""
-    entries = document(wire, _with(target, "multipart-manifest=get"))
-    if any(one.get("range") or one.get("sub_slo") or "data" in one for one in entries):
+    found = document(wire, _with(target, "multipart-manifest=get"))
+    if any(one.get("range") or one.get("sub_slo") or "data" in one for one in found):
         return None
-    return [_segment(one, str(one.get("name", "")).lstrip("/"), target) for one in entries]
+    return [_segment(one, str(one.get("name", "")).lstrip("/"), target) for one in found]
 
 
 def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
@@ -98,18 +98,18 @@ def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
     while count <= MOST:
         query = f"format=json&limit={_PAGE}&prefix={quote(prefix, safe='')}&marker={quote(marker, safe='')}"
         listing = beside(f"{quote(container)}?{query}")
-        entries = document(wire, listing)
-        for one in entries:
+        page = document(wire, listing)
+        for one in page:
             yield _segment(one, f"{container}/{one.get('name', '')}", listing)
-        if len(entries) < _PAGE or str(entries[-1].get("name")) <= marker:
+        if len(page) < _PAGE or str(page[-1].get("name")) <= marker:
             return
-        marker, count = str(entries[-1].get("name")), count + len(entries)
+        marker, count = str(page[-1].get("name")), count + len(page)
 
 
 def _segment(entry: Mapping[str, Any], path: str, target: Target) -> Segment:
     size, etag = entry.get("bytes"), entry.get("hash")
     if not path.partition("/")[2] or not isinstance(size, int):
-        raise WrongAnswer(f"{target.shown}: a list of segments that is none")
+        raise WrongAnswer(f"{target.shown}: invalid segment list")
     return Segment(path, size, etag.lower() if isinstance(etag, str) else None)
 
 
@@ -121,12 +121,17 @@ def document(wire: Wire, target: Target) -> list[Mapping[str, Any]]:
             text += chunk
             if len(text) > _DOCUMENT:
                 raise WrongAnswer(f"{target.shown}: a list of segments longer than {_DOCUMENT} bytes")
+    return entries(text, target.shown)
+
+
+def entries(text: bytes | bytearray, shown: str) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list. Raises WrongAnswer for anything else."""
     try:
         found = json.loads(text or b"[]")
     except (ValueError, RecursionError) as error:
-        raise WrongAnswer(f"{target.shown}: a list of segments that is no JSON") from error
+        raise WrongAnswer(f"{shown}: the segment list is not JSON") from error
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise WrongAnswer(f"{target.shown}: a list of segments that is none")
+        raise WrongAnswer(f"{shown}: invalid segment list")
     return found
 
 

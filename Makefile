@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
+.PHONY: setup sources lint test fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there. Compiled once, programs
@@ -30,6 +30,11 @@ lint: sources
 
 test: lint
 	$(BIN)/pytest
+
+# A million hostile inputs; INPUTS=N for another number, SEED=N for the same ones again.
+fuzz: sources
+	$(BIN)/uv pip install --quiet --python $(BIN)/python 'atheris>=3.0'
+	$(BIN)/python tests/fuzzing/run.py $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED))
 
 # 1000 times kill -9; SEED=N for the same choices again, ROUNDS=N for fewer.
 chaos: sources

@@ -4,10 +4,13 @@ Exit status 1 when an input broke a target: the input is kept, and the command t
 """
 
 import argparse
+import itertools
+import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
@@ -37,7 +40,9 @@ def main() -> int:
     chosen = [given.only] if given.only else list(TARGETS)
     parts = sum(TARGETS[name].share for name in chosen)
     print(f"seed {given.seed}\n{'target':12} {'inputs':>9} {'seconds':>8} {'per second':>10} {'branches':>8}  result")
-    results = [_run(name, given.inputs * TARGETS[name].share // parts + 1, given.seed) for name in chosen]
+    with ThreadPoolExecutor(os.cpu_count()) as beside:
+        shares = [given.inputs * TARGETS[name].share // parts + 1 for name in chosen]
+        results = list(beside.map(_run, chosen, shares, itertools.repeat(given.seed)))
     print(f"{'all':12} {sum(inputs for inputs, _ in results):9}")
     return int(not all(is_clean for _, is_clean in results))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import rows, wire
+from . import peers, rows, wire
 from .draw import Draw
 
 
@@ -30,4 +30,6 @@ TARGETS = {
     "orders": Target(rows.orders, 5),
     "policies": Target(rows.policies, 7),
     "options": Target(rows.options, 5),
+    "answers": Target(peers.answers, 2),
+    "requests": Target(peers.requests, 3),
 }

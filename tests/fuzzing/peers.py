@@ -23,6 +23,7 @@ from glance_replicas import fill, settings
 from glance_replicas.errors import SourceError
 from glance_replicas.location import replica_url
 from glance_replicas.middleware.server import ReplicaServer
+from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.sources.body import Limits
 from glance_replicas.sources.wire import Target, Wire
 
@@ -96,7 +97,8 @@ class _Host:
         self.keeper = cloud.host("a")
         self._fill()
         self.app = ReplicaServer(self.keeper, webob.exc.HTTPNotFound())
-        self.signed = self.keeper.hosts.sign(replica_url(self.keeper.settings.host_url or "", self.image_id))
+        url = replica_url(self.keeper.settings.host_url or "", self.image_id)
+        self.signed = self.keeper.hosts.sign(Location(self.image_id, url, {HOST_KEY: "a"}))
         assert "sig=" in self.signed
 
     def _fill(self) -> None:

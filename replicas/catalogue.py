@@ -26,6 +26,7 @@ from .glance_tables import (
     live_status,
     locations,
     properties,
+    stranded_locations,
     tags,
 )
 from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
@@ -212,20 +213,27 @@ class Catalogue:
         with self._errors():
             return database.writing(self._engine, lambda connection: _withdraw(connection, location))
 
-    def put_back(self, location: Location) -> bool:
-        """This row, which `withdraw` took, is there again; False when it was not withdrawn, or the image is gone."""
+    def put_back(self, location: Location, *, pending: bool = False) -> bool:
+        """This row, which `withdraw` took, is there again; False when it was not withdrawn, or the image is gone.
+
+        With `pending` a row that waits for Glance's scrubber.
+        """
         this = sa.and_(locations.c.id == location.row, locations.c.image_id == location.image_id)
+        this = sa.and_(this, locations.c.status == ("pending_delete" if pending else "deleted"))
         values = {"deleted": False, "status": "active", "deleted_at": None, "updated_at": _now()}
 
         def work(connection: sa.Connection) -> bool:
             row = connection.execute(_lock(location.image_id)).one_or_none()
             if row is None or live_status(row.status, row.deleted) not in LIVE:
                 return False
-            withdrawn = locations.update().where(this, locations.c.status == "deleted")
-            return connection.execute(withdrawn.values(values)).rowcount == 1
+            return connection.execute(locations.update().where(this).values(values)).rowcount == 1
 
         with self._errors():
             return database.writing(self._engine, work)
+
+    def stranded(self) -> list[Location]:
+        """Rows that wait for Glance's scrubber though their image lives: it asks for those of deleted images only."""
+        return [self._reader.location(*row) for row in self._rows(stranded_locations(LIVE))]
 
     def release(self, location: Location) -> bool:
         """This row waits for Glance's scrubber no longer, which cannot delete what http locations name (GLANCE.md)."""

@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -103,6 +103,14 @@ def images_with_urls(chosen: sa.Select[Any]) -> sa.Select[Any]:
 def listed_locations(*, pending: bool = False) -> sa.Select[Any]:
     """Rows for `Reader.location`: every active row, or every one that waits for Glance's scrubber."""
     return sa.select(*_LOCATION).where(locations.c.status == "pending_delete" if pending else is_listed)
+
+
+def stranded_locations(statuses: Collection[str]) -> sa.Select[Any]:
+    """Rows for `Reader.location`: those that wait for Glance's scrubber, of images in one of these states."""
+    lives = sa.and_(images.c.deleted == sa.false(), images.c.status.in_(statuses))
+    joined = locations.join(images, sa.and_(images.c.id == locations.c.image_id, lives))
+    waits = sa.and_(locations.c.deleted == sa.true(), locations.c.status == "pending_delete")
+    return sa.select(*_LOCATION).select_from(joined).where(waits)
 
 
 def claiming_locations() -> sa.Select[Any]:

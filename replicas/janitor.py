@@ -8,6 +8,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
+    keep restored  the durable location of an image that `glance-scrubber --restore` brought back is one again
     pins           the files that are to stay are marked, others no longer are
     trim           back within the limits of space
     stock          what the policies want to be here, and is not, is asked for
@@ -145,7 +146,7 @@ class Janitor:
         self._cache.prepare()
         steps = (
             *(self._heartbeat, self._removals, self._invalid, self._adopt),
-            *(self._reconciler.reconcile, self._reconciler.unhang),
+            *(self._reconciler.reconcile, self._reconciler.unhang, self._reconciler.keep_restored),
             *(self._pins, self._trim, self._stock, self._copy, self._answer, self._scrub),
             *(self._reconciler.bury, self._forget),
         )

@@ -103,6 +103,19 @@ class Reconciler:
                 log.info("image %s: row taken from the scrubber", row.image_id)
                 done.withdrawn += 1
 
+    def keep_restored(self, _done: Pass) -> None:
+        """The durable copy of an image that `glance-scrubber --restore` brought back is a location again.
+
+        Glance restores the image's row only: its locations go on waiting for a scrubber that no longer looks at them,
+        and what a host registers meanwhile would be all there is. An image with another durable location is left alone.
+        """
+        for row in self._keeper.catalogue.stranded():
+            image = None if location.has_replica_path(row) else self._keeper.catalogue.image(row.image_id)
+            if image is None or any(not location.is_volatile(one) for one in image.locations):
+                continue
+            if self._keeper.catalogue.put_back(row, pending=True):
+                log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))
+
     def bury(self, done: Pass) -> None:
         """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
 

@@ -47,6 +47,7 @@ class CacheFilter:
         self._app = app
         self._keeper = keeper
         self._access = Access()
+        self._parking = host.parking()
         self._guard = Guard(keeper, self._access)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -71,7 +72,7 @@ class CacheFilter:
         image = image_of(found)
         if image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             return None
-        download = Download(request, image, found, self._keeper, self._app)
+        download = Download(request, image, found, self._keeper, self._app, self._parking)
         try:
             return download.answer()
         except ReplicaError as error:

@@ -6,16 +6,16 @@ a body takes the usual way, headers before it, and the rest is sent past Python 
 
 import contextlib
 import errno
-import importlib
 import os
 import select
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from glance_replicas.errors import CacheError
 from glance_replicas.follow import Follower
 from glance_replicas.settings import Settings
+
+from .connection import Connection
 
 # Bytes [start, stop): how many went, again and again; fewer in all: the file has no more, the rest is for `read`.
 Send = Callable[[int, int], Iterator[int]]
@@ -25,9 +25,11 @@ _STALL_SECONDS = 60.0  # without a byte taken
 _DISK = (errno.EIO, errno.ENODATA, errno.ESTALE, errno.EUCLEAN)  # of a file that cannot be read, not of a connection
 
 
-def sender(settings: Settings, follower: Follower) -> Send | None:
-    """What sends a file on the connection of the request in progress; None: not so here."""
-    return sending(lambda: _uwsgi().connection_fd(), follower) if settings.sendfile == "uwsgi" else None
+def sender(settings: Settings, follower: Follower, connection: Connection | None) -> Send | None:
+    """What sends a file on the connection of a request; None: not so here."""
+    if settings.sendfile != "uwsgi" or connection is None:
+        return None
+    return sending(connection.fileno, follower)
 
 
 def sending(connection: Callable[[], int], follower: Follower) -> Send:
@@ -75,8 +77,3 @@ def _cut(connection: int) -> None:
     """Nobody takes what follows on this connection for the rest of the body."""
     with socket.socket(fileno=os.dup(connection)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
-
-
-def _uwsgi() -> Any:
-    """The module that uWSGI puts into its own processes; ImportError elsewhere."""
-    return importlib.import_module("uwsgi")

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,15 +15,17 @@ from glance.api.common import image_send_notification
 from glance_replicas import byte_range
 from glance_replicas.cache import Copy
 from glance_replicas.cache.partial_file import read
-from glance_replicas.errors import CacheError, ClientLeft, Corrupt, SourceError
+from glance_replicas.errors import CacheError, ClientLeft, Corrupt, ReplicaError, SourceError
 from glance_replicas.fill import Plan
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded
 
-from . import direct, serve, wsgi
+from . import connection, direct, serve
 from .client_words import Bypass
+from .parking import Parking, Spot
+from .streams import Place
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +35,28 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Download:
     """What one request gets. `found` is Glance's own image, `image` the same as our fact."""
 
-    def __init__(self, request: webob.Request, image: Image, found: Any, keeper: Keeper, app: App) -> None:
+    def __init__(  # noqa: PLR0917
+        self, request: webob.Request, image: Image, found: Any, keeper: Keeper, app: App, parking: Parking
+    ) -> None:
         self._request = request
         self._image = image
         self._found = found
         self._keeper = keeper
         self._app = app
-        self._has_left = wsgi.departure(request)
+        self._parking = parking
+        self._client = connection.of(request)
+        self._has_left = self._client.has_left if self._client else None
+        self._place: Place | Spot | None = None
 
     def answer(self) -> webob.Response | None:
         """From the cache; None: Glance answers alone. Raises ReplicaError before anything is sent."""
+        self._place = self._parking.place()
+        if self._place is None:
+            log.warning("image %s: refused for now: max_streams are under way, and as many beyond", self._image.id)
+            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "2"})
+        return self._answer()
+
+    def _answer(self) -> webob.Response | None:
         span = serve.span(self._request, self._image)
         if span is None:
             return serve.without_body(self._request, self._image, self._status("hit"))
@@ -51,7 +66,7 @@ class Download:
             return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)
         if copy.entry.verified:
             follower = Follower(self._keeper.cache, plan, copy.detach(), has_left=self._has_left)
-            return self._response(follower.read, follower.close, "hit", direct.sender(self._keeper.settings, follower))
+            return self._response(follower.read, follower.close, "hit", follower)
         if span != (0, plan.size):
             copy.close()
             return self._part(plan, *span)
@@ -99,9 +114,10 @@ class Download:
         def closed(sent: int, expected: int) -> None:
             for one in (body, given):
                 getattr(one, "close", _nothing)()
+            self._let_go()
             self._keeper.activity.served(image.id, sent, hit=False)
 
-        answer.app_iter = serve.Body(lambda _start, _stop: body, 0, image.size, closed)
+        answer.app_iter = serve.Body(lambda _start, _stop: body, 0, image.size, closed, self._way())
         answer.content_length = image.size
         if image.checksum:
             answer.headers["Content-MD5"] = image.checksum  # setting app_iter drops it (WebOb bug 86)
@@ -127,8 +143,7 @@ class Download:
 
         how = f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}"
         detail = serve.progress(reading.number, follower.length(), plan.size)
-        send = direct.sender(self._keeper.settings, follower)
-        return self._response(follower.read, close, f"{how}; detail={detail}", send)
+        return self._response(follower.read, close, f"{how}; detail={detail}", follower)
 
     def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
         """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""
@@ -141,9 +156,18 @@ class Download:
                 raise
             if self._keeper.cache.exists(plan.image.id):
                 self._keeper.cache.mark_verified(plan.image.id, copy)
-                self._keeper.verified(plan.image)
+                threading.Thread(target=self._adoption, name="replica-report", daemon=True).start()
 
         return self._response(whole, copy.close, "hit; detail=adopted")
+
+    def _adoption(self) -> None:
+        """Beside the client, who has all bytes: the databases may take their time."""
+        try:
+            self._keeper.verified(self._image)
+        except ReplicaError as error:
+            log.warning("image %s: its adoption is left to the janitor: %s", self._image.id, error)
+        except Exception:  # outermost edge of a thread
+            log.exception("image %s: after its adoption", self._image.id)
 
     def _readable(self, plan: Plan, copy: Copy) -> Iterator[bytes]:
         """The bytes of the file, and from where it cannot be read those of the sources; it is set aside then."""
@@ -158,16 +182,28 @@ class Download:
             yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
 
     def _response(
-        self, reader: serve.Read, close: Callable[[], None], how: str, send: direct.Send | None = None
+        self, reader: serve.Read, close: Callable[[], None], how: str, follower: Follower | None = None
     ) -> webob.Response:
+        way = self._way(follower)
+
         def closed(sent: int, expected: int) -> None:
             close()
+            self._let_go()
             self._keeper.activity.served(self._image.id, sent, hit=how.startswith("hit"))
             # `image.send`, as Glance's own cache filter sends it on a hit.
             target = policy.ImageTarget(self._found)
             image_send_notification(sent, expected, target, self._request, _notifier())
 
-        return serve.response(self._request, self._image, reader, closed, self._status(how), send)
+        return serve.response(self._request, self._image, reader, closed, self._status(how), way)
+
+    def _way(self, follower: Follower | None = None) -> serve.Way:
+        send = direct.sender(self._keeper.settings, follower, self._client) if follower else None
+        return serve.Way(send, self._client, self._place if isinstance(self._place, Spot) else None)
+
+    def _let_go(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            place.free()
 
     def _status(self, how: str) -> str:
         return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"

@@ -13,9 +13,11 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.settings import Settings
 
 from . import trust, wsgi
+from .parking import Parking
 
 log = logging.getLogger(__name__)
 
+_PARKED = 8  # bodies sent by threads of ours, for each thread of the server
 _PEER_STREAMS = 32  # where it is not known how many threads there are
 
 
@@ -33,7 +35,22 @@ def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None
     streams = found.max_peer_streams
     if streams is None:
         streams = max(1, server.threads // 2) if server.threads else _PEER_STREAMS
-    return replace(found, sendfile=_sendfile(found.sendfile, server, filters), max_peer_streams=streams)
+    sendfile, most = _sendfile(found.sendfile, server, filters), found.max_streams
+    if most is None:
+        threads = server.threads or 0
+        most = max(1, threads - threads // 2 - max(1, threads // 8)) if sendfile == "uwsgi" else 0
+    return replace(found, sendfile=sendfile, max_peer_streams=streams, max_streams=most)
+
+
+@functools.cache
+def parking() -> Parking:
+    """Where the bodies of this process's downloads are sent from."""
+    found = keeper().settings
+    if found.sendfile != "uwsgi" or not found.max_streams:
+        return Parking(found.max_streams or 0, 0)
+    made = Parking(found.max_streams, _PARKED * (wsgi.server().threads or 1))
+    made.drain_at_exit()
+    return made
 
 
 def _sendfile(wanted: str, server: wsgi.Server, filters: tuple[str, ...] | None) -> str:

@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import webob
@@ -12,7 +14,9 @@ from glance_replicas.checksum import PIECE
 from glance_replicas.errors import ClientLeft
 from glance_replicas.model import Image
 
+from .connection import Connection
 from .direct import Send
+from .parking import HEAD, Spot
 
 Read = Callable[[int, int], Iterator[bytes]]  # bytes [start, stop)
 
@@ -21,35 +25,65 @@ class Body:
     """A WSGI iterable over a range of an image. WebOb asks it for sub-ranges (`app_iter_range`).
 
     A plain iterator, never `wsgi.file_wrapper`: uWSGI 2.0.31 ignores its offset and overruns Content-Length.
-    With `send` all but the first piece goes past the iterator. `closed(sent, expected)` is called once, when the
-    server lets go.
+    With `way.send` all but the first piece goes past the iterator, with a spot all but the first bytes past the server.
+    `closed(sent, expected)` is called once, when the server, or the thread at that spot, lets go.
     """
 
     def __init__(
-        self, read: Read, start: int, stop: int, closed: Callable[[int, int], None], send: Send | None = None
+        self, read: Read, start: int, stop: int, closed: Callable[[int, int], None], way: "Way | None" = None
     ) -> None:
         self._read = read
         self._span = (start, stop)
         self._closed: Callable[[int, int], None] | None = closed
-        self._send = send
+        self._way = way or Way()
         self._sent = 0
 
     def app_iter_range(self, start: int, stop: int) -> "Body":
         """The same bytes from `start` to before `stop`; takes the place of this body."""
         closed, self._closed = self._closed, None
-        return Body(self._read, start, stop, closed or _nothing, self._send)
+        return Body(self._read, start, stop, closed or _nothing, self._way)
 
     def __iter__(self) -> Iterator[bytes]:
         with contextlib.suppress(ClientLeft):  # nobody is left to be told
             yield from self._bytes()
 
     def _bytes(self) -> Iterator[bytes]:
-        start, stop = self._span
-        if self._send is not None and stop - start > PIECE:
+        (start, stop), way = self._span, self._way
+        if way.spot is not None and way.connection is not None and stop - start > HEAD:
+            yield from self._handed_over(way.spot, way.connection)
+            return
+        if way.send is not None and stop - start > PIECE:
             yield from self._pieces(start, start + PIECE)
-            for sent in self._send(start + self._sent, stop):
+            for sent in way.send(start + self._sent, stop):
                 self._sent += sent
         yield from self._pieces(start + self._sent, stop)
+
+    def _handed_over(self, spot: Spot, connection: Connection) -> Iterator[bytes]:
+        """The first bytes; with the rest of them this body ends for the server, and goes on in a thread of ours."""
+        pieces = iter(self._read(*self._span))
+        first = next(pieces)
+        self._sent = len(first[:HEAD])
+        yield first[:HEAD]
+        closed, self._closed = self._closed or _nothing, None
+        expected = self._span[1] - self._span[0]
+        spot.send(connection, self._rest(connection, first[HEAD:], pieces), lambda: closed(self._sent, expected))
+
+    def _rest(self, connection: Connection, first: bytes, pieces: Iterator[bytes]) -> Iterator[None]:
+        """Sends what is left, a part at each step."""
+        (start, stop), send = self._span, self._way.send
+        for piece in itertools.chain([first], () if send else pieces):
+            connection.send(piece)
+            self._sent += len(piece)
+            yield
+        if send is not None:
+            getattr(pieces, "close", _no_more)()
+            for sent in send(start + self._sent, stop):
+                self._sent += sent
+                yield
+            for piece in self._read(start + self._sent, stop):
+                connection.send(piece)
+                self._sent += len(piece)
+                yield
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
         for chunk in self._read(start, stop):
@@ -63,6 +97,15 @@ class Body:
             closed(self._sent, self._span[1] - self._span[0])
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a body goes out: past Python, from a thread of ours, or, where nothing is said, through WSGI."""
+
+    send: Send | None = None
+    connection: Connection | None = None
+    spot: Spot | None = None
+
+
 class Closed(Protocol):
     """What happens when a response is over; both in bytes."""
 
@@ -71,14 +114,14 @@ class Closed(Protocol):
 
 
 def response(  # noqa: PLR0917
-    request: webob.Request, image: Image, read: Read, closed: Closed, cache_status: str, send: Send | None = None
+    request: webob.Request, image: Image, read: Read, closed: Closed, cache_status: str, way: Way | None = None
 ) -> webob.Response:
     """200, 206, 304 or 416 with the image's bytes, for GET and HEAD (RFC 9110 sections 13 and 14)."""
     size = image.size or 0
     _settle(request, size, _etag(image))
     answer = webob.Response(
         request=request,
-        app_iter=Body(read, 0, size, closed, send),
+        app_iter=Body(read, 0, size, closed, way),
         content_type="application/octet-stream",
         charset=None,
         conditional_response=True,
@@ -165,6 +208,10 @@ def _etag(image: Image) -> str:
 
 
 def _nothing(sent: int, expected: int) -> None:
+    pass
+
+
+def _no_more() -> None:
     pass
 
 

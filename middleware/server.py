@@ -22,7 +22,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
-from . import direct, host, serve, wsgi
+from . import connection, direct, host, serve
 from .client_words import Refusal
 from .streams import Place, Streams
 from .trust import Trust
@@ -127,7 +127,8 @@ class ReplicaServer:
     ) -> Any:
         """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
         urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
-        plan, has_left = self._keeper.plan(image), wsgi.departure(request)
+        plan, client = self._keeper.plan(image), connection.of(request)
+        has_left = client.has_left if client else None
         follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
         if not follower.wait(first, _AHEAD_SECONDS if first else None):
             follower.close()
@@ -145,8 +146,8 @@ class ReplicaServer:
         status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
         if reading is not None:
             status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
-        send = direct.sender(self._keeper.settings, follower)
-        return serve.response(request, image, follower.read, closed, status, send)
+        way = serve.Way(direct.sender(self._keeper.settings, follower, client))
+        return serve.response(request, image, follower.read, closed, status, way)
 
     def _sent_by_nginx(self, image: Image) -> Any:
         """Headers only; nginx sends the file, with ranges and conditions of its own."""

@@ -7,15 +7,13 @@ kernel may send files on uWSGI's connections only where nothing stands between: 
 import functools
 import importlib
 import re
-import select
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import webob
 from oslo_config import cfg
 
 from glance_replicas.check import pipeline
@@ -89,28 +87,6 @@ def outside(conf: cfg.ConfigOpts) -> tuple[str, ...] | None:
     except (OSError, RuntimeError, ValueError, cfg.Error):
         return None
     return found[: found.index(pipeline.CACHE)] if pipeline.CACHE in found else found
-
-
-def departure(request: webob.Request) -> Callable[[], bool] | None:
-    """What tells whether the client of this request has closed its connection; None: this server does not show it."""
-    connection = _connection(request)
-    if connection is None or connection < 0:
-        return None
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-
-    def has_left() -> bool:
-        return any(event & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
-
-    return has_left
-
-
-def _connection(request: webob.Request) -> int | None:
-    """The descriptor of the connection that a request came by: the client's, or a proxy's that follows its client."""
-    if "uwsgi.version" in request.environ:
-        return int(importlib.import_module("uwsgi").connection_fd())
-    found = request.environ.get("gunicorn.socket")
-    return None if found is None else int(found.fileno())
 
 
 def _not_plain(options: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

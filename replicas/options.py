@@ -47,6 +47,14 @@ SERVING = [
         "together; whoever comes then gets 503 and goes to another copy. Default: half of the threads of a process, 32 "
         "where they are not known. 0: no limit. What nginx sends does not count.",
     ),
+    cfg.IntOpt(
+        "max_streams",
+        min=0,
+        help="Most downloads that the server's threads send in one process at a time. With sendfile = uwsgi threads of "
+        "our own send what comes beyond that, so that some of the server's are always free for the API; elsewhere it "
+        "gets 503 and when to come again. Default: with sendfile = uwsgi what max_peer_streams leaves of the threads, "
+        "less an eighth; elsewhere no limit. 0: no limit.",
+    ),
     cfg.StrOpt(
         "sendfile",
         default="auto",

@@ -43,6 +43,7 @@ class Settings:
     signature_lifetime_seconds: int = 3600
     trusted_networks: tuple[Network, ...] = ()
     max_peer_streams: int | None = None  # in one process; 0: no limit; None: as many as fit its threads
+    max_streams: int | None = None  # the same of downloads
     sendfile: str = "auto"
     sendfile_prefix: str = "/replica-files/"
     max_bytes: int = 0
@@ -72,6 +73,7 @@ class Settings:
 
 _COPIED = (
     "max_peer_streams",
+    "max_streams",
     "sendfile",
     "sendfile_prefix",
     "signature_lifetime_seconds",

@@ -26,7 +26,7 @@ from glance_replicas.errors import Unreachable
 from glance_replicas.fill import start
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.middleware import direct
-from glance_replicas.middleware.serve import Body
+from glance_replicas.middleware.serve import Body, Way
 from glance_replicas.model import Verdict
 from glance_replicas.scrub import Scrubber
 
@@ -157,7 +157,7 @@ def passed_by(follower: Follower) -> bytes:
     """What comes through a connection when the kernel is to send."""
     here, there = socket.socketpair()
     with closing(follower), ThreadPoolExecutor(1) as pool, there:
-        body = Body(follower.read, 0, SIZE, lambda *_: None, direct.sending(here.fileno, follower))
+        body = Body(follower.read, 0, SIZE, lambda *_: None, Way(direct.sending(here.fileno, follower)))
         done = pool.submit(sent, body, here)
         got = b"".join(iter(lambda: there.recv(MIB), b""))
         done.result()

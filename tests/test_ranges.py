@@ -137,6 +137,37 @@ def test_clients_that_leave_are_not_waited_for(host: GlanceHost, faulty: FaultyS
     faulty.change(f"/{image_id}", stall_at=None)
 
 
+def test_slow_readers_leave_the_api_free(host: GlanceHost) -> None:
+    """Four times as many clients as threads take one piece and wait: the API answers, and all bodies are right."""
+    image_id, data = new_image(host, 4 * SIZE)
+    assert host.client().download(image_id).content == data
+    assert eventually((host.cache_dir / image_id).exists)
+    cases = [{}, {"Range": f"bytes=77-{3 * SIZE}"}] * (2 * THREADS)
+    slow = [host.client().download(image_id, headers=headers, stream=True) for headers in cases]
+    assert [one.status_code for one in slow] == [200, 206] * (2 * THREADS)
+    bodies = [one.iter_content(1000) for one in slow]
+    heads = [next(body) for body in bodies]
+    for _ in range(3):
+        began = time.monotonic()
+        assert host.client().request("GET", "/v2/images").status_code == 200
+        assert time.monotonic() - began < SOON
+    for number, (head, body) in enumerate(zip(heads, bodies, strict=True)):
+        assert head + b"".join(body) == (data[77 : 3 * SIZE + 1] if number % 2 else data), number
+
+
+def test_slow_readers_of_a_fill(host: GlanceHost, faulty: FaultyServer) -> None:
+    """The same while the image is filled: bodies that threads of ours send follow the fill to its end."""
+    image_id, data = cold(host, faulty, rate=2 * MIB)
+    with ThreadPoolExecutor(3 * THREADS) as pool:
+        bodies = [pool.submit(lambda: host.client().download(image_id).content) for _ in range(3 * THREADS)]
+        time.sleep(1.0)
+        began = time.monotonic()
+        assert host.client().request("GET", "/v2/images").status_code == 200
+        assert time.monotonic() - began < 2.0
+        assert all(body.result() == data for body in bodies)
+    assert host.site.backend_reads(image_id) == 1
+
+
 def test_fill_on_range(host: GlanceHost, faulty: FaultyServer) -> None:
     """With the option a range is a request to fetch the image in the background as well."""
     other = host.site.add_host(

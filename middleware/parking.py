@@ -1,0 +1,98 @@
+"""Bodies that threads of ours go on sending when enough threads of the server do, so that some are free for the API.
+
+Only on uWSGI's plain connections (`sendfile = uwsgi`): the server sends the headers and the first bytes, is done with
+the request then, and the connection stays open for the rest. A process that ends takes its bodies with it, cut where
+they are; uWSGI's `atexit` waits for them a while.
+"""
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from glance_replicas.errors import ReplicaError
+
+from .connection import Connection
+from .streams import Place, Streams
+
+log = logging.getLogger(__name__)
+
+HEAD = 4096  # bytes that the server sends itself: less than any socket takes without a reader
+_LAST_SECONDS = 30.0  # how long a process that ends waits for its bodies
+
+
+class Parking:
+    """`threads` of the server may send bodies, `most` threads of ours do so beyond that. Thread-safe."""
+
+    def __init__(self, threads: int, most: int) -> None:
+        self._threads = Streams(threads)
+        self._most = Streams(most) if most else None
+        self._parked: set[threading.Thread] = set()
+
+    def place(self) -> "Place | Spot | None":
+        """Where a body is sent from; None: there is no room, come again."""
+        place = self._threads.take()
+        if place is not None or self._most is None:
+            return place
+        spare = self._most.take()
+        return None if spare is None else Spot(spare, self._parked)
+
+    def drain(self) -> None:
+        """All bodies have ended, or the time for that is over."""
+        end = time.monotonic() + _LAST_SECONDS
+        for one in list(self._parked):
+            one.join(max(0.0, end - time.monotonic()))
+
+    def drain_at_exit(self) -> None:
+        """uWSGI calls it when a worker retires; whoever had asked for that is called, too."""
+        uwsgi: Any = importlib.import_module("uwsgi")
+        before: Callable[[], object] | None = getattr(uwsgi, "atexit", None)
+
+        def leave() -> None:
+            self.drain()
+            if before is not None:
+                before()
+
+        uwsgi.atexit = leave
+
+
+class Spot:
+    """One body's place beside the server's threads."""
+
+    def __init__(self, spare: Place, parked: set[threading.Thread]) -> None:
+        self._spare, self._parked = spare, parked
+
+    def free(self) -> None:
+        """May be called more than once."""
+        self._spare.free()
+
+    def send(self, connection: Connection, work: Iterator[object], ended: Callable[[], None]) -> None:
+        """`work` sends the rest of a body on this connection, from a thread of its own; then `ended` is called.
+
+        Raises OSError when that cannot be.
+        """
+        connection.keep()
+        thread = threading.Thread(target=self._run, args=(connection, work, ended), name="replica-send", daemon=True)
+        self._parked.add(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            self._parked.discard(thread)
+            connection.close()
+            raise OSError(str(error)) from error
+
+    def _run(self, connection: Connection, work: Iterator[object], ended: Callable[[], None]) -> None:
+        try:
+            for _ in work:
+                pass
+        except (OSError, ReplicaError) as error:
+            log.info("a body was broken off: %s", error)
+        except Exception:  # outermost edge of a thread
+            log.exception("a body was broken off")
+        finally:
+            connection.close()
+            self.free()
+            self._parked.discard(threading.current_thread())
+            ended()

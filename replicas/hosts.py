@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from . import signing
-from .errors import LedgerError
+from .errors import CatalogueError, LedgerError
 from .ledger import Ledger
 from .model import Host, Location, Result
 from .settings import Settings
@@ -95,7 +95,7 @@ class Hosts:
             return otherwise
         try:
             return question()
-        except LedgerError as error:
+        except (LedgerError, CatalogueError) as error:
             self._rests_until[name] = time.monotonic() + _REST_SECONDS
             log.warning("host %s: goes on without %s for now: %s", self._settings.host_name, name, error)
             return otherwise

@@ -180,8 +180,19 @@ class Keeper:
         most = self.settings.max_image_bytes
         if most and size > most:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
-        self.space.reserve(growing, size, self.withdraw)
+        self.space.reserve(growing, size, self._withdraw_soon)
         self.activity.began()
+
+    def _withdraw_soon(self, image_id: str) -> None:
+        """As `withdraw`, for somebody who waits for bytes. A row that goes later, its file still here, comes back."""
+
+
+        def withdrawn() -> bool:
+            self.withdraw(image_id)
+            return True
+
+        if not self.hosts.ask_soon("evictions", withdrawn, False):
+            raise CatalogueError(f"image {image_id}: not evicted, its row could not be withdrawn in time")
 
     def _ended(self, image: Image) -> None:
         self.activity.ended()

@@ -10,6 +10,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     keep restored  the durable location of an image that `glance-scrubber --restore` brought back is one again
     pins           the files that are to stay are marked, others no longer are
+    last copies    which files must not be evicted is written down, for the time without a ledger
     trim           back within the limits of space
     stock          what the policies want to be here, and is not, is asked for
     copies         what this host was asked to fetch, and growing files left behind, are filled
@@ -147,7 +148,7 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._invalid, self._adopt),
             *(self._reconciler.reconcile, self._reconciler.unhang, self._reconciler.keep_restored),
-            *(self._pins, self._trim, self._stock, self._copy, self._answer, self._scrub),
+            *(self._pins, self._last_copies, self._trim, self._stock, self._copy, self._answer, self._scrub),
             *(self._reconciler.bury, self._forget),
         )
         for step in steps:
@@ -214,9 +215,7 @@ class Janitor:
             log.info("image %s: not removed as asked by %s: it is not dark any more", request.image_id, request.who)
             self._keeper.ledger.finish_withdrawal(request.id)
             return
-        if request.reason != DARK and (why := self._why_not(request)) is not None:
-            log.warning("image %s: not removed as asked by %s: %s", request.image_id, request.who, why)
-            self._keeper.ledger.refuse_withdrawal(request.id, why)
+        if request.reason != DARK and self._is_refused(request):
             return
         self._keeper.withdraw(request.image_id)
         done.removed += bool(self._cache.remove(request.image_id))
@@ -226,13 +225,21 @@ class Janitor:
             copies.request([request.image_id], [self._settings.host_name], who=request.who, priority=HIGH)
         self._keeper.ledger.finish_withdrawal(request.id)
 
-    def _why_not(self, request: Withdrawal) -> str | None:
-        """Why the file stays; None: there is none, or it may go. Raises CatalogueError, LedgerError, CacheError."""
+    def _is_refused(self, request: Withdrawal) -> bool:
+        """The file stays, and the ledger says why: it is the last one; False: there is none, or it may go.
+
+        Raises CatalogueError, LedgerError, CacheError: nothing is known then, and the request stays open.
+        """
         copy = self._cache.hold(request.image_id)
         if copy is None:
-            return None
+            return False
         with closing(copy):
-            return self._keeper.removals.why_not(request, copy.entry.verified_at if copy.entry.verified else None)
+            verified_at = copy.entry.verified_at if copy.entry.verified else None
+        why = self._keeper.removals.why_not(request, verified_at)
+        if why is not None:
+            log.warning("image %s: not removed as asked by %s: %s", request.image_id, request.who, why)
+            self._keeper.ledger.refuse_withdrawal(request.id, why)
+        return why is not None
 
     def _is_dark(self, request: Withdrawal) -> bool:
         """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""
@@ -255,6 +262,10 @@ class Janitor:
 
     def _pins(self, done: Pass) -> None:
         self._keeper.pinning.carry(done)
+
+    def _last_copies(self, _done: Pass) -> None:
+        found = [one.image_id for one in self._cache.entries()]
+        self._keeper.hosts.ask("last copies", lambda: self._keeper.keeping.refresh(found), None)
 
     def _trim(self, done: Pass) -> None:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)

@@ -22,6 +22,7 @@ from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
 from .pinning import Pinning
 from .pins import Pins
+from .removal.keeping import Keeping
 from .removal.orders import RemovalOrders
 from .route import Route
 from .settings import Settings
@@ -44,6 +45,7 @@ class Keeper:
         self.pins = Pins(self.ledger.database)
         self.pinning = Pinning(settings, self.cache, self.pins, self.catalogue)
         self.hosts = Hosts(settings, self.ledger)
+        self.keeping = Keeping(self.catalogue, self.ledger, self.hosts, self.cache)
         self.uses = Uses(self.ledger.database)
         self.activity = Activity()
         self.route = Route(settings, self.hosts, self.ledger, self.catalogue)
@@ -54,6 +56,7 @@ class Keeper:
             high_percent=settings.high_watermark_percent,
             low_percent=settings.low_watermark_percent,
             elsewhere=self.route.held_elsewhere,
+            kept=self.keeping.kept,
         )
 
     def plan(self, image: Image, *, background: bool = False) -> Plan:

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MODULES = ("glance_replicas.causes", "glance_replicas.prune")  # in the order of their imports
-TESTS = ("test_causes", "test_prune")
+# In the order of their imports.
+MODULES = ("glance_replicas.causes", "glance_replicas.prune", "glance_replicas.removal.last_copy")
+TESTS = ("test_causes", "test_prune", "test_last_copy_rule")
 
 
 class Mutator(ast.NodeTransformer):

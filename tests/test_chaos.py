@@ -65,10 +65,10 @@ KEY = {
     keeper: "_condemned _record _reserve register verified withdraw",
     orders: "wants _left running done paused failed refused dropped _tell discard give_back",
     pinning: "_change carry carry_one",
-    reconcile: "_mark _settle bury reconcile withdraw_all",
+    reconcile: "_mark _settle _withdraw bury reconcile withdraw_all",
     route: "_claim release renew",
     scrub: "_condemn adopt oldest verify",
-    eviction: "_evict _evict_until _lock reserve trim",
+    eviction: "_claim _drop _evict _evict_some _lock reserve trim",
 }
 # Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines;
 # test_power_loss is about crashes of the machine.

@@ -18,7 +18,8 @@ LAYERS = [
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",
     "activity audit byte_range cache.eviction copier download fill follow hosts janitor keeper listings look orders "
-    "pinning reconcile relay removal.orders restore route rules_file scrub stocking witness writers",
+    "pinning put_back reconcile relay removal.keeping removal.orders restore route rules_file scrub stocking witness "
+    "writers",
     "middleware tools",
 ]
 # One unit each.

@@ -1,12 +1,23 @@
 """The last intact copy that the ledger knows of stays, on real hosts: orders through the API, and the janitor."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import webob
+import webob.exc
 from desk import programs  # noqa: F401 - a fixture
 from programs import Desk, Programs
 from scenes import new_image, settle
 from services.glance import GlanceHost
+
+from glance_replicas import settings
+from glance_replicas.keeper import Keeper
+from glance_replicas.ledger import Ledger
+from glance_replicas.middleware.orders import _forced
+from glance_replicas.model import Location
 
 Pair = tuple[GlanceHost, GlanceHost]
 
@@ -55,6 +66,80 @@ def test_the_last_copy_is_never_ordered_away(two_hosts: Pair, desk_of: Desk, cac
     settle(lambda: held(two_hosts, cached) == [other.name])
     assert drop(other, cached, other.name)[0] == 409
     assert held(two_hosts, cached) == [other.name]
+    shown = desk_of.run("audit", "log", cached, "-f", "json").rows
+    assert ["last intact copy" in ((row["Proof"] or {}).get("refused") or "") for row in shown] == [True, True, False]
+    assert "no durable copy" in one.client().replicas(cached)["alarm"]
     assert desk_of.run("repair", cached, "--yes").status == 0
     settle(lambda: drop(one, cached, other.name)[0] == 202)
     settle(lambda: held(two_hosts, cached) == [])
+
+
+def test_an_order_in_the_ledger_is_decided_again(two_hosts: Pair, desk_of: Desk, cached: str) -> None:
+    """Orders that an older version wrote down for both hosts: at the moment of removal one copy stays, at least."""
+    ledger = Ledger(two_hosts[0].site.ledger_url)
+    try:
+        for host in two_hosts:
+            copy = Location(cached, f"{host.url}/replicas/{cached}", {"replica_host": host.name})
+            ledger.request_withdrawal(copy, reason="asked for through the API", who="somebody")
+        settle(lambda: all(not ledger.pending_withdrawals(host.name) for host in two_hosts))
+        refused = [one for one in ledger.withdrawals(image_ids=[cached]) if (one.proof or {}).get("refused")]
+    finally:
+        ledger.close()
+    assert refused
+    assert held(two_hosts, cached)
+    assert len(held(two_hosts, cached)) == len(refused)
+
+
+def test_force(two_hosts: Pair, desk_of: Desk, cached: str) -> None:
+    """Only an admin may force it, only with a reason, and both are in the ledger with what was overruled."""
+    one, other = two_hosts
+    assert drop(one, cached, one.name)[0] == 202
+    settle(lambda: held(two_hosts, cached) == [other.name])
+    for query in ("?force=true", "?force=maybe&reason=x", "?force=1&reason=%20"):
+        assert drop(one, cached, other.name, query)[0] == 400
+    assert drop(one, cached, other.name, "?force=no&reason=x")[0] == 409
+    assert held(two_hosts, cached) == [other.name]
+    assert drop(one, cached, other.name, "?force=true&reason=the%20disk%20goes")[0] == 202
+    settle(lambda: held(two_hosts, cached) == [])
+    [line] = [row for row in desk_of.run("audit", "log", cached, "-f", "json").rows if "forced" in (row["Proof"] or {})]
+    assert line["Proof"]["why"] == "the disk goes"
+    assert "last intact copy" in line["Proof"]["overruled"]
+    assert line["Proof"]["who"] == line["Who"] == "user u1 of project p1"
+
+
+@pytest.mark.parametrize(
+    ("query", "is_admin", "answer"),
+    [
+        ("", False, None),
+        ("force=0", False, None),
+        ("force=true&reason=x", True, "x"),
+        ("force=true&reason=x", False, webob.exc.HTTPForbidden),
+        ("force=true", True, webob.exc.HTTPBadRequest),
+        ("force=please&reason=x", True, webob.exc.HTTPBadRequest),
+    ],
+)
+def test_who_may_force(query: str, is_admin: bool, answer: Any) -> None:
+    """Whoever may evict, by whatever policy: force is for those whom Glance takes for admins."""
+    request = webob.Request.blank(f"/v2/images/x/replicas/y?{query}", method="DELETE")
+    request.context = SimpleNamespace(is_admin=is_admin)
+    if isinstance(answer, type):
+        with pytest.raises(answer):
+            _forced(request)
+    else:
+        assert _forced(request) == answer
+
+
+def test_it_is_not_evicted(two_hosts: Pair, cached: str) -> None:
+    """However little room there is, with the ledger and without: what is beside it goes, it stays."""
+    host, image = two_hosts[0], new_image(two_hosts[0], 50_000)[0]
+    host.client().download(image)
+    settle(lambda: held(two_hosts, image) == [host.name])
+    loaded = settings.load([str(host.config_file)])
+    for url in (loaded.ledger, "sqlite:////nowhere/ledger.sqlite"):
+        keeper = Keeper(replace(loaded, max_bytes=1000, ledger=url))
+        if url == loaded.ledger:
+            keeper.keeping.refresh([cached, image])
+        keeper.space.trim(keeper.withdraw)
+        assert (held(two_hosts, cached), held(two_hosts, image)) == ([one.name for one in two_hosts], [])
+        keeper.catalogue.close()
+        keeper.ledger.close()

@@ -219,3 +219,91 @@ def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
     writer.join()
     assert looks
     assert space.used() == len(image_ids) * size
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
+    """A fill beside a pinned file: the last byte that fits evicts what it takes, one more nothing, and asks nobody."""
+    keep(cache, A, 9000)
+    keep(cache, B, 5000, pinned=True)
+    wrong = cache.begin(C, SIZE)
+    assert wrong is not None
+    wrong.append(b"y" * 1000, 0)
+    cache.condemn(wrong, C)
+    asked: list[set[str]] = []
+
+    def asks(image_ids: Collection[str]) -> Collection[str]:
+        asked.append(set(image_ids))
+        return ()
+
+    space = Space(cache, 3 * SIZE, 0, elsewhere=asks, kept=asks)
+    if more:
+        for _ in range(2):
+            with pytest.raises(NoRoom, match="1 pinned copies"):
+                fill(cache, space, 2 * SIZE + more)
+        assert asked == []
+    else:
+        assert fill(cache, space, 2 * SIZE) == [A]
+    assert (cache.exists(A), len(cache.listed("invalid"))) == (bool(more), more)
+
+
+def test_what_is_being_read_is_seen_before_anything_goes(cache: Cache) -> None:
+    """When a file that somebody reads is in the way, no other goes in vain."""
+    for image_id in (A, B):
+        keep(cache, image_id, 9000)
+    reader = cache.open(A)
+    assert reader is not None
+    with pytest.raises(NoRoom, match="in use"):
+        fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE)
+    assert cache.exists(B)
+    reader.close()
+    assert fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE) == [B, A]
+
+
+def test_last_copies_are_passed_over(cache: Cache) -> None:
+    """A last copy stays and the next file goes; where nothing else is left it is named, and nothing goes."""
+    for image_id, idle in ((A, 9000), (B, 5000)):
+        keep(cache, image_id, idle)
+    asked: list[list[str]] = []
+
+    def kept(image_ids: Collection[str]) -> Collection[str]:
+        asked.append(sorted(image_ids))
+        return {A} & set(image_ids)
+
+    space = Space(cache, 2 * SIZE, 0, kept=kept)
+    with pytest.raises(NoRoom, match=r"1 copies take 100000 bytes and stay, being the last .* --to-store STORE"):
+        fill(cache, space, 2 * SIZE)
+    assert fill(cache, space, SIZE) == [B]
+    assert Space(cache, 1, 0, kept=kept).trim(lambda _: None) == 0
+    assert cache.exists(A)
+    assert asked == [[A, B], [A], [B], [B], [A]], "one question for a batch, one more when its rows have gone"
+
+
+def test_a_copy_that_becomes_the_last_while_its_row_goes_stays(cache: Cache) -> None:
+    """What is found when the rows of a batch have gone holds: the other copy may just have been ordered away."""
+    keep(cache, A, 9000)
+    gone: list[str] = []
+    space = Space(cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
+    assert space.trim(gone.append) == 0
+    assert (gone, cache.exists(A)) == ([A], True)
+
+
+def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
+    """A fill that fits does not wait for one that evicts and whose database says nothing."""
+    keep(cache, A, 9000)
+    silent, asked = threading.Event(), threading.Event()
+
+    def hangs(_: Collection[str]) -> Collection[str]:
+        asked.set()
+        assert silent.wait(30)
+        return ()
+
+    evicts = threading.Thread(target=Space(cache, SIZE // 2, 0, kept=hangs).trim, args=(lambda _: None,))
+    evicts.start()
+    assert asked.wait(30)
+    began = time.monotonic()
+    assert fill(cache, Space(cache, 3 * SIZE, 0)) == []
+    assert time.monotonic() - began < 10
+    silent.set()
+    evicts.join()
+    assert not cache.exists(A)

@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from glance_replicas.errors import Absent, Denied, Refused, ReplicaError, Unreachable
 
@@ -19,14 +19,18 @@ class ApiOrders:
         """The host is to fetch the image; what is known of the request. Raises as `remove`, and Refused as it is."""
         return self._send("POST", image_id, host, {"priority": priority, "pin": pin})
 
-    def remove(self, image_id: str, host: str) -> dict[str, Any]:
-        """The host is to drop its copy. Raises Denied, Absent (no such image or host), Unreachable."""
-        return self._send("DELETE", image_id, host, None)
+    def remove(self, image_id: str, host: str, *, forced: str | None = None) -> dict[str, Any]:
+        """The host is to drop its copy; `forced` says why it may be the last intact one.
 
-    def _send(self, method: str, image_id: str, host: str, body: Any) -> dict[str, Any]:
+        Raises Denied, Absent (no such image or host), Refused (it is the last one), Unreachable.
+        """
+        query = "" if forced is None else f"?{urlencode({'force': 'true', 'reason': forced})}"
+        return self._send("DELETE", image_id, host, None, query)
+
+    def _send(self, method: str, image_id: str, host: str, body: Any, query: str = "") -> dict[str, Any]:
         from keystoneauth1 import exceptions as keystone
 
-        url = f"{self._endpoint}/v2/images/{image_id}/replicas/{quote(host, safe='')}"
+        url = f"{self._endpoint}/v2/images/{image_id}/replicas/{quote(host, safe='')}{query}"
         try:
             answer = self._session.request(
                 url,

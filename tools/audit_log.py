@@ -22,9 +22,12 @@ class Keeps(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
     """A proof as it was written down, or None."""
 
     def human_readable(self) -> str:
-        """The copies it rests on."""
+        """The copies it rests on; why it was forced, or not done."""
         if self._value is None:
             return "none"
+        for name, key in (("refused", "refused"), ("forced", "why")):
+            if self._value.get(name):
+                return short(f"{name}: {self._value.get(key)}")
         kept = self._value.get("keeps", [])
         names = ", ".join(str(one.get("store") or one.get("url")) for one in kept if isinstance(one, Mapping))
         return f"{count(len(kept), 'intact copy', 'intact copies')}: {names}"

@@ -135,7 +135,8 @@ class Copy(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     """Have hosts drop their cached copies of images. Without --yes only the plan is shown. By default the admin may.
 
-    Copies in stores are never touched: that is `replica prune`, with its proof.
+    Copies in stores are never touched: that is `replica prune`, with its proof. The last intact copy of an image that
+    is known of stays, unless an admin forces its removal and says why.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -146,6 +147,8 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         add("--on", action="append", default=[], metavar="HOST", help="a host that is to drop it; may be repeated")
         add("--all", action="store_true", help="every host that has it")
         add("--damaged", action="store_true", help="only copies that were damaged when last looked at")
+        text = "drop a last intact copy, too, for this reason, which is recorded; by default the admin may"
+        add("--force", metavar="REASON", help=text)
         add("--yes", action="store_true", help="do it; without, only the plan is shown")
         return parser
 
@@ -157,7 +160,7 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         orders, done = ApiOrders(self.session, self.site.endpoint), 0
         rows = []
         for found, one in plan:
-            removed = parsed_args.yes and self._remove(orders, found, one)
+            removed = parsed_args.yes and self._remove(orders, found, one, parsed_args.force)
             done += removed
             rows.append(_pruned(found, one, "asked for" if removed else "keep" if parsed_args.yes else "remove"))
         if not plan:
@@ -179,9 +182,9 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
             if (parsed.all or not parsed.on or one.host in parsed.on) and (bad or not parsed.damaged):
                 yield found, one
 
-    def _remove(self, orders: ApiOrders, found: Document, one: Replica) -> bool:
+    def _remove(self, orders: ApiOrders, found: Document, one: Replica, forced: str | None) -> bool:
         try:
-            orders.remove(found.image_id, one.host or "")
+            orders.remove(found.image_id, one.host or "", forced=forced)
         except ReplicaError as error:
             self.note(str(error))
             self.status = worse(self.status, status_of(error))

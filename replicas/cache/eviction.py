@@ -1,15 +1,20 @@
-"""Room for a fill: reserve before writing; evict in order, never what is pinned or being read.
+"""Room for a fill: reserve before writing; evict in order, never what is pinned, being read, or a last copy.
 
 What is wrong (`invalid/`) goes first, then copies that another host holds as well, then copies that only this host has,
 of each the least recently used first; whatever was used in the last hour comes after all the rest.
+
+It is decided first what goes; when that is not enough, nothing goes. The lock of the space is held while bytes are
+counted and reserved, never while a database is asked: of two fills that evict at a time each counts again afterwards.
 """
 
 import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 
 from ..errors import CacheError
 from .directory import Cache, Entry
@@ -18,13 +23,27 @@ from .partial_file import Growing, on_disk
 log = logging.getLogger(__name__)
 
 _HOT_SECONDS = 3600.0  # what was used so recently goes last
+_ROUNDS = 10  # of making room that others take
+_ASKED = 500  # images of one question
+_HELD = 64  # files open at a time while their rows go
 
 Withdraw = Callable[[str], None]
 Elsewhere = Callable[[Collection[str]], Collection[str]]  # which of these images another host holds; none: not known
+Kept = Callable[[Collection[str]], Collection[str]]  # of which of these images no copy may be evicted
 
 
 class NoRoom(CacheError):
     """The image does not fit; it passes through uncached."""
+
+
+@dataclass
+class Victims:
+    """What is to go, chosen and not touched yet."""
+
+    over: int  # bytes that are still wanted when all of it has gone; not positive: none
+    wrong: list[str] = field(default_factory=list)  # in `invalid/`
+    files: list[Entry] = field(default_factory=list)
+    kept: list[Entry] = field(default_factory=list)  # last copies that were passed over
 
 
 class Space:
@@ -39,13 +58,14 @@ class Space:
         high_percent: int = 100,
         low_percent: int = 100,
         elsewhere: Elsewhere = lambda _: (),
+        kept: Kept = lambda _: (),
     ) -> None:
         self._cache = cache
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
         self._high = max_bytes * high_percent // 100
         self._low = max_bytes * min(low_percent, high_percent) // 100
-        self._elsewhere = elsewhere
+        self._elsewhere, self._kept = elsewhere, kept
 
     def used(self) -> int:
         """Bytes of complete, growing (as reserved) and invalid files, and of what others left. Raises CacheError.
@@ -67,15 +87,18 @@ class Space:
     def reserve(self, growing: Growing, size: int, withdraw: Withdraw) -> None:
         """`growing` may become `size` bytes; what must go to make room has gone. Raises NoRoom, CacheError.
 
-        One process at a time, so that reservations add up. `withdraw(image_id)` is called before a file goes; when
-        it raises, the error passes through and the file stays.
+        NoRoom when it cannot fit, and then nothing has gone. Reservations of several processes add up.
+        `withdraw(image_id)` is called before a file goes; when it raises, the error passes through and the file stays.
         """
-        with self._lock():
-            if growing.held < size:
-                self._make_room(size, growing.held, withdraw)
-            with self._cache.errors("reserve"):
-                if not growing.reserve(size):
-                    raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
+        for _ in range(_ROUNDS):
+            over = self._claim(growing, size)
+            if over <= 0:
+                return
+            victims = self._choose(over, whole=True)
+            if victims.over > 0:
+                raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes{self._why(victims)}")
+            self._evict(victims, withdraw)
+        raise NoRoom(f"cache directory {self._cache.folder}: others take the room for {size} bytes as it is made")
 
     def trim(self, withdraw: Withdraw) -> int:
         """Bytes evicted: above the high watermark down to the low one, ahead of need; and back within the limits.
@@ -84,65 +107,115 @@ class Space:
         """
         with self._lock():
             over, used = self._excess(0), self.used()
-            if used > self._high > 0:
-                over = max(over, used - self._low)
-            return over - self._evict_until(over, withdraw) if over > 0 else 0
+        if used > self._high > 0:
+            over = max(over, used - self._low)
+        victims = self._choose(over, whole=False)
+        self._tell(victims)
+        return self._evict(victims, withdraw)
 
-    def _make_room(self, size: int, held: int, withdraw: Withdraw) -> None:
-        """There is room for a file of `size` bytes that has `held` of them already, which are counted as used."""
-        if self.max_bytes and size > self.max_bytes:
+    def _claim(self, growing: Growing, size: int) -> int:
+        """The file has its room, or so many bytes must go first. What it holds already counts as used."""
+        if growing.held < size and 0 < self.max_bytes < size:
             raise NoRoom(f"{size} bytes are more than max_bytes = {self.max_bytes}")
-        over = self._evict_until(self._excess(size - held), withdraw)
-        if over > 0:
-            raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes{self._why(over)}")
-
-    def _why(self, over: int) -> str:
-        pinned = [entry.size for entry in self._cache.entries() if entry.pinned]
-        if sum(pinned) < over:
-            return ", all else is in use"
-        return (
-            f": {len(pinned)} pinned copies take {sum(pinned)} bytes; see replica pin list, and let some go with "
-            "replica pin remove IMAGE, or lower max_pinned_percent"
-        )
+        with self._lock():
+            over = self._excess(size - growing.held) if growing.held < size else 0
+            if over > 0:
+                return over
+            with self._cache.errors("reserve"):
+                if not growing.reserve(size):
+                    raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
+        return 0
 
     def _excess(self, size: int) -> int:
         """Bytes that must go before `size` more fit within both limits; not positive: they fit."""
         by_quota = self.used() + size - self.max_bytes if self.max_bytes else 0
         return max(by_quota, size + self.min_free_bytes - self.free())
 
-    def _evict_until(self, over: int, withdraw: Withdraw) -> int:
-        """What is still over after everything that may go for it has gone."""
-        if over > 0:
-            for image_id, _ in self._cache.listed("invalid"):
-                over -= self._cache.drop("invalid", image_id)
-        for entry in self._in_order() if over > 0 else ():
-            if over <= 0:
-                break
-            over -= self._evict(entry, withdraw)
-        return over
+    def _choose(self, over: int, *, whole: bool) -> Victims:
+        """What goes for so many bytes; with `whole` nobody is asked where even everything would not do."""
+        victims = Victims(over)
+        for image_id, facts in self._cache.listed("invalid") if over > 0 else ():
+            if victims.over > 0:
+                victims.wrong.append(image_id)
+                victims.over -= facts.st_size
+        if victims.over > 0:
+            entries = [entry for entry in self._cache.entries() if not entry.pinned]
+            everything = sum(entry.size for entry in entries)
+            if whole and everything < victims.over:
+                victims.over -= everything
+            else:
+                self._choose_files(self._in_order(entries), victims)
+        return victims
 
-    def _in_order(self) -> list[Entry]:
-        """What may go, the first to go first."""
-        entries = [entry for entry in self._cache.entries() if not entry.pinned]
-        elsewhere = set(self._elsewhere([entry.image_id for entry in entries]))
+    def _choose_files(self, entries: Iterable[Entry], victims: Victims) -> None:
+        """As many as it takes, asked about together."""
+        idle = (entry for entry in entries if self._is_idle(entry))
+        while victims.over > 0 and (batch := list(_enough(idle, victims.over))):
+            kept = set(self._kept([entry.image_id for entry in batch]))
+            for entry in batch:
+                (victims.kept if entry.image_id in kept else victims.files).append(entry)
+                victims.over -= 0 if entry.image_id in kept else entry.size
+
+    def _in_order(self, entries: Collection[Entry]) -> list[Entry]:
+        """The first to go first."""
+        elsewhere = set(self._elsewhere([entry.image_id for entry in entries])) if entries else set()
         hot = time.time() - _HOT_SECONDS
         return sorted(entries, key=lambda one: (one.used_at > hot, one.image_id not in elsewhere, one.used_at))
 
-    def _evict(self, entry: Entry, withdraw: Withdraw) -> int:
-        """Bytes freed, none when the file is being read, or was pinned just now.
-
-        Killed after `withdraw`: the janitor registers it again.
-        """
+    def _is_idle(self, entry: Entry) -> bool:
+        """Whether nobody reads it just now."""
         copy = self._cache.take(entry.image_id)
-        if copy is None:
-            return 0
-        with closing(copy):
-            if copy.entry.pinned:
-                return 0
-            withdraw(entry.image_id)
-            idle = time.time() - entry.used_at
-            log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
-            return self._cache.drop("", entry.image_id)
+        if copy is not None:
+            copy.close()
+        return copy is not None
+
+    def _tell(self, victims: Victims) -> None:
+        if victims.over > 0 and victims.kept:
+            why = self._why(victims)
+            log.warning("cache directory %s: above its limits by %d bytes%s", self._cache.folder, victims.over, why)
+
+    def _why(self, victims: Victims) -> str:
+        pinned = [entry.size for entry in self._cache.entries() if entry.pinned]
+        told = ""
+        if kept := [entry.size for entry in victims.kept]:
+            told = (
+                f": {len(kept)} copies take {sum(kept)} bytes and stay, being the last of their images that may be "
+                "intact; put these back into a store: replica repair --all, or replica repair IMAGE --to-store STORE"
+            )
+        if sum(pinned) >= victims.over:
+            told += (
+                f": {len(pinned)} pinned copies take {sum(pinned)} bytes; see replica pin list, and let some go with "
+                "replica pin remove IMAGE, or lower max_pinned_percent"
+            )
+        return told or ", all else is in use"
+
+    def _evict(self, victims: Victims, withdraw: Withdraw) -> int:
+        """Bytes freed."""
+        freed = sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
+        for start in range(0, len(victims.files), _HELD):
+            freed += self._evict_some(victims.files[start : start + _HELD], withdraw)
+        return freed
+
+    def _evict_some(self, entries: Collection[Entry], withdraw: Withdraw) -> int:
+        """Bytes freed: not of a file that is being read or was pinned just now.
+
+        Whether one is a last copy is asked once more when the rows are gone: by then whoever orders another copy away
+        knows that this one goes. Killed after `withdraw`: the janitor registers it again.
+        """
+        with ExitStack() as taken:
+            copies = [copy for entry in entries if (copy := self._cache.take(entry.image_id)) is not None]
+            for copy in copies:
+                taken.enter_context(closing(copy))
+            gone = [copy.entry for copy in copies if not copy.entry.pinned]
+            for entry in gone:
+                withdraw(entry.image_id)
+            kept = set(self._kept([entry.image_id for entry in gone])) if gone else set()
+            return sum(self._drop(entry) for entry in gone if entry.image_id not in kept)
+
+    def _drop(self, entry: Entry) -> int:
+        idle = time.time() - entry.used_at
+        log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
+        return self._cache.drop("", entry.image_id)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -153,3 +226,12 @@ class Space:
             yield
         finally:
             os.close(fd)
+
+
+def _enough(entries: Iterator[Entry], size: int) -> Iterator[Entry]:
+    """The next ones, until they have so many bytes."""
+    for entry in islice(entries, _ASKED):
+        yield entry
+        size -= entry.size
+        if size <= 0:
+            return

@@ -15,17 +15,16 @@ CHUNK = 500  # ids in one IN list
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it
 
 _DAMAGE = [str(one) for one in Verdict if one.is_damage]
-_UNKNOWN = [str(one) for one in Verdict if one.is_unknown]
 _JUDGED = [str(one) for one in Verdict if not one.is_unknown]
 _LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
 _LAST += [states.c.full_verdict, states.c.full_checked_at]
-_MAYBE_DAMAGED = sa.or_(states.c.verdict.in_([*_DAMAGE, *_UNKNOWN]), states.c.full_verdict.in_(_DAMAGE))
+_MAYBE_DAMAGED = sa.or_(states.c.verdict != str(Verdict.INTACT), states.c.full_verdict.in_(_DAMAGE))
 
 
 class KnownCopies:
     """Every method raises LedgerError when the ledger cannot be asked. Safe for threads and after a fork."""
 
-    def __init__(self, database: LedgerDatabase, alive_seconds: float) -> None:
+    def __init__(self, database: LedgerDatabase, alive_seconds: float = 0.0) -> None:
         self._database, self._alive_seconds = database, alive_seconds
 
     def of(self, image_ids: Collection[str], but: int | None = None) -> Known:

@@ -47,10 +47,14 @@ def has_durable(image: Image, lasts: Mapping[Key, Last]) -> bool:
     return any(not is_damaged(lasts.get((image.id, place_key(one)))) for one in stores)
 
 
+def has_store(image: Image) -> bool:
+    """Whether any location of the image is in a store."""
+    return any(not is_volatile(one) for one in image.locations)
+
+
 def only_cached(image: Image, lasts: Mapping[Key, Last]) -> bool:
     """Whether no durable copy is known to be good while a cached one may be: the worst state short of loss."""
-    cached = [one for one in image.locations if is_volatile(one)]
-    maybe = [one for one in cached if not is_damaged(lasts.get((image.id, place_key(one))))]
+    maybe = [one for one in image.locations if not is_damaged(lasts.get((image.id, place_key(one))))]
     return bool(maybe) and not has_durable(image, lasts)
 
 
@@ -65,8 +69,7 @@ def why_kept(image: Image | None, key: Key, known: Known) -> str | None:
 
 def state_of_stores(image: Image) -> str:
     """Why an image without a good durable copy has none, in words."""
-    stores = any(not is_volatile(one) for one in image.locations)
-    return "every durable copy is damaged" if stores else "it has no durable copy"
+    return "every durable copy is damaged" if has_store(image) else "it has no durable copy"
 
 
 def _is_wrong(last: Last | None) -> bool:

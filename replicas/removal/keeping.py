@@ -1,0 +1,79 @@
+"""What a host must not evict: its copies of images that have no durable copy known to be good.
+
+Of such an image no host evicts anything, whatever others hold: so two hosts that evict at the same time cannot take the
+last two copies, and need not ask each other. It is asked of the ledger before each batch of evictions, and once more
+when the rows of the batch are gone, because by then whoever orders another copy away can see that.
+
+Without the ledger its last answer holds: each pass of the janitor keeps it in the directory, so that a process that
+starts meanwhile has it too. An image that was not known to be damaged then may be evicted.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..cache import Cache
+from ..errors import CatalogueError
+from ..hosts import Hosts
+from ..ledger import Ledger
+from ..model import is_image_id
+from .known import KnownCopies
+from .last_copy import has_durable
+
+if TYPE_CHECKING:
+    from ..catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+NAME = "last_copies"  # in our own folder of the host's directory: a JSON list of image ids
+
+
+class Keeping:
+    """One host's; thread-safe."""
+
+    def __init__(self, catalogue: "Catalogue", ledger: Ledger, hosts: Hosts, cache: Cache) -> None:
+        self._catalogue, self._known, self._hosts = catalogue, KnownCopies(ledger.database), hosts
+        self._cache, self._file = cache, cache.own(NAME)
+
+    def kept(self, image_ids: Collection[str]) -> set[str]:
+        """Those of these images of which nothing may be evicted. Somebody waits for bytes: it takes seconds at most."""
+        found: set[str] | None = None
+        try:
+            found = self._hosts.ask_soon("last copies", lambda: self._asked(image_ids), None)
+        except CatalogueError as error:
+            log.warning("evicting by what was known last of damage in stores: %s", error)
+        return self._remembered() & set(image_ids) if found is None else found
+
+    def refresh(self, image_ids: Collection[str]) -> set[str]:
+        """The same of all images of the host, written down for the time without a ledger.
+
+        Raises CatalogueError, LedgerError, CacheError.
+        Killed before the rename: what was known before stays, and a file beside it that the next one replaces.
+        """
+        doubtful = {image_id for image_id, _ in self._known.doubtful_stores(image_ids)}
+        found = self._asked(doubtful) if doubtful else set()
+        if found != self._remembered():
+            self._remember(found)
+        return found
+
+    def _asked(self, image_ids: Collection[str]) -> set[str]:
+        lasts = self._known.doubtful_stores(image_ids)
+        return {image.id for image in self._catalogue.images(image_ids) if not has_durable(image, lasts)}
+
+    def _remember(self, image_ids: Collection[str]) -> None:
+        with self._cache.errors(NAME):
+            spare = self._file.with_suffix(".new")
+            with spare.open("w") as file:
+                json.dump(sorted(image_ids), file)
+                file.flush()
+                os.fsync(file.fileno())
+            spare.rename(self._file)
+
+    def _remembered(self) -> set[str]:
+        with suppress(OSError, ValueError):
+            found = json.loads(self._file.read_text())
+            return {one for one in found if isinstance(one, str) and is_image_id(one)}
+        return set()

@@ -1,0 +1,127 @@
+"""The rule of the last intact copy: what stays, and what may go. No database."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from glance_replicas.ledger_rows import place_key
+from glance_replicas.model import Digest, Evidence, Image, Last, Location, Verdict
+from glance_replicas.removal.last_copy import Known, has_durable, is_damaged, only_cached, why_kept
+
+ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
+NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+STORE = Location(ID, f"file:///s/{ID}", {"store": "fast"}, 1)
+OTHER_STORE = Location(ID, f"file:///t/{ID}", {"store": "slow"}, 2)
+ONE, OTHER = (
+    Location(ID, f"http://10.0.0.{n}/replicas/{ID}", {"store": "web", "replica_host": f"api{n}"}, 10 + n)
+    for n in (1, 2)
+)
+BY_HAND = Location(ID, f"http://10.0.0.9/replicas/{ID}", {"store": "web"}, 20)
+LIVING = frozenset({"api1", "api2"})
+
+
+def key(one: Location) -> tuple[str, str]:
+    return ID, place_key(one)
+
+
+def last(verdict: Verdict, evidence: Evidence = Evidence.FULL, full: Verdict | None = None) -> Last:
+    """The last look, and the last one in full if that was another."""
+    if evidence is Evidence.FULL and not verdict.is_unknown:
+        full = verdict
+    return Last(verdict, evidence, NOW, full, NOW - timedelta(days=1) if full else None)
+
+
+INTACT, CORRUPT = last(Verdict.INTACT), last(Verdict.CORRUPT)
+
+
+def image(*found: Location, status: str = "active") -> Image:
+    return Image(ID, status, 100, Digest("sha512", "ab"), found)
+
+
+def known(*seen: tuple[Location, Last], going: tuple[Location, ...] = (), living: frozenset[str] = LIVING) -> Known:
+    return Known({key(one): what for one, what in seen}, frozenset(map(key, going)), living)
+
+
+BAD_STORE = (STORE, CORRUPT), (ONE, INTACT), (OTHER, INTACT)
+
+
+def test_damage_holds_until_somebody_finds_it_good() -> None:
+    """A look that brought no verdict, or was shallow, does not take back what a look in full found."""
+    assert not is_damaged(None)
+    assert not is_damaged(INTACT)
+    assert all(is_damaged(last(one)) for one in Verdict if one.is_damage)
+    assert is_damaged(last(Verdict.MISSING, Evidence.SIZE))
+    assert not is_damaged(last(Verdict.UNREACHABLE))
+    assert is_damaged(last(Verdict.UNREACHABLE, full=Verdict.CORRUPT))
+    assert not is_damaged(last(Verdict.UNREACHABLE, full=Verdict.INTACT))
+    assert is_damaged(last(Verdict.INTACT, Evidence.SIZE, full=Verdict.CORRUPT))
+    assert not is_damaged(last(Verdict.INTACT, Evidence.SIZE, full=Verdict.INTACT))
+    assert not is_damaged(last(Verdict.INTACT, Evidence.SIZE, full=Verdict.MISSING)), "it was put back"
+
+
+def test_one_store_that_is_not_known_to_be_bad_is_enough() -> None:
+    """Never looked at, not reached, or intact: every cached copy may go; a registration by hand is no store."""
+    for what in (None, INTACT, last(Verdict.UNREACHABLE), last(Verdict.INTACT, Evidence.SIZE)):
+        seen = ((STORE, what),) if what else ()
+        assert has_durable(image(STORE, ONE), known(*seen).lasts)
+        assert why_kept(image(STORE, ONE), key(ONE), known(*seen, (ONE, INTACT))) is None
+    assert why_kept(image(STORE, OTHER_STORE, ONE), key(ONE), known((STORE, CORRUPT), (ONE, INTACT))) is None
+    assert not has_durable(image(STORE, ONE), known((STORE, CORRUPT)).lasts)
+    assert not has_durable(image(BY_HAND), {})
+
+
+def test_of_two_intact_ones_one_may_go() -> None:
+    """While the other stays; the last one is kept, with the reason."""
+    found = image(STORE, ONE, OTHER)
+    assert why_kept(found, key(ONE), known(*BAD_STORE)) is None
+    said = why_kept(image(STORE, ONE), key(ONE), known(*BAD_STORE)) or ""
+    assert "last intact copy" in said
+    assert "every durable copy is damaged" in said
+    assert "no durable copy" in (why_kept(image(ONE), key(ONE), known((ONE, INTACT))) or "")
+
+
+def test_the_other_must_be_known_to_be_intact_to_live_and_to_stay() -> None:
+    """Not read in full, damaged since, unreachable, on a silent host, or about to go itself: it does not count."""
+    found = image(STORE, ONE, OTHER)
+    for what in (
+        CORRUPT,
+        last(Verdict.INTACT, Evidence.SIZE),
+        last(Verdict.UNREACHABLE, full=Verdict.INTACT),
+        last(Verdict.MISSING, Evidence.SIZE, full=Verdict.INTACT),
+        last(Verdict.INTACT, Evidence.SIZE, full=Verdict.CORRUPT),
+    ):
+        assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, INTACT), (OTHER, what)))
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, INTACT)))
+    assert why_kept(found, key(ONE), known(*BAD_STORE, going=(OTHER,)))
+    assert why_kept(found, key(ONE), known(*BAD_STORE, living=frozenset({"api1"})))
+    assert why_kept(found, key(ONE), known(*BAD_STORE, living=frozenset({"api2"}))) is None
+    assert why_kept(image(STORE, ONE), key(ONE), known(*BAD_STORE)), "it has no row any more"
+
+
+def test_a_copy_that_is_wrong_may_go() -> None:
+    """Read in full and found wrong; less, or unreadable, proves nothing of a file that may be there."""
+    found = image(STORE, ONE)
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, CORRUPT))) is None
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, last(Verdict.MISSING, Evidence.SIZE))))
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, last(Verdict.WRONG_SIZE))))
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT)))
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, CORRUPT)).without(key(ONE)))
+    assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, CORRUPT)).without(key(STORE))) is None
+
+
+def test_of_a_deleted_image_everything_goes() -> None:
+    """Also of one that the catalogue has never heard of; a deactivated one is kept like an active one."""
+    gone = known((STORE, CORRUPT), (ONE, INTACT))
+    assert why_kept(None, key(ONE), gone) is None
+    for status, stays in (("deleted", False), ("pending_delete", False), ("deactivated", True)):
+        assert bool(why_kept(image(STORE, ONE, status=status), key(ONE), gone)) is stays
+
+
+def test_only_cached() -> None:
+    """The alarm: no store is known to be good, and there is a cached copy that may be."""
+    assert only_cached(image(ONE), {})
+    assert only_cached(image(STORE, ONE), known((STORE, CORRUPT)).lasts)
+    assert not only_cached(image(STORE, ONE), known((STORE, CORRUPT), (ONE, CORRUPT)).lasts)
+    assert not only_cached(image(STORE, ONE), {})
+    assert not only_cached(image(STORE), known((STORE, CORRUPT)).lasts)
+    assert not only_cached(image(), {})
+    assert only_cached(image(replace(ONE, metadata={})), {})

@@ -28,11 +28,12 @@ from glance_replicas.download import arrange
 from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import place_key
 from glance_replicas.location import replica_url
-from glance_replicas.model import Image, Location, is_image_id
+from glance_replicas.model import Image, Last, Location, Result, is_image_id
+from glance_replicas.removal.last_copy import only_cached
 
 from . import host
 from .access import Access
-from .client_words import Refusal
+from .client_words import Alarm, Refusal
 from .facts import image_of
 from .orders import Orders
 
@@ -116,7 +117,8 @@ class ReplicasApi:
                 rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
         seed = hints.get("seed", "")[:MAX_HINT] or secrets.token_hex(8)
-        return document.build(image, [choice.location for choice in arrange(rows, here, seed)])
+        alarm = _alarm(image, states, sees_stores)
+        return document.build(image, [choice.location for choice in arrange(rows, here, seed)], alarm)
 
     def _signed(self, request: webob.Request, image_id: str) -> Any:
         """Glance's answer with our URLs signed; without any, or for callers who may not download, as it is."""
@@ -139,6 +141,14 @@ class ReplicasApi:
         except webob.exc.HTTPException:
             return ()
         return image_of(found).cached if self._access.may_download(request.context, found) else ()
+
+
+def _alarm(image: Image, states: Mapping[tuple[str, str], Result], sees_stores: bool) -> str | None:
+    """That the image has cached copies only; what to do about it is told to who sees its stores."""
+    known = {key: Last(one.verdict, one.evidence, one.checked_at) for key, one in states.items() if one.checked_at}
+    if not only_cached(image, known):
+        return None
+    return Alarm.FOR_OPERATORS.format(image=image.id) if sees_stores else Alarm.FOR_ALL
 
 
 def _answer_of(made: document.Document, living: Container[str | None], request: webob.Request) -> webob.Response:

@@ -19,6 +19,13 @@ class Bypass(enum.StrEnum):
     FAULT = "internal error"
 
 
+class Alarm(enum.StrEnum):
+    """What a document says of an image as a whole."""
+
+    FOR_ALL = "no durable copy"
+    FOR_OPERATORS = "no durable copy; next: replica repair {image} --yes, or --to-store STORE where no object is left"
+
+
 class Refusal(enum.StrEnum):
     """What an HTTP error of ours explains."""
 

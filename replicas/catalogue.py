@@ -20,6 +20,7 @@ from .glance_tables import (
     Reader,
     claiming_locations,
     images,
+    images_only_cached,
     images_with_locations,
     images_with_urls,
     listed_locations,
@@ -160,6 +161,11 @@ class Catalogue:
         for image_id, name, value in self._of(properties, ids, properties.c.name, properties.c.value):
             found.setdefault(image_id, {})[name] = value or ""
         return found
+
+    def only_cached(self, limit: int = 1000) -> list[str]:
+        """Active images of which every location names a host: no store has them. The first so many, by id."""
+        wanted = images_only_cached().order_by(images.c.id).limit(limit)
+        return [row.id for row in self._rows(wanted)]
 
     def ages(self, image_ids: Collection[str]) -> dict[int, float]:
         """Seconds since each active location of these images was made, by row, by this machine's clock."""

@@ -71,6 +71,7 @@ class Document:
     os_hash_algo: str | None = None
     os_hash_value: str | None = None
     replicas: tuple[Replica, ...] = ()
+    alarm: str | None = None  # what is wrong with the image as a whole: it has cached copies only
     total: int | None = None  # copies the caller may know of; `replicas` are the best of them. None: not said
     is_ordered: bool = field(default=True, compare=False)  # by whoever made it; Glance's own answers are not
 
@@ -109,7 +110,7 @@ def replica(location: Location, url: str, result: Result | None, heartbeat_age: 
     )
 
 
-def build(image: Image, replicas: Sequence[Replica]) -> Document:
+def build(image: Image, replicas: Sequence[Replica], alarm: str | None = None) -> Document:
     """The document of an image with its replicas in this order, which becomes their priority.
 
     Of copies on hosts only the first `MOST_CACHED`, which is more than a client tries.
@@ -125,6 +126,7 @@ def build(image: Image, replicas: Sequence[Replica]) -> Document:
         os_hash_algo=multihash.algorithm if multihash else None,
         os_hash_value=multihash.value if multihash else None,
         replicas=tuple(replace(one, priority=place) for place, one in enumerate(_best(replicas), 1)),
+        alarm=alarm,
         total=len(replicas),
     )
 
@@ -158,7 +160,7 @@ def _entry(one: Replica) -> dict[str, object]:
     return {**{name: getattr(one, name) for name in names}, "state": state}
 
 
-_TEXTS = ("name", "status", "checksum", "os_hash_algo", "os_hash_value")
+_TEXTS = ("name", "status", "checksum", "os_hash_algo", "os_hash_value", "alarm")
 
 
 def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str | None = None) -> Document:

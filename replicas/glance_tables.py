@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from . import crypt
 from .checksum import expected
-from .model import Image, Location
+from .model import HOST_KEY, IMAGE_ACTIVE, Image, Location
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,15 @@ def images_with_urls(chosen: sa.Select[Any]) -> sa.Select[Any]:
     ids = chosen.subquery()
     joined = ids.outerjoin(locations, sa.and_(locations.c.image_id == ids.c.id, is_listed))
     return sa.select(ids.c.id, locations.c.id, locations.c.value).select_from(joined).order_by(ids.c.id)
+
+
+def images_only_cached() -> sa.Select[Any]:
+    """The ids of active images that have locations, each with a host in its metadata."""
+    here = sa.and_(locations.c.image_id == images.c.id, is_listed)
+    names_host = locations.c.meta_data.contains(f'"{HOST_KEY}"', autoescape=True)
+    other = sa.exists().where(here, sa.or_(locations.c.meta_data.is_(None), sa.not_(names_host)))
+    is_active = sa.and_(images.c.status == IMAGE_ACTIVE, images.c.deleted == sa.false())
+    return sa.select(images.c.id).where(is_active, sa.exists().where(here), sa.not_(other))
 
 
 def listed_locations(*, pending: bool = False) -> sa.Select[Any]:

@@ -41,7 +41,8 @@ def image_id(number: int) -> str:
 def place(number: int, where: str) -> Location:
     """A copy in a store, or on a host when the place is one."""
     ours = {"replica_host": where, "replica_zone": "az1"} if where.startswith("api") else {}
-    return Location(image_id(number), f"http://{where}/replicas/{image_id(number)}", {"store": where} | ours)
+    folder = "replicas" if ours else "images"
+    return Location(image_id(number), f"http://{where}/{folder}/{image_id(number)}", {"store": where} | ours)
 
 
 def row(number: int, name: str = "", **copies: tuple[Verdict, Evidence] | Verdict | None) -> Row:
@@ -63,6 +64,8 @@ INTACT, CORRUPT, UNREACHABLE = Verdict.INTACT, Verdict.CORRUPT, Verdict.UNREACHA
     ("copies", "severity"),
     [
         ({}, Severity.NOWHERE),
+        ({"api1": INTACT}, Severity.ONLY_CACHED),
+        ({"api1": CORRUPT, "api2": None}, Severity.ONLY_CACHED),
         ({"fast": CORRUPT}, Severity.AT_RISK),
         ({"fast": CORRUPT, "api1": INTACT}, Severity.AT_RISK),
         ({"fast": CORRUPT, "slow": (INTACT, SIZE)}, Severity.AT_RISK),

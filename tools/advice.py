@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 
 from glance_replicas import location
+from glance_replicas.causes import is_volatile
 from glance_replicas.looks import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.removal.last_copy import has_store
 
 from . import report
 
@@ -38,6 +40,21 @@ def problem(image: Image, result: Result) -> str:
     detail = result.detail.removeprefix(f"{location.redact(result.location.url)}: ")
     line = f"image {image.id}{name}: {result.verdict} {where(result.location)}" + (f": {detail}" if detail else "")
     return report.short(line)
+
+
+def only_cached(image: Image) -> str:
+    """One line: an image that no store has any more, or that every store has damaged; its copies may vanish."""
+    name, what = f" ({image.name})" if image.name else "", "is intact" if has_store(image) else "is left"
+    cached = [one for one in image.locations if is_volatile(one)]
+    hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in cached}))
+    return report.short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}")
+
+
+def put_back(image: Image) -> str:
+    """The command for that."""
+    if has_store(image):
+        return f"replica repair {image.id} --yes"
+    return f"replica repair {image.id} --to-store STORE --yes"
 
 
 def next_step(image: Image, result: Result, good: Good) -> str:

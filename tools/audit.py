@@ -11,7 +11,7 @@ from glance_replicas.hosts import is_alive
 from glance_replicas.model import Host
 from glance_replicas.strays import Kind
 
-from . import values
+from . import advice, values
 from .command import DAMAGED, UNKNOWN, ClosedLister, who
 from .report import Bytes, Text, When, age, count
 
@@ -58,8 +58,15 @@ class Audit(ClosedLister):
         reports += [_silent(one) for one in dead]
         by_place = {one.place: one for one in listings}
         self.lines: list[str] = []
+        self._tell_only_cached()
         groups = (self._rows(auditor, by_place.get(one.place), one, parsed_args) for one in reports)
         return COLUMNS, [row for rows in groups for row in rows]
+
+    def _tell_only_cached(self) -> None:
+        """What no place has lost and yet no store has."""
+        for image in self.catalogue.images(self.catalogue.only_cached()):
+            self.lines += [advice.only_cached(image), f"    next: {advice.put_back(image)}"]
+            self.worsen(DAMAGED)
 
     def _places(self, parsed: argparse.Namespace) -> tuple[list["Listing"], list[Host]]:
         """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""

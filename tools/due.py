@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from glance_replicas.model import Evidence, Image, Last, Location
 from glance_replicas.need import Need
+from glance_replicas.removal.last_copy import has_store
 
 from .sampling import Sample
 from .selection import Selection
@@ -55,7 +56,7 @@ class Agenda:
         ledger: "Ledger",
         bare: Callable[[Image], None],
     ) -> Iterator[Due]:
-        """What is due; `bare` is told of images without any location."""
+        """What is due; `bare` is told of images without any location in a store, or at all."""
         found = self._in_order(images, catalogue, ledger, bare)
         return found if self._sample.bytes is None else _up_to(self._sample.bytes, found)
 
@@ -87,7 +88,7 @@ class Agenda:
         from glance_replicas.ledger import place_key
 
         for image, lasts in images:
-            if not image.locations and self._wanted.takes_every_location:
+            if not has_store(image) and (image.locations or self._wanted.takes_every_location):
                 bare(image)
             for one in image.locations:
                 if not self._wanted.has(one):

@@ -142,6 +142,7 @@ def _databases(settings: Settings) -> dict[str, Any]:
         catalogue.statuses(["00000000-0000-0000-0000-000000000000"])
     except CatalogueError as error:
         return {"catalogue_problem": str(error)}
+    found["only_cached"] = tuple(catalogue.only_cached())
     ledger = Ledger(settings.ledger)
     try:
         found["ledger_is_current"] = ledger.is_current()

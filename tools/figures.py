@@ -46,6 +46,8 @@ def tiles(total: Survey) -> Iterator[str]:
     yield _tile("", copies, f"copies: {total.durable.copies:,} in stores, {total.cached.copies:,} on hosts")
     if total.nowhere:
         yield _tile("damaged", total.nowhere, "images without any copy")
+    if total.only_cached:
+        yield _tile("damaged", total.only_cached, "images without a durable copy: only cached")
     for one in (Condition.DAMAGED, Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW, Condition.INTACT):
         share = f" ({100 * found[one] / copies:.0f} %)" if copies and one is Condition.INTACT else ""
         yield _tile(str(one) if found[one] else "", found[one], MEANING[one] + share)
@@ -138,8 +140,9 @@ def _problem(total: Survey, row: Row, one: Location | None, last: Result | None,
     name = f'<td>{called}<br><span class="id">{_text(row.image.id)}</span></td>'
     todo = f"<code>{_text(step)}</code>"
     if one is None or last is None:
-        badge = '<span class="badge damaged">no copy</span>'
-        return f"<tr>{name}<td>nowhere</td><td>{badge}</td><td>-</td><td>{todo}</td></tr>"
+        where, what = ("only on hosts", "no durable copy") if row.image.locations else ("nowhere", "no copy")
+        badge = f'<span class="badge damaged">{what}</span>'
+        return f"<tr>{name}<td>{where}</td><td>{badge}</td><td>-</td><td>{todo}</td></tr>"
     text = f"{SYMBOLS[last.verdict]} {str(last.verdict).replace('_', ' ')}"
     badge = f'<span class="badge {Condition.of(last)}">{text}</span><br><span class="soft">{last.evidence}</span>'
     found = f"{_text(short(last.detail))}<br>" if last.detail else ""

@@ -7,8 +7,9 @@ from typing import Any
 from glance_replicas import location
 from glance_replicas.ledger import place_key
 from glance_replicas.model import Image, Last, Location
+from glance_replicas.removal.last_copy import is_damaged, only_cached
 
-from . import selection
+from . import advice, selection
 from .command import OnHostLister
 from .report import AtOnce, Bytes, Text, When
 
@@ -39,10 +40,14 @@ class List(OnHostLister):
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):
+            is_safe = False
             for one in wanted.of(image):
                 last = lasts.get((image.id, place_key(one)))
+                is_safe = is_safe or (one.host is None and not is_damaged(last))
                 if wanted.state is None or wanted.has_state(last):
                     yield _row(image, one, last)
+            if not is_safe and only_cached(image, lasts):
+                self.note(f"{advice.only_cached(image)}; next: {advice.put_back(image)}")
             if not image.locations and wanted.takes_every_location:
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 

@@ -100,6 +100,8 @@ class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
                 self.note(f"image {name}: {error}")
                 self.status = UNKNOWN
                 continue
+            if found.alarm:
+                self.note(f"image {found.image_id}: {found.alarm}")
             yield from (_row(found, one) for one in found.replicas if parsed.on in (None, one.host))
 
 
@@ -129,6 +131,7 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
             "damaged": sum(look.verdict.is_damage for look in looks),
             "never_looked_at": len(found.replicas) - len(looks),
             "last_looked_at": report.When(max((look.checked_at for look in looks if look.checked_at), default=None)),
+            "alarm": report.Text(found.alarm),
             "best": redact(found.replicas[0].url) if found.replicas else None,
         }
         return tuple(facts), tuple(facts.values())

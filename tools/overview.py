@@ -75,7 +75,7 @@ class Report(OnHost):
 
     def _weigh(self, total: Survey) -> None:
         found = total.conditions()
-        if found[Condition.DAMAGED] or total.nowhere:
+        if found[Condition.DAMAGED] or total.nowhere or total.only_cached:
             self.worsen(DAMAGED)
         elif found[Condition.UNKNOWN] or not found[Condition.INTACT] + found[Condition.SHALLOW]:
             self.worsen(UNKNOWN)
@@ -85,6 +85,8 @@ def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
     yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
         f"{count(total.durable.copies, 'copy', 'copies')} in stores, {total.cached.copies} on hosts"
     )
+    if total.only_cached:
+        yield f"{count(total.only_cached, 'image')} without a durable copy: only cached, and may vanish at any time"
     yield ""
     yield from _places(total)
     yield ""
@@ -120,7 +122,7 @@ def _places(total: Survey) -> Iterator[str]:
 def _trouble(row: Row) -> Iterator[str]:
     for one, last, step in row.problems():
         if one is None or last is None:
-            yield f"image {row.image.id} ({visible(row.image.name or '')}): it has no location at all"
+            yield f"image {row.image.id} ({visible(row.image.name or '')}): {row.without}"
         else:
             when = f", {age((datetime.now(UTC) - last.checked_at).total_seconds())} ago" if last.checked_at else ""
             yield visible(advice.problem(row.image, last)) + when

@@ -127,6 +127,7 @@
     const here = want.at === "" ? image.copies : image.copies.filter((copy) => String(copy.place) === want.at);
     if (want.at !== "" && !here.length) return false;
     if (want.state === "nowhere") return !image.copies.length;
+    if (want.state === "cached") return image.copies.length > 0 && image.copies.every((copy) => places[copy.place].host);
     return want.state === "" || here.some((copy) => condition(copy) === want.state || (want.state !== "intact" && copy.verdict === want.state));
   }
 

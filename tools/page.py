@@ -93,7 +93,7 @@ def _data(total: Survey, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "symbols": figures.SYMBOLS,
         "conditions": {str(one): figures.condition(one) for one in Verdict} | {NEVER: NEVER},
-        "states": [*states, *exact, ("nowhere", "without any copy")],
+        "states": [*states, *exact, ("nowhere", "without any copy"), ("cached", "without a durable copy")],
         "orders": ORDERS,
         "places": list(_columns(total, places)),
         "total": total.images,

@@ -12,6 +12,7 @@ from glance_replicas.ledger import place_key
 from glance_replicas.location import kind
 from glance_replicas.model import Evidence, Host, Image, Last, Location, Result, Verdict
 from glance_replicas.need import judged_at
+from glance_replicas.removal.last_copy import has_store
 
 from . import advice, report
 
@@ -41,13 +42,14 @@ class Severity(enum.IntEnum):
     """How much an image needs an operator, the most first."""
 
     NOWHERE = 0  # it has no location at all
-    AT_RISK = 1  # something is damaged and no durable copy is known to be good
-    DURABLE_DAMAGED = 2
-    CACHED_DAMAGED = 3
-    UNKNOWN = 4
-    NEVER = 5
-    SHALLOW = 6
-    FINE = 7
+    ONLY_CACHED = 1  # no location in a store
+    AT_RISK = 2  # something is damaged and no durable copy is known to be good
+    DURABLE_DAMAGED = 3
+    CACHED_DAMAGED = 4
+    UNKNOWN = 5
+    NEVER = 6
+    SHALLOW = 7
+    FINE = 8
 
     @property
     def is_trouble(self) -> bool:
@@ -94,6 +96,8 @@ class Row:
         """The worst that can be said of it."""
         if not self.image.locations:
             return Severity.NOWHERE
+        if not has_store(self.image):
+            return Severity.ONLY_CACHED
         found = {Condition.of(copy.last) for copy in self.copies}
         if Condition.DAMAGED in found:
             durable = {Condition.of(copy.last) for copy in self.copies if not copy.location.is_cached}
@@ -108,10 +112,17 @@ class Row:
         """The worst first, then by name."""
         return self.severity, self.image.name or "", self.image.id
 
+    @property
+    def without(self) -> str:
+        """What an image lacks as a whole, in words."""
+        return "no durable copy is left, only cached ones" if self.image.locations else "it has no location at all"
+
     def problems(self) -> Iterator[tuple[Location | None, Result | None, str]]:
-        """What is damaged or not known, damage first, each with what to do; for an image without locations one."""
+        """What is damaged or not known, damage first, each with what to do; for an image that no store has one more."""
         if not self.image.locations:
             yield None, None, "nobody can download it: restore the data, or delete the image"
+        elif self.severity is Severity.ONLY_CACHED:
+            yield None, None, advice.put_back(self.image)
         good = advice.Good()
         known = [copy.last for copy in self.copies if copy.last is not None]
         for last in known:
@@ -146,6 +157,7 @@ class Survey:
     images: int = 0
     bytes: int = 0
     nowhere: int = 0  # images without any location
+    only_cached: int = 0  # images without a location in a store
     durable: Sum = field(default_factory=Sum)
     cached: Sum = field(default_factory=Sum)
     places: dict[Place, Sum] = field(default_factory=dict)
@@ -163,6 +175,7 @@ class Survey:
         self.images += 1
         self.bytes += size or 0
         self.nowhere += not row.image.locations
+        self.only_cached += row.severity is Severity.ONLY_CACHED
         for one, last, judged in row.copies:
             condition = Condition.of(last)
             for total in (
@@ -209,6 +222,7 @@ class Survey:
             "images": self.images,
             "bytes": self.bytes,
             "images_without_location": self.nowhere,
+            "images_without_durable_copy": self.only_cached,
             "copies": {"durable": self.durable.copies, "cached": self.cached.copies},
             "conditions": {str(one): found[one] for one in Condition},
             "verdicts": dict(self.verdicts),
@@ -270,6 +284,6 @@ def _problems(row: Row) -> Iterator[dict[str, Any]]:
             "verdict": str(last.verdict) if last else None,
             "evidence": str(last.evidence) if last else None,
             "checked_at": last.checked_at.isoformat() if last and last.checked_at else None,
-            "detail": report.short(last.detail) if last else "the image has no location at all",
+            "detail": report.short(last.detail) if last else row.without,
             "next": step,
         }

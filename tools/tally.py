@@ -28,6 +28,7 @@ class Tally:
         self.run: dict[str, int] | None = None  # places by verdict, once the run is over, whoever looked
         self.is_noted = False
         self.bytes = 0  # bytes read, or said to be there
+        self.only_cached: dict[str, Image] = {}  # images that no store has
         self._bad: list[tuple[Image, Result]] = []
         self._places: collections.Counter[str] = collections.Counter()  # results by host or store
         self._unknown: dict[str, collections.Counter[str]] = {}  # of these, what is not known, by verdict
@@ -64,13 +65,16 @@ class Tally:
     def status(self) -> int:
         """The exit status: damage before not known; having looked at nothing is not known."""
         found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
-        if any(one.is_damage for one in found):
+        if self.only_cached or any(one.is_damage for one in found):
             return DAMAGED
         unknown = any(one.is_unknown for one in found) or self.left
         return UNKNOWN if unknown or not self.checked + self.skipped else INTACT
 
     def lines(self) -> Iterator[str]:
-        """Every bad item with its next step, damage first; then the sum."""
+        """Every image that no store has, every bad item, damage first, each with its next step; then the sum."""
+        for one in sorted(self.only_cached.values(), key=lambda one: one.id):
+            yield advice.only_cached(one)
+            yield f"    next: {advice.put_back(one)}"
         sick = {place for place in self._unknown if self._is_sick(place)}
         for place in sorted(sick):
             yield f"{place}: {_counts(self._unknown[place])} of {self._places[place]} locations"
@@ -89,6 +93,8 @@ class Tally:
             )
             if number
         ]
+        if self.only_cached:
+            more.append(f"{report.count(len(self.only_cached), 'image')} without a durable copy")
         yield "; ".join([f"{report.count(self.checked, 'location')} verified: {_counts(self.verdicts)}", *more])
         if self.run is not None:
             yield f"the run is over; all of it: {_counts(self.run)}"
@@ -101,7 +107,8 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """The sum as JSON can hold it."""
         names = ("checked", "skipped", "unsampled", "left", "bytes", "run")
-        return {name: getattr(self, name) for name in names} | {"verdicts": dict(self.verdicts)}
+        more = {"verdicts": dict(self.verdicts), "images_without_durable_copy": sorted(self.only_cached)}
+        return {name: getattr(self, name) for name in names} | more
 
 
 def _counts(verdicts: Mapping[str, int]) -> str:

@@ -138,7 +138,9 @@ class Verifying:
             images = command.with_lasts(self._wanted, quiet=not is_first)
 
         def bare(image: Image) -> None:
-            if is_first:
+            if image.locations:
+                self._tally.only_cached[image.id] = image
+            elif is_first:
                 command.note(f"image {image.id} has no location at all: nobody can download it")
                 command.worsen(DAMAGED)
 

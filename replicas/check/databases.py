@@ -14,6 +14,10 @@ def _databases(facts: Facts) -> Findings:
     elif facts.ledger_is_current is False:
         why = "no verdict and no heartbeat is recorded; prune refuses to act"
         yield Finding(ERROR, "the tables of the ledger are missing or old", why, "replica db upgrade")
+    if facts.only_cached:
+        what = f"{len(facts.only_cached)} images have no durable copy, among them {', '.join(facts.only_cached[:3])}"
+        why = "what is only cached on hosts may vanish at any time"
+        yield Finding(ERROR, what, why, f"replica repair {facts.only_cached[0]} --to-store STORE --yes, for each")
     if facts.dialect == "sqlite" and len(facts.hosts) > 1:
         why = "SQLite on a shared disk loses or locks the catalogue"
         remedy = "move Glance to PostgreSQL or MariaDB"

@@ -47,4 +47,5 @@ class Facts:
     ledger_is_current: bool | None = None
     clock_skew_seconds: float | None = None  # this host minus the database
     hosts: tuple[Host, ...] = ()
+    only_cached: tuple[str, ...] = ()  # ids of images that no store has
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide

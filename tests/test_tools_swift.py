@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,22 @@ def test_another_account(deep: Deep) -> None:
     assert done.status == 3
     assert f"{CONTAINER} is empty, the catalogue names files in it" in done.out
     deep.connection.delete_object(deep.swift.container, image_id(30))
+
+
+def test_an_image_that_is_only_cached_goes_back(deep: Deep) -> None:
+    """Into the container and under the name that Glance gives it; what a run killed before its row left is found."""
+    name, data = f"{uuid.uuid4()}", b"x" * 100_000
+    with FaultyServer() as server:
+        server.put(f"/replicas/{name}", data)
+        deep.image(name, data)
+        deep.site.add_location(name, f"{server.url}/replicas/{name}", {"store": "web", "replica_host": "api9"})
+        done = deep.run("repair", name, "--to-store", "fast", "--yes")
+        assert done.status == 0, done
+        assert deep.connection.get_object(CONTAINER, name)[1] == data
+        [url] = [one["url"] for one in deep.site.locations(name) if one["url"].startswith("swift")]
+        assert url.endswith(f"/{CONTAINER}/{name}")
+        assert deep.run("verify", name).status == 0
+        deep.site.rows("DELETE FROM image_locations WHERE value LIKE 'swift%' AND image_id = :i", i=name)
+        written = deep.connection.head_object(CONTAINER, name)["x-timestamp"]
+        assert deep.run("repair", name, "--to-store", "fast", "--yes").status == 0
+        assert deep.connection.head_object(CONTAINER, name)["x-timestamp"] == written

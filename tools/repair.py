@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
-from glance_replicas.errors import Refused
+from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import Image
 from glance_replicas.repair import Action, Step
 
 from . import advice, report, selection, values
 from .advice import where
 from .command import DAMAGED, UNKNOWN, ClosedLister
+from .putting_back import COLUMNS as PUT_BACK
 from .report import Text, count, short
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class Repair(ClosedLister):
     """Make damaged copies good from intact ones: cached copies are fetched anew, objects in stores written in place.
 
     Without --yes only the plan is shown. Every copy is read in full before, and what was repaired after. An image
-    without an intact copy is reported as lost, and nothing of it is touched. Exit status: 0 no damage is left; 1 some
-    is; 3 something could not be checked.
+    without an intact copy is reported as lost, and nothing of it is touched. With --to-store an image that no store has
+    any more is written into one, from its cached copies. Exit status: 0 no damage is left; 1 some is; 3 something could
+    not be checked.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -39,6 +41,8 @@ class Repair(ClosedLister):
         add("--max-repairs", type=values.positive, default=5, metavar="N", help=text)
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         add("--wait", action="store_true", help="return when the hosts that were asked have fetched their copies anew")
+        text = "put images that have no intact durable copy into this store, as Glance would, from a cached copy"
+        add("--to-store", metavar="STORE", help=text)
         add("--yes", action="store_true", help="do it; without, only the plan is shown")
         return parser
 
@@ -47,6 +51,8 @@ class Repair(ClosedLister):
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
+        if parsed_args.to_store:
+            return PUT_BACK, self._put_back(wanted, parsed_args)
         images = self._images(wanted, parsed_args.max_repairs)
         self._remedy = self._made(parsed_args.workers)
         steps = [one for image in images for one in self._remedy.plan(image) if wanted.has(one.target)]
@@ -58,6 +64,22 @@ class Repair(ClosedLister):
         for one in steps:
             self._weigh(one)
         return COLUMNS, [_row(one) for one in steps]
+
+    def _put_back(self, wanted: selection.Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
+        from .putting_back import PuttingBack
+
+        if not wanted.ids:
+            raise ConfigError("name the images that are to be put into a store")
+        images = [image for image, _ in self.with_states(wanted)]
+        self._progress = report.Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
+        self._written = 0
+        work = PuttingBack(self, parsed.to_store, parsed.workers, self._wrote)
+        try:
+            rows = [work.one(image, parsed.yes) for image in images]
+        finally:
+            self._progress.end()
+        self.lines = work.lines
+        return rows
 
     def _images(self, wanted: selection.Selection, most: int) -> list[Image]:
         """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""

@@ -31,7 +31,8 @@ def test_there_and_back() -> None:
     """Parsing what was built gives the same document, with all the names the contract has."""
     assert parse(dump(made())) == made()
     value = json.loads(dump(made()))
-    names = {"image_id", "name", "status", "size", "checksum", "os_hash_algo", "os_hash_value", "replicas", "download"}
+    names = {"image_id", "name", "status", "size", "checksum", "os_hash_algo", "os_hash_value", "alarm"}
+    names |= {"replicas", "download"}
     assert set(value) == names | {"total"}
     assert value["download"] == f"/v2/images/{IMAGE}/file"
     first = value["replicas"][0]

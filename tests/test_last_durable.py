@@ -54,7 +54,7 @@ def test_our_metadata_on_a_durable_row() -> None:
 
 def test_two_names_of_one_copy_are_one() -> None:
     """Two rows, credentials or spellings of one place do not stand in for each other."""
-    for one, other in (URLS[:2], URLS[2:4]):
+    for one, other in (URLS[:2], URLS[2:4], ("https://elsewhere/one?x=1", "https://elsewhere/one?x=2")):
         assert kept(image((one, False), (other, False)), 0)
         assert not kept(image((one, False), (other, False), ("rbd://pool/one", False)), 0)
 

@@ -6,7 +6,7 @@
    and a row with our metadata whose URL is no copy on a host is protected and protects nothing.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 
 from .. import location
 from ..model import Image, Location
@@ -23,8 +23,8 @@ def why_kept(
         return None
     rows = {one.row for one in going} | {target.row}
     left = [one for one in image.locations if one.row not in rows]
-    places = {location.place(target)} | {location.place(one) for one in going}
-    stays = [one for one in left if not location.is_volatile(one) and location.place(one) not in places]
+    places = {_object(one) for one in (target, *going)}
+    stays = [one for one in left if not location.is_volatile(one) and _object(one) not in places]
     if not stays:
         alone = " and leave only copies in host caches, which may vanish at any time" if left else ""
         return (
@@ -37,3 +37,8 @@ def why_kept(
             f"damaged. Repair them first: replica repair {image.id} --yes"
         )
     return None
+
+
+def _object(one: Location) -> Hashable:
+    """What tells two copies apart, where a doubt means that they are one."""
+    return location.object_of(location.place(one))

@@ -13,11 +13,10 @@ from typing import Any
 import webob
 
 from glance_replicas.errors import CacheError, ReplicaError
-from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import IMAGE_ACTIVE
 
-from . import host, serve
+from . import glance_cache, host, serve
 from .access import Access
 from .client_words import Bypass, bypass
 from .download import App, Download
@@ -29,14 +28,16 @@ log = logging.getLogger(__name__)
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#cache`. Raises ConfigError, which stops the start."""
-    keeper = host.keeper()
+    this = host.running()
+    keeper = this.keeper
     try:
         keeper.cache.prepare()
     except CacheError as error:  # the janitor tries again; until then downloads are Glance's
         log.error("nothing is cached: %s", error)
     if keeper.own_url("") is None:
         log.warning("cached copies will not be registered: %s", keeper.why_unregistered())
-    Janitor(keeper).start()
+    this.start()
+    glance_cache.take_over(keeper, this.janitor.wake)
     return lambda app: CacheFilter(app, keeper)
 
 

@@ -45,6 +45,11 @@ class Refusal(enum.StrEnum):
         "This is the last intact copy of image {image} that is known of: no copy in a store is. Put it back into a "
         "store first: replica repair {image} --to-store STORE. An admin may force the removal."
     )
+    LAST_CACHED = (
+        "What stays in this cache is the last intact copy of its image that is known of: no copy in a store is. Put it "
+        "back into a store first: replica repair IMAGE --to-store STORE."
+    )
+    CACHE_AWAY = "The image cache or its databases could not be asked: not all of it was done, or nothing"
     BAD_FORCE = '"force" is true or false'
     FORCE_IS_FOR_ADMINS = "Only an admin may force the removal of a last intact copy"
     FORCE_NEEDS_REASON = '"force" needs a "reason", which is recorded'

@@ -29,6 +29,8 @@ from .streams import Place
 
 log = logging.getLogger(__name__)
 
+_SETTLE_SECONDS = 1.0  # at most, for fsync and rename behind the last byte
+
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -141,9 +143,15 @@ class Download:
             follower.close()
             reading.close()
 
+        def read(start: int, stop: int) -> Iterator[bytes]:
+            """The client has its last byte before this ends: what it asks for next finds the copy in its place."""
+            yield from follower.read(start, stop)
+            if stop == plan.size:
+                follower.settle(_SETTLE_SECONDS)
+
         how = f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}"
         detail = serve.progress(reading.number, follower.length(), plan.size)
-        return self._response(follower.read, close, f"{how}; detail={detail}", follower)
+        return self._response(read, close, f"{how}; detail={detail}", follower)
 
     def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
         """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""

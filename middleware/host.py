@@ -1,7 +1,11 @@
-"""One Keeper for all filters of a process: one pool of connections to each database, one list of hosts."""
+"""This host in this process: one Keeper for all filters, and one janitor, by the configuration that is in force.
 
-import functools
+One pool of connections to each database, one list of hosts. A process may load one application after another, each
+with a configuration of its own (a test suite does): what was made for the earlier one ends then.
+"""
+
 import logging
+import threading
 from dataclasses import replace
 
 from oslo_config import cfg
@@ -9,6 +13,7 @@ from oslo_config import cfg
 from glance_replicas import settings
 from glance_replicas.check import pipeline
 from glance_replicas.errors import ConfigError
+from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
 from glance_replicas.settings import Settings
 
@@ -20,14 +25,57 @@ log = logging.getLogger(__name__)
 _PARKED = 8  # bodies sent by threads of ours, for each thread of the server
 _PEER_STREAMS = 32  # where it is not known how many threads there are
 
+_lock = threading.Lock()
 
-@functools.cache
-def keeper() -> Keeper:
+
+class Running:
+    """What one configuration runs in this process."""
+
+    def __init__(self, said: Settings) -> None:
+        server = wsgi.server()
+        wsgi.check(server)
+        trust.check(said)
+        self.said = said
+        self.keeper = Keeper(fitted(said, server, wsgi.outside(cfg.CONF)))
+        self.janitor = Janitor(self.keeper)
+        self.parking = _parking(self.keeper.settings, server)
+        self._started = False
+
+    def start(self) -> None:
+        """The janitor runs; several cache filters of one configuration share it."""
+        with _lock:
+            started, self._started = self._started, True
+        if not started:
+            self.janitor.start()
+
+    def stop(self) -> None:
+        """The janitor ends after the step it is in; requests under way are served on."""
+        self.janitor.stop()
+
+
+_running: Running | None = None
+
+
+def running() -> Running:
     """This host, by the configuration Glance has read. Raises ConfigError, which stops the start."""
-    found, server = settings.read(cfg.CONF), wsgi.server()
-    wsgi.check(server)
-    trust.check(found)
-    return Keeper(fitted(found, server, wsgi.outside(cfg.CONF)))
+    global _running
+    said = settings.read(cfg.CONF)
+    with _lock:
+        if _running is None or _running.said != said:
+            before, _running = _running, Running(said)
+            if before is not None:
+                before.stop()
+        return _running
+
+
+def keeper() -> Keeper:
+    """The Keeper of `running`."""
+    return running().keeper
+
+
+def parking() -> Parking:
+    """Where the bodies of this process's downloads are sent from."""
+    return running().parking
 
 
 def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None) -> Settings:
@@ -42,13 +90,10 @@ def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None
     return replace(found, sendfile=sendfile, max_peer_streams=streams, max_streams=most)
 
 
-@functools.cache
-def parking() -> Parking:
-    """Where the bodies of this process's downloads are sent from."""
-    found = keeper().settings
+def _parking(found: Settings, server: wsgi.Server) -> Parking:
     if found.sendfile != "uwsgi" or not found.max_streams:
         return Parking(found.max_streams or 0, 0)
-    made = Parking(found.max_streams, _PARKED * (wsgi.server().threads or 1))
+    made = Parking(found.max_streams, _PARKED * (server.threads or 1))
     made.drain_at_exit()
     return made
 

@@ -23,7 +23,7 @@ _CANCELLED, _TOO_LATE = "cancelled", "waits for copy_hours"
 class Job:
     """One fill while nobody waits for it (`fill.Background`)."""
 
-    def __init__(self, want: Want, image: Image, throttle: Throttle | None) -> None:
+    def __init__(self, want: Want, image: Image, throttle: Throttle | None, done: Callable[[], None]) -> None:
         self.want = want
         self.size = image.size or 0
         self.fresh = 0  # bytes that it brought
@@ -31,6 +31,7 @@ class Job:
         self.told: str | None = None  # why it is to end
         self.failure: Exception | None = None  # why it did
         self._throttle = throttle
+        self._done = done
 
     def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
         """Keep the rate, and end when told; neither while a client follows."""
@@ -43,6 +44,7 @@ class Job:
     def ended(self, failure: Exception | None) -> None:
         """Why it is not complete, if it is not."""
         self.failure = failure
+        self._done()
 
     @property
     def alive(self) -> bool:
@@ -51,10 +53,14 @@ class Job:
 
 
 class Copier:
-    """One host's; `step` again and again, from one thread at a time and under the janitor's lock."""
+    """One host's; `step` again and again, from one thread at a time and under the janitor's lock.
 
-    def __init__(self, keeper: Keeper) -> None:
+    `wake` is called when a fill has ended: there is a step to do.
+    """
+
+    def __init__(self, keeper: Keeper, wake: Callable[[], None] = lambda: None) -> None:
         self._keeper = keeper
+        self._wake = wake
         self._cache = keeper.cache
         self._settings = keeper.settings
         self._orders = Orders(keeper.cache, Copies(keeper.ledger.database), keeper.settings.host_name)
@@ -126,7 +132,7 @@ class Copier:
 
     def _start(self, want: Want, image: Image) -> bool:
         """Whether a fill was started; when another process has one, it is that one's progress that is told."""
-        job = Job(want, image, self._throttle)
+        job = Job(want, image, self._throttle, self._wake)
         try:
             job.thread = start(self._cache, self._keeper.plan(image, background=True), job)
         except Refused as error:

@@ -115,6 +115,12 @@ class Follower:
             yield start, end
             start = end
 
+    def settle(self, seconds: float) -> None:
+        """Returns when the file that was read to its end has its place, or is given up; after so long in any case."""
+        until = time.monotonic() + seconds
+        while self._cache.fate(self._plan.image.id, self._fd) == "growing" and time.monotonic() < until:
+            time.sleep(_POLL[0])
+
     def fileno(self) -> int:
         """The descriptor of the file, its own until `close`."""
         return self._fd

@@ -25,7 +25,6 @@ Absent, present and unknown are three answers: when the catalogue, the directory
 steps that need it do nothing.
 """
 
-import fcntl
 import logging
 import os
 import threading
@@ -33,7 +32,7 @@ import time
 from contextlib import closing
 from functools import partial
 
-from .cache.partial_file import try_lock
+from .cache.host_lock import HostLock
 from .copier import Copier
 from .copies import HIGH, Copies
 from .errors import CacheError, ReplicaError
@@ -63,13 +62,14 @@ class Janitor:
         self._cache = keeper.cache
         self._settings = keeper.settings
         self._stop = threading.Event()
+        self._news = threading.Event()  # there is something to look at
         self._scrubber = Scrubber(keeper, self._breathe)
         self._reconciler = Reconciler(keeper)
         self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
-        self._copier = Copier(keeper)
+        self._copier = Copier(keeper, self.wake)
         self._witness = Witness(keeper, self._breathe)
         self._beaten = 0.0
-        self._lock_fd: int | None = None
+        self._alone = HostLock(keeper.cache, _LOCK)
         self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
@@ -84,11 +84,15 @@ class Janitor:
     def stop(self) -> None:
         """The thread ends after the step it is in."""
         self._stop.set()
+        self._news.set()
+
+    def wake(self) -> None:
+        """What was asked of this host is looked at now if its janitor runs in this process, else within seconds."""
+        self._news.set()
 
     def run_once(self) -> Pass:
         """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
-        fd = self._lock()
-        if fd is None:
+        if not self._alone.take():
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
         try:
             done = self._pass()
@@ -99,16 +103,16 @@ class Janitor:
             self._count(done)
             return done
         finally:
-            os.close(fd)
+            self._alone.free()
 
     def _after_fork(self) -> None:
         """Threads are not inherited, but the lock's descriptor is: kept, it would outlive the process that works."""
-        fd, self._lock_fd = self._lock_fd, None
-        if fd is not None:
-            os.close(fd)
-        self._copier = Copier(self._keeper)
+        self._alone.free()
+        self._news = threading.Event()  # the other's lock may have been taken just then
+        self._copier = Copier(self._keeper, self.wake)
         self._witness = Witness(self._keeper, self._breathe)
-        self._start_thread()
+        if not self._stop.is_set():
+            self._start_thread()
 
     def _start_thread(self) -> None:
         threading.Thread(target=self._run, name="replica-janitor", daemon=True).start()
@@ -118,9 +122,7 @@ class Janitor:
         while not self._stop.is_set():
             is_time = time.monotonic() >= next_pass
             try:
-                if self._lock_fd is None and self._settings.janitor:
-                    self._lock_fd = self._lock()
-                if self._lock_fd is not None:
+                if self._settings.janitor and self._alone.take():
                     self._pass() if is_time else self._look()
                 elif is_time:
                     self._keeper.tell()
@@ -130,17 +132,9 @@ class Janitor:
                 log.exception("janitor")
             if is_time:
                 next_pass = time.monotonic() + interval
-            self._stop.wait(min(_STEP_SECONDS, interval))
-
-    def _lock(self) -> int | None:
-        """The host-wide lock, freed by the kernel when this process dies; None: another holds it."""
-        self._cache.prepare()
-        with self._cache.errors("janitor"):
-            fd = os.open(self._cache.own(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if try_lock(fd, fcntl.LOCK_EX):
-            return fd
-        os.close(fd)
-        return None
+            self._news.wait(min(_STEP_SECONDS, interval))
+            self._news.clear()
+        self._alone.free()
 
     def _pass(self) -> Pass:
         done = Pass()

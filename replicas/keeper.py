@@ -189,7 +189,6 @@ class Keeper:
     def _withdraw_soon(self, image_id: str) -> None:
         """As `withdraw`, for somebody who waits for bytes. A row that goes later, its file still here, comes back."""
 
-
         def withdrawn() -> bool:
             self.withdraw(image_id)
             return True

@@ -16,7 +16,6 @@ from .sources.body import Body
 log = logging.getLogger(__name__)
 
 
-
 class Opener(Protocol):
     """Opens a source."""
 

@@ -207,16 +207,30 @@ def _register(conf: cfg.ConfigOpts) -> None:
 
 
 def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any], *groups: str | None) -> Any:
-    """Options of Glance's that `conf` may not know, read from the same files; in these groups, or in `[DEFAULT]`.
+    """Options of Glance's, in these groups, or in `[DEFAULT]`: what `conf` says of them, and else the same files.
 
-    The modules that define them bring in all of Glance: seconds at the start of every program, and options of the
-    command line, which cannot be added any more once the files are parsed.
+    In a glance-api `conf` knows them all, whatever set them. In a program it knows few: the modules that define the
+    others bring in all of Glance, seconds at each start, and options of the command line, which cannot be added any
+    more once the files are parsed.
     """
     own = cfg.ConfigOpts()
     for group in groups or (None,):
         own.register_opts(wanted, group)
     own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
+    for group in groups or (None,):
+        for option in wanted:
+            if _is_set(conf, option.dest, group):
+                own.set_override(option.dest, (conf[group] if group else conf)[option.dest], group)
     return own
+
+
+def _is_set(conf: cfg.ConfigOpts, name: str, group: str | None) -> bool:
+    """Whether `conf` knows the option, and by more than its default."""
+    try:
+        found = conf.get_location(name, group)
+    except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
+        return False
+    return found is not None and found.location is not cfg.Locations.opt_default
 
 
 def _cache_options(conf: cfg.ConfigOpts) -> tuple[str | None, int]:

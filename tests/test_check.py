@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glance_replicas.check import Facts, Severity, Store, findings, hosts, is_clean, pipeline
+from glance_replicas.check import Facts, Job, Severity, Store, findings, hosts, is_clean, pipeline
 from glance_replicas.model import Host
+from glance_replicas.tools import cache_jobs
 
 SOUND = Facts(
     host_name="api1",
@@ -21,6 +23,7 @@ SOUND = Facts(
     disk_bytes=1 << 40,
     free_bytes=1 << 39,
     max_bytes=1 << 38,
+    glance_max_bytes=1 << 38,
     min_free_bytes=1 << 30,
     dialect="postgresql",
     ledger_is_current=True,
@@ -37,6 +40,7 @@ def test_a_sound_host_has_no_findings() -> None:
     assert findings(SOUND) == []
 
 
+PRUNER = Job("glance-cache-pruner", "/etc/cron.d/glance")
 CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"stores": (Store("fast", "file"),)}, Severity.ERROR, "no store of type http"),
     ({"stores": (Store("fast", "rbd", 1), Store("web", "http", 2))}, Severity.WARNING, "web weighs more than"),
@@ -75,6 +79,12 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"clock_skew_seconds": 60.0}, Severity.WARNING, "60 s ahead of the database"),
     ({"clock_skew_seconds": -60.0}, Severity.WARNING, "60 s behind the database"),
     ({"hosts": (host("api1", "http://10.0.0.9:9292"),)}, Severity.ERROR, "host_name api1 is in the ledger with"),
+    ({"cache_jobs": (PRUNER,)}, Severity.ERROR, "glance-cache-pruner is run by /etc/cron.d/glance"),
+    ({"cache_jobs": (PRUNER,), "cache_driver": "xattr"}, Severity.ERROR, "glance-cache-pruner is run by"),
+    ({"cache_jobs": (Job("glance-cache-cleaner", "x"),)}, Severity.WARNING, "glance-cache-cleaner is run by x"),
+    ({"cache_jobs": (Job("glance-cache-prefetcher", "x"),)}, Severity.WARNING, "glance-cache-prefetcher is run by x"),
+    ({"unread_jobs": ("/var/spool/cron",)}, Severity.INFO, "/var/spool/cron could not be read"),
+    ({"cache_driver": "xattr", "glance_max_bytes": 7}, Severity.INFO, "image_cache_max_size = 7 is less than"),
     (
         {"dialect": "sqlite", "hosts": (host("a", "http://10.0.0.3"), host("b", "http://10.0.0.4"))},
         Severity.ERROR,
@@ -189,3 +199,37 @@ def test_what_is_no_paste_file_is_said_in_a_line(text: str) -> None:
     """Neither an empty file nor garbage nor an absent flavor ends in a traceback."""
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
         pipeline.roles(text, "keystone")
+
+
+def test_the_older_cache_calls_may_stay() -> None:
+    """`cachemanage` behind replica-cache reaches what we keep, as it should; `cache` is of no use there."""
+    roles = pipeline.WANTED.replace("rootapp", "cache cachemanage rootapp").split()
+    assert order(*roles) == ["Glance's own filter cache is still in the pipeline"]
+
+
+def test_jobs_that_run_glances_cache_programs_are_found(tmp_path: Path) -> None:
+    """In tables of cron, scripts, tables of users and units of systemd; not in comments, and each file once."""
+    texts = {
+        "etc/crontab": "# */5 * * * * glance glance-cache-pruner\n0 * * * * root /usr/bin/glance-cache-cleaner\n",
+        "etc/cron.d/glance": "*/5 * * * * glance /usr/bin/glance-cache-prefetcher; glance-cache-pruner\n",
+        "etc/cron.daily/other": "#!/bin/sh\nlogrotate\n",
+        "var/spool/cron/crontabs/glance": "0 1 * * * flock /run/x glance-cache-pruner --config-file /etc/g.conf\n",
+        "usr/lib/systemd/system/prune.service": "[Service]\nExecStart=glance-cache-pruner\n",
+        "usr/lib/systemd/system/prune.txt": "ExecStart=glance-cache-pruner\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/gone.service").symlink_to("/nowhere")
+    jobs, unread = cache_jobs.find(tmp_path)
+    found = {(one.program.removeprefix("glance-cache-"), str(Path(one.where).relative_to(tmp_path))) for one in jobs}
+    assert found == {
+        ("cleaner", "etc/crontab"),
+        ("prefetcher", "etc/cron.d/glance"),
+        ("pruner", "etc/cron.d/glance"),
+        ("pruner", "var/spool/cron/crontabs/glance"),
+        ("pruner", "lib/systemd/system/prune.service"),
+    }
+    assert (len(jobs), unread) == (5, ())

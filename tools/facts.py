@@ -24,7 +24,7 @@ from glance_replicas.networks import is_too_wide
 from glance_replicas.settings import Settings, peek
 from glance_replicas.sources import configured
 
-from . import certificates
+from . import cache_jobs, certificates
 
 
 def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
@@ -50,6 +50,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         dialect=sa.make_url(settings.database).get_backend_name(),
         encrypts_locations=settings.encryption_key is not None,
         policy_problems=tuple(_policies(settings)),
+        **_stock_cache(conf),
         **_disk(settings.cache_dir),
         **_databases(settings),
     )
@@ -117,6 +118,24 @@ def _members_add_locations() -> bool | None:
         return bool(enforcer.check(member, "add_image_location", own))
     except (cfg.Error, OSError, ValueError):
         return None
+
+
+def _stock_cache(conf: cfg.ConfigOpts) -> dict[str, Any]:
+    """Glance's options for its own cache programs, and what runs these here."""
+    said = peek(
+        conf,
+        [
+            cfg.StrOpt("image_cache_driver", default="centralized_db", ignore_case=True),
+            cfg.IntOpt("image_cache_max_size", default=10 << 30),
+        ],
+    )
+    jobs, unread = cache_jobs.find()
+    return {
+        "cache_driver": said.image_cache_driver.lower(),
+        "glance_max_bytes": said.image_cache_max_size,
+        "cache_jobs": jobs,
+        "unread_jobs": unread,
+    }
 
 
 def _disk(folder: Path | None) -> dict[str, Any]:

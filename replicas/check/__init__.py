@@ -6,11 +6,11 @@ is named in `SUBJECTS`.
 
 from collections.abc import Iterable
 
-from . import databases, directory, hosts, pipeline, policies, readers, stores
-from .facts import Facts, Store
+from . import databases, directory, hosts, pipeline, policies, readers, stock_cache, stores
+from .facts import Facts, Job, Store
 from .finding import Finding, Rule, Severity
 
-__all__ = ["RULES", "Facts", "Finding", "Severity", "Store", "findings", "is_clean"]
+__all__ = ["RULES", "Facts", "Finding", "Job", "Severity", "Store", "findings", "is_clean"]
 
 SUBJECTS = (
     stores,
@@ -20,6 +20,7 @@ SUBJECTS = (
     pipeline,
     databases,
     policies,
+    stock_cache,
 )
 RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
 

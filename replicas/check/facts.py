@@ -15,6 +15,14 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One of Glance's cache programs, and what runs it."""
+
+    program: str
+    where: str  # a file, or a file and the line in it
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of one host. None: not known, or not asked because something before it failed."""
 
@@ -49,3 +57,7 @@ class Facts:
     hosts: tuple[Host, ...] = ()
     only_cached: tuple[str, ...] = ()  # ids of images that no store has
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
+    cache_driver: str = "centralized_db"  # image_cache_driver
+    glance_max_bytes: int = 0  # image_cache_max_size
+    cache_jobs: tuple[Job, ...] = ()
+    unread_jobs: tuple[str, ...] = ()  # places of jobs that may not be read

@@ -37,6 +37,7 @@ _LOSSES = {
     API: "replica URLs are not signed, and the replicas call is not answered, on this host",
 }
 _STOCK = "two caches would share one directory"
+_IDLE = "it caches nothing beside replica-cache, and takes the length from every download that passes through it"
 _ORDER = (
     (SERVER, PROXY, "trusted_networks would believe an address that the client wrote in a header"),
     (SERVER, AUTH, "signed URLs carry no token: every read of a cached copy would get 401"),
@@ -71,9 +72,10 @@ def faults(found: Sequence[str]) -> Iterator[tuple[str, str]]:
     for role, loss in _LOSSES.items():
         if role not in found:
             yield f"filter {role} is not in the pipeline", loss
-    for role in (STOCK_CACHE, STOCK_MANAGE):
-        if role in found:
-            yield f"Glance's own filter {role} is still in the pipeline", _STOCK
+    if STOCK_CACHE in found:
+        yield f"Glance's own filter {STOCK_CACHE} is still in the pipeline", _IDLE if CACHE in found else _STOCK
+    if STOCK_MANAGE in found and CACHE not in found:
+        yield f"Glance's own filter {STOCK_MANAGE} is still in the pipeline", _STOCK
     for first, second, why in _ORDER:
         if first in found and second in found and found.index(first) > found.index(second):
             yield f"filter {first} comes after {second}", why

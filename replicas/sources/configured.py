@@ -59,14 +59,11 @@ def http_tls(conf: cfg.ConfigOpts) -> Tls:
 
 def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:
     """Where Glance keeps what is no image yet: its staging and tasks stores, as far as they are folders."""
-    own = cfg.ConfigOpts()
     groups = [f"{RESERVED}{name}_store" for name in ("staging", "tasks")]
-    for group in groups:
-        own.register_opt(cfg.StrOpt("filesystem_store_datadir"), group)
-    own.register_opt(cfg.StrOpt("node_staging_uri", default="file:///tmp/staging/"))
-    own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
-    staging = urlsplit(own.node_staging_uri)
-    found = [own[group].filesystem_store_datadir for group in groups]
+    own = peek(conf, [cfg.StrOpt(_FOLDER)], *groups)
+    uri = peek(conf, [cfg.StrOpt("node_staging_uri", default="file:///tmp/staging/")]).node_staging_uri
+    staging = urlsplit(uri)
+    found = [own[group][_FOLDER] for group in groups]
     found += [staging.path] if staging.scheme == "file" else []
     return tuple(Path(one) for one in found if one)
 

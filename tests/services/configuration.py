@@ -44,6 +44,9 @@ paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiat
 [filter:cache]
 paste.filter_factory = glance.api.middleware.cache:CacheFilter.factory
 
+[filter:cachemanage]
+paste.filter_factory = glance.api.middleware.cache_manage:CacheManageFilter.factory
+
 [filter:context]
 paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
 

@@ -1,0 +1,33 @@
+"""A lock that one process of a host holds; the kernel frees it when that process dies."""
+
+import fcntl
+import os
+
+from .directory import Cache
+from .partial_file import try_lock
+
+
+class HostLock:
+    """By this name, in the directory of the host. For one thread at a time."""
+
+    def __init__(self, cache: Cache, name: str) -> None:
+        self._cache, self._name = cache, name
+        self._fd: int | None = None
+
+    def take(self) -> bool:
+        """Whether this process has it now; False: another has. Raises CacheError: no directory."""
+        if self._fd is None:
+            self._cache.prepare()
+            with self._cache.errors(self._name):
+                fd = os.open(self._cache.own(self._name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            if try_lock(fd, fcntl.LOCK_EX):
+                self._fd = fd
+            else:
+                os.close(fd)
+        return self._fd is not None
+
+    def free(self) -> None:
+        """It is another's to take. After a fork: the parent has it still, and only the parent."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)

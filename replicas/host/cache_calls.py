@@ -1,0 +1,180 @@
+"""What people ask of one host through Glance's own cache API, done as everything else here is done.
+
+    queue    a request in the ledger that this host fetches the image; a name in `queue/` while the ledger is away
+    list     the complete files, and what is asked for and not here yet
+    delete   the row goes first, then the file (promise 1)
+    prune    back within the limits of space, as the janitor trims
+    clean    what is wrong and what was left half-written goes now, not when the janitor comes to it
+
+Every method raises CatalogueError, CacheError or LedgerError when something could not be asked; nothing else has
+changed then.
+"""
+
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cache.partial_file import try_lock
+from ..copies import OPEN, Copies
+from ..errors import LastCopy, LedgerError
+from ..keeper import Keeper
+from ..location import is_ours
+from ..model import is_image_id
+from ..uses import KEPT_DAYS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One complete file. Times are seconds since the epoch."""
+
+    image_id: str
+    size: int
+    verified_at: float
+    used_at: float
+    downloads: int  # from this host, as long as the ledger keeps count
+
+
+class CacheCalls:
+    """`wake` has the janitor look at once at what is asked of this host."""
+
+    def __init__(self, keeper: Keeper, wake: Callable[[], None]) -> None:
+        self._keeper = keeper
+        self._cache = keeper.cache
+        self._host = keeper.settings.host_name
+        self._copies = Copies(keeper.ledger.database)
+        self._wake = wake
+
+    def cached(self) -> list[Held]:
+        """Every complete file, by image id."""
+        entries = sorted(self._cache.entries(), key=lambda one: one.image_id)
+        ids = [one.image_id for one in entries]
+        used = self._keeper.hosts.ask("usage", lambda: self._keeper.uses.of_copies(ids, KEPT_DAYS), {})
+        return [
+            Held(one.image_id, one.size, one.verified_at, one.used_at, used.get((one.image_id, self._host), 0))
+            for one in entries
+        ]
+
+    def queued(self) -> list[str]:
+        """What this host was asked to fetch and has not fetched yet, the oldest request first."""
+        rows = self._keeper.hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
+        names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
+        found = dict.fromkeys([*(row.image_id for row in rows), *(name for name, _ in names)])
+        return [image_id for image_id in found if not self._cache.exists(image_id)]
+
+    def hosts_with(self, image_id: str) -> list[str]:
+        """The URLs of the hosts that have a complete copy, as the catalogue says; of this one, as its disk says."""
+        image = self._keeper.catalogue.image(image_id) if is_image_id(image_id) else None
+        if image is None:
+            return []
+        elsewhere = [one for one in image.cached if is_ours(one) and one.host != self._host]
+        here = self._keeper.settings.host_url
+        own = [here] if here and self._cache.exists(image_id) else []
+        return sorted({*own, *(one.url.removesuffix(f"/replicas/{image_id}") for one in elsewhere)})
+
+    def queue(self, image_id: str, who: str) -> bool:
+        """This host fetches the image as soon as it may; False: it is here already."""
+        if not is_image_id(image_id) or self._cache.exists(image_id):
+            return False
+        try:
+            self._copies.request([image_id], [self._host], who=who)
+        except LedgerError as error:
+            log.warning("image %s: asked for by a name in queue/, without the ledger: %s", image_id, error)
+            with self._cache.errors(image_id):
+                (self._cache.folder / "queue" / image_id).touch(mode=0o640)
+        log.info("image %s: this host is to fetch it, asked by %s", image_id, who)
+        self._wake()
+        return True
+
+    def unqueue(self, image_id: str) -> bool:
+        """Nobody's request for the image is left on this host; whether there was one."""
+        if not is_image_id(image_id):
+            return False
+        with self._cache.errors(image_id):
+            named = _remove(self._cache.folder / "queue" / image_id)
+        rows = self._keeper.hosts.ask("requests", lambda: self._copies.cancel([image_id], [self._host]), 0)
+        if rows:
+            self._wake()
+        return bool(rows) or named
+
+    def unqueue_all(self) -> int:
+        """The same for every image; how many there were."""
+        return sum(self.unqueue(image_id) for image_id in self.queued())
+
+    def evict(self, image_id: str, who: str) -> bool:
+        """This host has no copy of the image; whether it had one. Raises LastCopy, and then it has it still."""
+        if not is_image_id(image_id) or not self._cache.exists(image_id):
+            return False
+        self._keeper.drop(image_id, who=who, reason="asked for through Glance's cache API")
+        return True
+
+    def evict_all(self, who: str) -> int:
+        """No copy is left here that may go; how many went. Raises LastCopy for the first of those that stay."""
+        gone, kept = 0, None
+        for one in list(self._cache.entries()):
+            try:
+                gone += self.evict(one.image_id, who)
+            except LastCopy as error:
+                log.warning("%s", error)
+                kept = kept or error
+        if kept is not None:
+            raise kept
+        return gone
+
+    def prune(self) -> tuple[int, int]:
+        """Files and bytes that went, so that this host is within its limits of space."""
+        sizes = {one.image_id: one.size for one in self._cache.entries()}
+        asked: set[str] = set()
+
+        def withdraw(image_id: str) -> None:
+            self._keeper.withdraw(image_id)
+            asked.add(image_id)
+
+        self._keeper.space.trim(withdraw)
+        gone = [sizes.get(image_id, 0) for image_id in asked if not self._cache.exists(image_id)]
+        return len(gone), sum(gone)
+
+    def clean(self, stalled_seconds: float) -> int:
+        """What is in `invalid/` is gone, and what nobody wrote to in `incomplete/` for so long; how many files.
+
+        Neither folder holds anything that this project will go on with.
+        """
+        oldest = time.time() - stalled_seconds
+        left = sum(_remove(path) for path in self._files("invalid"))
+        left += sum(_remove(path) for path in self._files("incomplete") if _is_stalled(path, oldest))
+        self._wake()
+        return left
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        """Regular files, whatever their names; those with a dot in front are ours."""
+        with self._cache.errors(folder):
+            for path in sorted((self._cache.folder / folder).iterdir()):
+                if not path.name.startswith(".") and stat.S_ISREG(path.lstat().st_mode):
+                    yield path
+
+
+def _is_stalled(path: Path, oldest: float) -> bool:
+    """Whether it was not written to since then, and nobody holds it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.fstat(fd).st_mtime < oldest and try_lock(fd, fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    log.info("%s removed", path)
+    return True

@@ -49,11 +49,12 @@ def absent(reason: str) -> NoReturn:
 
 def free_port(address: str = "127.0.0.1") -> int:
     """A TCP port that was free on this loopback address a moment ago, and that no connection gets by itself."""
-    if not address.startswith("127."):
+    if not address.startswith(("127.", "::1", "::ffff:127.")):
         raise ValueError(f"{address} is not a loopback address")
     while True:
         port = random.SystemRandom().randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
             probe.bind((address, port))
             return port
 

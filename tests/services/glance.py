@@ -46,7 +46,8 @@ class GlanceHost:
         self.folder, self.address, self.name, self.zone = folder, address, name, zone
         self.server, self.processes, self.threads = server, processes, threads
         self.port = free_port(address)
-        self.url = f"http://{address}:{self.port}"
+        self.bound = f"{f'[{address}]' if ':' in address else address}:{self.port}"
+        self.url = f"http://{self.bound}"
         self.cache_dir, self.config_file = folder / "cache", folder / "glance-api.conf"
         self._options = merge(host_options(folder, self.url, database_url), options)
         self._process: Process | None = None
@@ -150,7 +151,7 @@ def _uwsgi(host: GlanceHost) -> list[str | Path]:
         *(need("uwsgi"), "--module", APPLICATION, "--virtualenv", sys.prefix),
         *("--master", "--die-on-term", "--no-orphans", "--lazy-apps", "--enable-threads", "--need-app"),
         *("--processes", str(host.processes), "--threads", str(host.threads)),
-        *("--http-socket", f"{host.address}:{host.port}", "--listen", str(backlog), "--buffer-size", "65535"),
+        *("--http-socket", host.bound, "--listen", str(backlog), "--buffer-size", "65535"),
         # Four seconds, the default, would cut off a client that reads slowly.
         *("--socket-timeout", "60"),
         # A chunk of a client's chunked upload may be larger than a MiB, the default.
@@ -162,7 +163,7 @@ def _uwsgi(host: GlanceHost) -> list[str | Path]:
 
 def _gunicorn(host: GlanceHost) -> list[str | Path]:
     return [
-        *(need("gunicorn"), APPLICATION, "--worker-class", "gthread", "--bind", f"{host.address}:{host.port}"),
+        *(need("gunicorn"), APPLICATION, "--worker-class", "gthread", "--bind", host.bound),
         *("--workers", str(host.processes), "--threads", str(host.threads), "--timeout", "120"),
         *("--graceful-timeout", "5", "--no-control-socket", "--access-logfile", "-"),
     ]

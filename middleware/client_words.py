@@ -38,6 +38,10 @@ class Refusal(enum.StrEnum):
     HOST_DEAD = "Host {host} is dead: it has not been heard of for too long"
     NO_LEDGER = "Nothing was asked for: the replica database could not be reached"
     FAULT = "The image cache could not answer, and did nothing. Its log says why."
+    NOT_NOW = (
+        "Nothing was removed: whether image {image} keeps another intact copy could not be found out just now. Try "
+        "again; the log of this host says what is wrong."
+    )
     TOO_LONG = "The body is too long"
     NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
     BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'

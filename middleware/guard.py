@@ -34,6 +34,7 @@ from glance_replicas.removal.last_copy import Known
 
 from . import routed
 from .access import Access
+from .client_words import Refusal
 from .facts import image_of
 from .routed import Routed
 
@@ -205,10 +206,7 @@ def _proceed(call: Routed, request: _Request) -> Any:
 
 
 def _not_now(image_id: str) -> webob.exc.HTTPException:
-    return webob.exc.HTTPServiceUnavailable(
-        explanation=f"Nothing was removed: whether image {image_id} keeps another intact copy could not be found out "
-        "just now. Try again; the log of this host says what is wrong."
-    )
+    return webob.exc.HTTPServiceUnavailable(explanation=Refusal.NOT_NOW.format(image=image_id))
 
 
 def _target(image: Image, entry: Mapping[str, Any]) -> Location | None:

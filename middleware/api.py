@@ -28,7 +28,7 @@ from glance_replicas.download import arrange
 from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import place_key
 from glance_replicas.location import replica_url
-from glance_replicas.model import Image, Last, Location, Result, is_image_id
+from glance_replicas.model import IMAGE_ACTIVE, Image, Last, Location, Result, is_image_id
 from glance_replicas.removal.last_copy import only_cached
 
 from . import host
@@ -112,7 +112,7 @@ class ReplicasApi:
             known = hosts.get(one.host or "")
             ours = known is not None and one.url == replica_url(known.url, image.id)
             if ours or sees_stores:
-                url = self._hosts.sign(one)
+                url = self._hosts.sign(one) if image.status == IMAGE_ACTIVE else one.url
                 age = known.age_seconds if ours and known and known.heartbeat else None
                 rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
@@ -135,12 +135,14 @@ class ReplicasApi:
         return answer
 
     def _downloadable(self, request: webob.Request, image_id: str) -> Sequence[Location]:
-        """The image's copies on hosts; none for a caller who may not download it."""
+        """The image's copies on hosts that this caller may read; of what is deactivated hosts serve nobody."""
         try:
             found = self._access.find(request.context, image_id)
         except webob.exc.HTTPException:
             return ()
-        return image_of(found).cached if self._access.may_download(request.context, found) else ()
+        if found.status != IMAGE_ACTIVE or not self._access.may_download(request.context, found):
+            return ()
+        return image_of(found).cached
 
 
 def _alarm(image: Image, states: Mapping[tuple[str, str], Result], sees_stores: bool) -> str | None:

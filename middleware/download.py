@@ -62,7 +62,8 @@ class Download:
         span = serve.span(self._request, self._image)
         if span is None:
             return serve.without_body(self._request, self._image, self._status("hit"))
-        plan = self._keeper.plan(self._image)
+        project = self._request.context.project_id or ""
+        plan = self._keeper.fill_limits.limited(self._keeper.plan(self._image), project)
         copy = self._copy(plan)
         if copy is None:
             return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)

@@ -17,6 +17,7 @@ from .cache.partial_file import Growing
 from .catalogue import Catalogue
 from .errors import CacheError, CatalogueError, ConfigError, Refused
 from .fill import Plan
+from .fill_limits import FillLimits
 from .hosts import Hosts
 from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
@@ -48,6 +49,7 @@ class Keeper:
         self.keeping = Keeping(self.catalogue, self.ledger, self.hosts, self.cache)
         self.uses = Uses(self.ledger.database)
         self.activity = Activity()
+        self.fill_limits = FillLimits(settings.max_client_fills, settings.max_client_fills_per_project)
         self.route = Route(settings, self.hosts, self.ledger, self.catalogue)
         self.space = Space(
             self.cache,

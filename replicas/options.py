@@ -117,6 +117,19 @@ FILLING = [
         help="A range of an image that is not here is answered at once from the sources, and nothing is kept, as in "
         "Glance. True: the image is then fetched in the background as well, like a request in queue/.",
     ),
+    cfg.IntOpt(
+        "max_client_fills",
+        default=32,
+        min=0,
+        help="Most fills that downloads begin in one process at a time; what comes then passes through uncached, under "
+        "the same guard. What was asked for ahead of need does not count. 0: no limit.",
+    ),
+    cfg.IntOpt(
+        "max_client_fills_per_project",
+        default=16,
+        min=0,
+        help="The same for the downloads of one project. 0: no limit.",
+    ),
 ]
 
 COPYING = [

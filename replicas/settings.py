@@ -54,6 +54,8 @@ class Settings:
     pin_property: str | None = None
     max_pinned_percent: int = 50
     fill_on_range: bool = False
+    max_client_fills: int = 32  # in one process, as the next; 0: no limit
+    max_client_fills_per_project: int = 16
     copies_at_once: int = 2
     copy_bytes_per_second: int = 0
     copy_hours: Hours | None = None  # None: always
@@ -84,6 +86,8 @@ _COPIED = (
     "pin_property",
     "max_pinned_percent",
     "fill_on_range",
+    "max_client_fills",
+    "max_client_fills_per_project",
     "copies_at_once",
     "copy_bytes_per_second",
     "rules_file",

@@ -19,7 +19,7 @@ LAYERS = [
     "removal.known repair rules runs sources strays uses verify",
     "activity audit byte_range cache.eviction cache.host_lock copier download fill follow host host.cache_calls hosts "
     "janitor keeper listings look orders pinning put_back reconcile relay removal.keeping removal.orders restore route "
-    "rules_file scrub stocking witness writers",
+    "rules_file scrub stocking witness writers fill_limits",
     "middleware tools",
 ]
 # One unit each.

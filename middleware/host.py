@@ -34,6 +34,8 @@ class Running:
     def __init__(self, said: Settings) -> None:
         server = wsgi.server()
         wsgi.check(server)
+        for risk in wsgi.risks(server):
+            log.warning("%s", risk)
         trust.check(said)
         self.said = said
         self.keeper = Keeper(fitted(said, server, wsgi.outside(cfg.CONF)))

@@ -9,7 +9,7 @@ from services.glance import APPLICATION, GlanceHost, GlanceSite
 
 from glance_replicas.errors import ConfigError
 from glance_replicas.middleware.host import fitted
-from glance_replicas.middleware.wsgi import Server, why_no_sendfile
+from glance_replicas.middleware.wsgi import Server, risks, why_no_sendfile
 from glance_replicas.settings import Settings
 
 SETTINGS = Settings("here", None, Path("/nowhere"), "sqlite://", "sqlite://")
@@ -78,6 +78,13 @@ def test_streams_follow_the_threads() -> None:
     assert fitted(SETTINGS, Server(), OUTSIDE).max_peer_streams == 32
     said = Settings(**{**vars(SETTINGS), "max_peer_streams": 0})
     assert fitted(said, server(), OUTSIDE).max_peer_streams == 0
+
+
+def test_options_that_end_a_process() -> None:
+    """What kills or retires workers is named at the start, each with its consequence; the usual options are not."""
+    assert not list(risks(server()))
+    named = [one.split()[1] for one in risks(server(harakiri="60", max_worker_lifetime="3600", max_requests="100"))]
+    assert named == ["harakiri", "max-worker-lifetime", "max-requests"]
 
 
 def refused(host: GlanceHost, command: list[str | Path], monkeypatch: pytest.MonkeyPatch) -> str:

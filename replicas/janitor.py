@@ -220,20 +220,13 @@ class Janitor:
         self._keeper.ledger.finish_withdrawal(request.id)
 
     def _is_refused(self, request: Withdrawal) -> bool:
-        """The file stays, and the ledger says why: it is the last one; False: there is none, or it may go.
-
-        Raises CatalogueError, LedgerError, CacheError: nothing is known then, and the request stays open.
-        """
+        """Whether the file stays, being the last one. Raises CatalogueError, LedgerError, CacheError: not known."""
         copy = self._cache.hold(request.image_id)
         if copy is None:
             return False
         with closing(copy):
             verified_at = copy.entry.verified_at if copy.entry.verified else None
-        why = self._keeper.removals.why_not(request, verified_at)
-        if why is not None:
-            log.warning("image %s: not removed as asked by %s: %s", request.image_id, request.who, why)
-            self._keeper.ledger.refuse_withdrawal(request.id, why)
-        return why is not None
+        return self._keeper.removals.is_refused(request, verified_at)
 
     def _is_dark(self, request: Withdrawal) -> bool:
         """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""

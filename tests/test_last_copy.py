@@ -133,7 +133,10 @@ def test_it_is_not_evicted(two_hosts: Pair, cached: str) -> None:
     """However little room there is, with the ledger and without: what is beside it goes, it stays."""
     host, image = two_hosts[0], new_image(two_hosts[0], 50_000)[0]
     host.client().download(image)
-    settle(lambda: held(two_hosts, image) == [host.name])
+    bare, _ = new_image(host, 40_000)
+    host.client().download(bare)
+    settle(lambda: (held(two_hosts, image), held(two_hosts, bare)) == ([host.name], [host.name]))
+    host.site.rows("DELETE FROM image_locations WHERE image_id = :i AND value LIKE 'file:%'", i=bare)
     loaded = settings.load([str(host.config_file)])
     for url in (loaded.ledger, "sqlite:////nowhere/ledger.sqlite"):
         keeper = Keeper(replace(loaded, max_bytes=1000, ledger=url))
@@ -141,5 +144,6 @@ def test_it_is_not_evicted(two_hosts: Pair, cached: str) -> None:
             keeper.keeping.refresh([cached, image])
         keeper.space.trim(keeper.withdraw)
         assert (held(two_hosts, cached), held(two_hosts, image)) == ([one.name for one in two_hosts], [])
+        assert held(two_hosts, bare) == [host.name], "it has no location in a store"
         keeper.catalogue.close()
         keeper.ledger.close()

@@ -15,7 +15,7 @@ from services.glance import GlanceSite
 from services.keystone import Keystone
 
 from glance_replicas.ledger import Ledger
-from glance_replicas.model import Host
+from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 
 DATA = b"the bytes of an image" * 1000
 
@@ -87,6 +87,26 @@ def test_a_copy_from_its_order_to_its_end(cloud: Cloud, tmp_path: Path) -> None:
     assert cloud.hosts(image) == ["ours"]
     assert [one["Action"] for one in cloud.rows("prune", image, "--on", "ours", "--yes")] == ["asked for"]
     assert eventually(lambda: cloud.hosts(image) == [], timeout=60)
+
+
+def test_the_last_copy_is_forced_or_stays(cloud: Cloud) -> None:
+    """The store has it damaged: prune of the last copy is refused; --force by the admin has its reason kept."""
+    image = str(cloud.client.create("last", DATA)["id"])
+    cloud.client.download(image)
+    assert eventually(lambda: cloud.hosts(image) == ["ours"], timeout=60)
+    ledger = Ledger(cloud.site.ledger_url)
+    try:
+        bad = Location(image, f"file://{cloud.site.store_file(image)}", {"store": "fast"})
+        ledger.record([Result(bad, Verdict.CORRUPT, Evidence.FULL)])
+        done = cloud.run("prune", image, "--on", "ours", "--yes")
+        assert (done.status, "last intact copy" in done.err) == (1, True), done
+        assert cloud.run("show", image, "-f", "value", "-c", "alarm").out.startswith("no durable copy")
+        done = cloud.run("prune", image, "--on", "ours", "--force", "the disk goes", "--yes")
+        assert done.status == 0, done
+        assert eventually(lambda: cloud.hosts(image) == [], timeout=60)
+        assert [(one.proof or {})["why"] for one in ledger.withdrawals(1, image_ids=[image])] == ["the disk goes"]
+    finally:
+        ledger.close()
 
 
 def test_verify(cloud: Cloud) -> None:

@@ -1,13 +1,20 @@
 """An image left with cached copies only: the alarm of every tool, and the command that puts it back into a store."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from programs import Desk
+from scenes import settle
+from services import environment
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
+
+from glance_replicas.writers.file import STAGED
 
 pytest_plugins = ["desk"]
 
@@ -97,6 +104,22 @@ def test_a_run_that_was_killed_before_the_row_is_finished(desk: Desk, alone: str
     assert desk.site.store_file(alone).stat().st_ino == before.st_ino
     assert desk.site.store_file(alone).stat().st_mtime_ns == before.st_mtime_ns
     assert len(desk.urls(alone)) == 2
+
+
+def test_killed_in_the_middle(desk: Desk, server: FaultyServer, alone: str) -> None:
+    """kill -9 while the object is written: nothing has its name, no row was added, and the next run does all of it."""
+    server.put(f"/replicas/{alone}", DATA, rate=len(DATA) // 4)
+    words = ("--config-file", desk.host.config_file, "repair", alone, "--to-store", "fast", "--yes")
+    command = [Path(sys.prefix) / "bin" / "replica", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    path = desk.site.store_file(alone)
+    settle(path.with_name(STAGED.format(alone)).exists, 60)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    assert (path.exists(), len(desk.urls(alone))) == (False, 1)
+    server.put(f"/replicas/{alone}", DATA)
+    assert desk.run("repair", alone, "--to-store", "fast", "--yes").status == 0
+    assert (path.read_bytes(), len(desk.urls(alone))) == (DATA, 2)
 
 
 def test_nothing_is_overwritten(desk: Desk, alone: str) -> None:

@@ -4,8 +4,9 @@ Of such an image no host evicts anything, whatever others hold: so two hosts tha
 last two copies, and need not ask each other. It is asked of the ledger before each batch of evictions, and once more
 when the rows of the batch are gone, because by then whoever orders another copy away can see that.
 
-Without the ledger its last answer holds: each pass of the janitor keeps it in the directory, so that a process that
-starts meanwhile has it too. An image that was not known to be damaged then may be evicted.
+Without the ledger its last answer holds, beside what the catalogue says by itself: each pass of the janitor keeps it in
+the directory, so that a process that starts meanwhile has it too. An image that was not known to be damaged then may be
+evicted.
 """
 
 import json
@@ -21,7 +22,7 @@ from ..hosts import Hosts
 from ..ledger import Ledger
 from ..model import is_image_id
 from .known import KnownCopies
-from .last_copy import has_durable
+from .last_copy import has_durable, has_store
 
 if TYPE_CHECKING:
     from ..catalogue import Catalogue
@@ -40,12 +41,15 @@ class Keeping:
 
     def kept(self, image_ids: Collection[str]) -> set[str]:
         """Those of these images of which nothing may be evicted. Somebody waits for bytes: it takes seconds at most."""
-        found: set[str] | None = None
+        remembered = self._remembered() & set(image_ids)
         try:
             found = self._hosts.ask_soon("last copies", lambda: self._asked(image_ids), None)
+            if found is not None:
+                return found
+            return remembered | self._hosts.ask_soon("stores", lambda: self._without_store(image_ids), set())
         except CatalogueError as error:
             log.warning("evicting by what was known last of damage in stores: %s", error)
-        return self._remembered() & set(image_ids) if found is None else found
+            return remembered
 
     def refresh(self, image_ids: Collection[str]) -> set[str]:
         """The same of all images of the host, written down for the time without a ledger.
@@ -62,6 +66,10 @@ class Keeping:
     def _asked(self, image_ids: Collection[str]) -> set[str]:
         lasts = self._known.doubtful_stores(image_ids)
         return {image.id for image in self._catalogue.images(image_ids) if not has_durable(image, lasts)}
+
+    def _without_store(self, image_ids: Collection[str]) -> set[str]:
+        """Those that need no ledger to be known: nothing but cached rows is left of them."""
+        return {image.id for image in self._catalogue.images(image_ids) if not has_store(image)}
 
     def _remember(self, image_ids: Collection[str]) -> None:
         with self._cache.errors(NAME):

@@ -63,15 +63,19 @@ class RemovalOrders:
         self._ledger.hand_over(line, proof)
         return line
 
-    def why_not(self, request: Withdrawal, verified_at: float | None = None) -> str | None:
-        """Why a host must not do what it was asked for after all; None: it may, now.
+    def is_refused(self, request: Withdrawal, verified_at: float | None = None) -> bool:
+        """Whether a host must not do what it was asked for after all; the ledger says why, and the request is closed.
 
         `verified_at`: when the host itself read the file last and found it right, in seconds since the epoch; a
         verdict of before then is of another file.
         """
         if (request.proof or {}).get("forced"):
-            return None
-        return self._why_kept((request.image_id, request.place), request.id, verified_at)
+            return False
+        why = self._why_kept((request.image_id, request.place), request.id, verified_at)
+        if why is not None:
+            log.warning("image %s: not removed as asked by %s: %s", request.image_id, request.who, why)
+            self._ledger.refuse_withdrawal(request.id, why)
+        return why is not None
 
     def buried(self, rows: Iterable[Location]) -> Iterator[Location]:
         """Of these rows of a host that is gone for good those that may go: not those of a last intact copy."""

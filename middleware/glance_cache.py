@@ -8,6 +8,7 @@ and `take_over` makes it the only one: policies, statuses and answers stay Glanc
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -91,6 +92,7 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, calls: CacheCalls, folder: Path, locks: Path) -> None:
         self._calls = calls
+        self._listed = threading.local()  # the request that was told what is cached, and what was queued then
         self.base_dir = str(folder)
         self._locks = str(locks)
 
@@ -101,6 +103,8 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
     @_answers
     def get_cached_images(self) -> list[dict[str, Any]]:
         """As the drivers of Glance answer; `hits` are the downloads from this host in the last 40 days."""
+        held, queued = self._calls.state()
+        self._listed.state = context.get_current(), queued
         return [
             {
                 "image_id": one.image_id,
@@ -109,7 +113,7 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
                 "last_accessed": one.used_at,
                 "size": one.size,
             }
-            for one in self._calls.cached()
+            for one in held
         ]
 
     @_answers
@@ -120,17 +124,22 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
     @_answers
     def get_hit_count(self, image_id: str) -> int:
         """Downloads from this host."""
-        return next((one.downloads for one in self._calls.cached() if one.image_id == image_id), 0)
+        return next((one.downloads for one in self._calls.state()[0] if one.image_id == image_id), 0)
 
     @_answers
     def get_cache_size(self) -> int:
         """Bytes of complete files."""
-        return sum(one.size for one in self._calls.cached())
+        return sum(one.size for one in self._calls.state()[0])
 
     @_answers
     def get_queued_images(self) -> list[str]:
-        """What is asked for and not here, the oldest request first."""
-        return self._calls.queued()
+        """What is asked for and not here, the oldest request first.
+
+        Glance lists what is cached and then this: of one moment both, so that no image is in both, or in none.
+        """
+        asker, queued = self._listed.__dict__.pop("state", (None, []))
+        is_same = asker is not None and asker is context.get_current()
+        return queued if is_same else self._calls.state()[1]
 
     def is_queued(self, image_id: str) -> bool:
         """Whether it is asked for and not here."""

@@ -51,22 +51,22 @@ class CacheCalls:
         self._copies = Copies(keeper.ledger.database)
         self._wake = wake
 
-    def cached(self) -> list[Held]:
-        """Every complete file, by image id."""
+    def state(self) -> tuple[list[Held], list[str]]:
+        """Every complete file, by image id; and what was asked for and is not here, the oldest request first.
+
+        An image that comes meanwhile is in one of the two: a request ends after its file has its place.
+        """
+        rows = self._keeper.hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
+        names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
         entries = sorted(self._cache.entries(), key=lambda one: one.image_id)
-        ids = [one.image_id for one in entries]
-        used = self._keeper.hosts.ask("usage", lambda: self._keeper.uses.of_copies(ids, KEPT_DAYS), {})
-        return [
+        here = {one.image_id for one in entries}
+        used = self._keeper.hosts.ask("usage", lambda: self._keeper.uses.of_copies(here, KEPT_DAYS), {})
+        held = [
             Held(one.image_id, one.size, one.verified_at, one.used_at, used.get((one.image_id, self._host), 0))
             for one in entries
         ]
-
-    def queued(self) -> list[str]:
-        """What this host was asked to fetch and has not fetched yet, the oldest request first."""
-        rows = self._keeper.hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
-        names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
-        found = dict.fromkeys([*(row.image_id for row in rows), *(name for name, _ in names)])
-        return [image_id for image_id in found if not self._cache.exists(image_id)]
+        asked = dict.fromkeys([*(row.image_id for row in rows), *(name for name, _ in names)])
+        return held, [image_id for image_id in asked if image_id not in here]
 
     def hosts_with(self, image_id: str) -> list[str]:
         """The URLs of the hosts that have a complete copy, as the catalogue says; of this one, as its disk says."""
@@ -105,7 +105,7 @@ class CacheCalls:
 
     def unqueue_all(self) -> int:
         """The same for every image; how many there were."""
-        return sum(self.unqueue(image_id) for image_id in self.queued())
+        return sum(self.unqueue(image_id) for image_id in self.state()[1])
 
     def evict(self, image_id: str, who: str) -> bool:
         """This host has no copy of the image; whether it had one. Raises LastCopy, and then it has it still."""

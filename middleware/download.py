@@ -3,7 +3,6 @@
 import functools
 import itertools
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,15 +13,14 @@ from glance.api.common import image_send_notification
 
 from glance_replicas import byte_range
 from glance_replicas.cache import Copy
-from glance_replicas.cache.partial_file import read
-from glance_replicas.errors import CacheError, ClientLeft, Corrupt, ReplicaError, SourceError
+from glance_replicas.errors import ClientLeft, SourceError
 from glance_replicas.fill import Plan
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
-from glance_replicas.relay import Relay, guarded
+from glance_replicas.relay import guarded
 
-from . import connection, direct, serve
+from . import connection, direct, serve, unread
 from .client_words import Bypass
 from .parking import Parking, Spot
 from .streams import Place
@@ -64,16 +62,16 @@ class Download:
             return serve.without_body(self._request, self._image, self._status("hit"))
         project = self._request.context.project_id or ""
         plan = self._keeper.fill_limits.limited(self._keeper.plan(self._image), project)
-        copy = self._copy(plan)
+        copy = self._keeper.copy(self._image)
         if copy is None:
             return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)
-        if copy.entry.verified:
+        if copy.entry.is_file_of(self._image):
             follower = Follower(self._keeper.cache, plan, copy.detach(), has_left=self._has_left)
             return self._response(follower.read, follower.close, "hit", follower)
         if span != (0, plan.size):
             copy.close()
             return self._part(plan, *span)
-        return self._adopted(plan, copy)
+        return self._unread(plan, copy)
 
     def _missed(self, plan: Plan) -> webob.Response:
         """The whole image, followed while it is filled."""
@@ -118,7 +116,7 @@ class Download:
             for one in (body, given):
                 getattr(one, "close", _nothing)()
             self._let_go()
-            self._keeper.activity.served(image.id, sent, hit=False)
+            self._keeper.served(image.id, sent, hit=False)
 
         answer.app_iter = serve.Body(lambda _start, _stop: body, 0, image.size, closed, self._way())
         answer.content_length = image.size
@@ -126,16 +124,6 @@ class Download:
             answer.headers["Content-MD5"] = image.checksum  # setting app_iter drops it (WebOb bug 86)
         answer.headers["Cache-Status"] = self._status(f"fwd=bypass; detail={serve.quoted(why)}")
         return answer
-
-    def _copy(self, plan: Plan) -> Copy | None:
-        """The complete file, one of the wrong length out of the way."""
-        copy = self._keeper.cache.open(plan.image.id)
-        if copy is None or copy.entry.size == plan.size:
-            return copy
-        copy.close()
-        log.error("image %s: cached file has %d bytes, not %d; set aside", plan.image.id, copy.entry.size, plan.size)
-        self._keeper.cache.set_aside(plan.image.id)
-        return None
 
     def _filling(self, plan: Plan, follower: Follower) -> webob.Response:
         reading = self._keeper.activity.follow(plan.image.id)
@@ -154,41 +142,11 @@ class Download:
         detail = serve.progress(reading.number, follower.length(), plan.size)
         return self._response(read, close, f"{how}; detail={detail}", follower)
 
-    def _adopted(self, plan: Plan, copy: Copy) -> webob.Response:
-        """A file the stock cache left: verified on its way to this client, who gets no last block of a wrong one."""
+    def _unread(self, plan: Plan, copy: Copy) -> webob.Response:
+        def body(_start: int, _stop: int) -> Iterator[bytes]:
+            return unread.whole(self._keeper, plan, copy, unread.readable(self._keeper, plan, copy))
 
-        def whole(_start: int, _stop: int) -> Iterator[bytes]:
-            try:
-                yield from guarded(self._readable(plan, copy), plan.digest, plan.size)
-            except Corrupt:
-                self._keeper.cache.set_aside(plan.image.id)
-                raise
-            if self._keeper.cache.exists(plan.image.id):
-                self._keeper.cache.mark_verified(plan.image.id, copy)
-                threading.Thread(target=self._adoption, name="replica-report", daemon=True).start()
-
-        return self._response(whole, copy.close, "hit; detail=adopted")
-
-    def _adoption(self) -> None:
-        """Beside the client, who has all bytes: the databases may take their time."""
-        try:
-            self._keeper.verified(self._image)
-        except ReplicaError as error:
-            log.warning("image %s: its adoption is left to the janitor: %s", self._image.id, error)
-        except Exception:  # outermost edge of a thread
-            log.exception("image %s: after its adoption", self._image.id)
-
-    def _readable(self, plan: Plan, copy: Copy) -> Iterator[bytes]:
-        """The bytes of the file, and from where it cannot be read those of the sources; it is set aside then."""
-        position = 0
-        try:
-            for chunk in read(copy.fd, 0, plan.size):
-                yield chunk
-                position += len(chunk)
-        except CacheError as error:
-            log.error("image %s: read from the sources at byte %d: %s", plan.image.id, position, error)
-            self._keeper.cache.set_aside(plan.image.id)
-            yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
+        return self._response(body, copy.close, "hit; detail=adopted")
 
     def _response(
         self, reader: serve.Read, close: Callable[[], None], how: str, follower: Follower | None = None
@@ -198,7 +156,7 @@ class Download:
         def closed(sent: int, expected: int) -> None:
             close()
             self._let_go()
-            self._keeper.activity.served(self._image.id, sent, hit=how.startswith("hit"))
+            self._keeper.served(self._image.id, sent, hit=how.startswith("hit"))
             # `image.send`, as Glance's own cache filter sends it on a hit.
             target = policy.ImageTarget(self._found)
             image_send_notification(sent, expected, target, self._request, _notifier())

@@ -1,6 +1,7 @@
 """From Glance's words to ours: an image as the domain layer hands it out, a path as a request names it."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from glance_replicas import checksum
@@ -24,7 +25,12 @@ def image_of(found: Any) -> Image:
         owner=found.owner,
         visibility=found.visibility,
         checksum=found.checksum,
+        created_at=_aware(found.created_at),
     )
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def image_path(path: str) -> tuple[str, bool] | None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 import webob
 
 from glance_replicas import signing
+from glance_replicas.cache import Copy
 from glance_replicas.errors import ReplicaError
 from glance_replicas.follow import Follower
 from glance_replicas.keeper import Keeper
@@ -22,7 +23,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.sources import BACKGROUND
 
-from . import connection, direct, host, serve
+from . import connection, direct, host, serve, unread
 from .client_words import Refusal
 from .streams import Place, Streams
 from .trust import Trust
@@ -97,16 +98,38 @@ class ReplicaServer:
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
-        copy = self._keeper.cache.open(image_id)
-        if copy is not None and copy.entry.verified and copy.entry.size == image.size:
+        copy = self._keeper.copy(image)
+        if copy is not None and copy.entry.is_file_of(image):
             if self._keeper.settings.sendfile == "x-accel-redirect":
                 copy.close()
                 return self._sent_by_nginx(image)
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
-            copy.close()
-        fd = self._keeper.cache.follow(image_id)
+            return self._unread(request, image, copy)
+        fd = self._keeper.cache.follow(image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
+
+    def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:
+        """All of a file that nobody has read yet, read on its way; for a part of it, elsewhere is better."""
+        status, span = (
+            f"{serve.quoted(self._keeper.settings.host_name)}; hit; detail=adopted",
+            serve.span(request, image),
+        )
+        if request.method == "HEAD" or span is None:
+            copy.close()
+            return serve.without_body(request, image, status)
+        place = self._streams.take() if span == (0, image.size) else None
+        if place is None:
+            copy.close()
+            return _busy()
+        plan = self._keeper.plan(image)
+
+        def closed(sent: int, expected: int) -> None:
+            copy.close()
+            place.free()
+            self._keeper.served(image.id, sent, hit=True, is_use=_is_use(request))
+
+        return serve.response(request, image, lambda *_: unread.whole(self._keeper, plan, copy), closed, status)
 
     def _streamed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
         """The bytes behind `fd`, which is closed; refused when this process sends enough already."""
@@ -126,7 +149,7 @@ class ReplicaServer:
         self, request: webob.Request, image: Image, fd: int, place: Place, first: int, *, filling: bool
     ) -> Any:
         """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
-        urgent = request.headers.get("Priority") != BACKGROUND["Priority"]
+        urgent = _is_use(request)
         plan, client = self._keeper.plan(image), connection.of(request)
         has_left = client.has_left if client else None
         follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
@@ -141,7 +164,7 @@ class ReplicaServer:
             place.free()
             if reading is not None:
                 reading.close()
-            self._keeper.activity.served(image.id, sent, hit=not filling)
+            self._keeper.served(image.id, sent, hit=not filling, is_use=_is_use(request))
 
         status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
         if reading is not None:
@@ -168,6 +191,11 @@ class ReplicaServer:
 
 def _busy() -> Any:
     return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": _BUSY_SECONDS})
+
+
+def _is_use(request: webob.Request) -> bool:
+    """Whether somebody waits for the bytes: no copy ahead of need, no verification."""
+    return bool(request.headers.get("Priority") != BACKGROUND["Priority"])
 
 
 def _sane(request: webob.Request) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, time
 from threading import Thread
 
+from .cache import Entry
 from .copies import HIGH, Copies
 from .errors import CacheError, Corrupt, Refused
 from .fill import start
@@ -109,7 +110,7 @@ class Copier:
         copy = self._cache.hold(want.image_id)
         if copy is not None:
             copy.close()
-            self._is_there(want, copy.entry.size, copy.entry.verified)
+            self._is_there(want, copy.entry)
         elif self._may_run(want) and sum(job.alive for job in self._jobs.values()) < self._settings.copies_at_once:
             image = self._keeper.active(want.image_id)
             if image is not None:
@@ -117,18 +118,25 @@ class Copier:
             self._orders.refused(want, "the image is not active")
         return False
 
-    def _is_there(self, want: Want, size: int, verified: bool) -> None:
-        """The host has the complete file; one that the stock cache left is verified by the janitor first."""
+    def _is_there(self, want: Want, entry: Entry) -> None:
+        """The host has a complete file; one that nobody has read yet is read by the janitor first."""
         image = self._keeper.active(want.image_id)
         if not want.asked and not want.queued:
             self._orders.dropped(want)
         elif image is None:
             self._orders.refused(want, "the image is not active")
-        elif verified:
+        elif entry.is_anothers(image):
+            self._drop(image)
+        elif entry.is_file_of(image):
             self._keeper.register(image)
             if want.pin:
                 self._keeper.carry_pin(image)
-            self._orders.done(want, size)
+            self._orders.done(want, entry.size)
+
+    def _drop(self, image: Image) -> None:
+        copy = self._keeper.copy(image)
+        if copy is not None:  # another one took its place
+            copy.close()
 
     def _start(self, want: Want, image: Image) -> bool:
         """Whether a fill was started; when another process has one, it is that one's progress that is told."""

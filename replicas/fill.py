@@ -60,7 +60,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
 
     Raises CacheError (its child NoRoom when the image does not fit).
     """
-    growing = cache.begin(plan.image.id, plan.size)
+    growing = cache.begin(plan.image)
     if growing is None:
         return None
     fill = Fill(cache, plan, growing, background)
@@ -89,7 +89,7 @@ class Fill:
         failure: Exception | None = None
         try:
             kept = self._write()
-            self._cache.commit(self._growing, image.id)
+            self._cache.commit(self._growing, image)
         except Corrupt as error:
             failure = error
             log.error("image %s: fill refused: %s", image.id, error)

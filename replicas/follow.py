@@ -30,14 +30,14 @@ def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None 
     """
     for _ in range(100):
         started = start(cache, plan)
-        fd = cache.follow(plan.image.id)
+        fd = cache.follow(plan.image)
         try:
             copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
         except CacheError:
             if fd is not None:
                 os.close(fd)
             raise
-        if copy is not None and copy.entry.size == plan.size:
+        if copy is not None and copy.entry.is_file_of(plan.image):
             if fd is not None:
                 os.close(fd)
             fd = copy.detach()

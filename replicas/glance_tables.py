@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -39,6 +40,7 @@ images = sa.Table(
     sa.Column("os_hash_value", sa.String(128)),
     sa.Column("owner", sa.String(255)),
     sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),  # UTC, naive
 )
 
 locations = sa.Table(
@@ -77,7 +79,8 @@ tags = sa.Table(
 is_listed = sa.and_(locations.c.status == "active", locations.c.deleted == sa.false())
 
 _IMAGE = [images.c[name] for name in ("id", "name", "size", "status", "visibility", "checksum", "os_hash_algo")]
-_IMAGE += [images.c[name] for name in ("os_hash_value", "owner", "deleted")]
+_IMAGE += [images.c[name] for name in ("os_hash_value", "owner", "deleted", "created_at")]
+_ROW = len(_IMAGE)  # where the columns of a location begin
 _LOCATION = [locations.c[name] for name in ("id", "image_id", "value", "meta_data")]
 
 
@@ -138,11 +141,11 @@ class Reader:
         """The images in rows of `images_with_locations`."""
         for _, group in groupby(rows, key=itemgetter(0)):
             members = list(group)
-            yield self._image(members[0], tuple(self._location(row) for row in members if row[10] is not None))
+            yield self._image(members[0], tuple(self._location(row) for row in members if row[_ROW] is not None))
 
     def _location(self, row: Any) -> Location:
         """Of the image as its own row spells it: a caseless database takes other spellings of the id for the same."""
-        return self.location(row[10], row[0], *row[12:])
+        return self.location(row[_ROW], row[0], *row[_ROW + 2 :])
 
     def location(self, row: int, image_id: str, value: str, meta_data: str | None) -> Location:
         """One row of `listed_locations`.
@@ -168,10 +171,16 @@ class Reader:
 
     @staticmethod
     def _image(row: Any, found: tuple[Location, ...]) -> Image:
-        image_id, name, size, status, visibility, checksum, algorithm, value, owner, deleted = row[:10]
+        image_id, name, size, status, visibility, checksum, algorithm, value, owner, deleted, made = row[:_ROW]
         digest = expected(algorithm, value, checksum)
         state = live_status(status, deleted)
-        return Image(image_id, state, size, digest, found, name, owner, visibility, checksum)
+        return Image(image_id, state, size, digest, found, name, owner, visibility, checksum, _moment(made))
+
+
+def _moment(value: datetime | str | None) -> datetime | None:
+    """Rows come as their driver gives them: SQLite's are text."""
+    made = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return made.replace(tzinfo=UTC) if made else None
 
 
 def live_status(status: str, deleted: bool) -> str:

@@ -5,7 +5,6 @@ One pass, in this order, each step safe to be killed in and to be done again:
     heartbeat      the ledger knows that this host lives
     removals       what `replica prune` or another host asked to go: row, then file
     invalid        files set aside as wrong go after a day, what others left half written after an hour
-    adopt          files of the stock cache are verified and marked
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     keep restored  the durable location of an image that `glance-scrubber --restore` brought back is one again
@@ -15,7 +14,8 @@ One pass, in this order, each step safe to be killed in and to be done again:
     stock          what the policies want to be here, and is not, is asked for
     copies         what this host was asked to fetch, and growing files left behind, are filled
     answer         files that a verification asked this host to read are read
-    scrub          the file longest unverified is read again, at a bounded rate
+    scrub          files that nobody of us has read yet are read and registered, then the one longest unverified is
+                   read again, at a bounded rate, beside the passes
     the dead       rows of hosts without a heartbeat are withdrawn
     forget         old counts of use and copies that ended a week ago go; what was served is told
 
@@ -140,7 +140,7 @@ class Janitor:
         done = Pass()
         self._cache.prepare()
         steps = (
-            *(self._heartbeat, self._removals, self._invalid, self._adopt),
+            *(self._heartbeat, self._removals, self._invalid),
             *(self._reconciler.reconcile, self._reconciler.unhang, self._reconciler.keep_restored),
             *(self._pins, self._last_copies, self._trim, self._stock, self._copy, self._answer, self._scrub),
             *(self._reconciler.bury, self._forget),
@@ -244,9 +244,6 @@ class Janitor:
         for image_id, freed in self._cache.clear_incomplete(_LEFT_SECONDS):
             log.info("image %s: %d bytes that nobody goes on writing removed from incomplete/", image_id, freed)
 
-    def _adopt(self, done: Pass) -> None:
-        done.adopted += self._scrubber.adopt()
-
     def _pins(self, done: Pass) -> None:
         self._keeper.pinning.carry(done)
 
@@ -277,12 +274,14 @@ class Janitor:
         self._keeper.uses.trim(KEPT_DAYS)
 
     def _count(self, done: Pass) -> None:
-        scrubbed, damaged = self._scrubber.counts()
+        scrubbed, damaged, adopted = self._scrubber.counts()
+        done.adopted += adopted
         done.scrubbed += scrubbed
         done.damaged += damaged
 
     def _scrub_one(self) -> None:
         try:
+            self._scrubber.adopt()
             self._scrubber.oldest()
         except ReplicaError as error:
             log.warning("janitor: scrub: %s", error)

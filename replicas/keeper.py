@@ -11,7 +11,7 @@ from functools import partial
 
 from . import location
 from .activity import Activity
-from .cache import Cache
+from .cache import Cache, Copy
 from .cache.eviction import NoRoom, Space
 from .cache.partial_file import Growing
 from .catalogue import Catalogue
@@ -97,6 +97,36 @@ class Keeper:
             self._record(image, Location(image.id, url, self.metadata()), Verdict.INTACT)
         self.carry_pin(image)
 
+    def copy(self, image: Image) -> Copy | None:
+        """This host's complete file, open, read or not (the caller looks); one that is another image's goes.
+
+        Raises CacheError; CatalogueError when the registration of such a file cannot be withdrawn.
+        """
+        copy = self.cache.open(image.id)
+        if copy is None or not copy.entry.is_anothers(image):
+            return copy
+        with closing(copy):
+            path = self.cache.path(image.id)
+            log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
+            self.withdraw(image.id)
+            self.cache.remove_copy(image.id, copy)
+        return None
+
+    def put_aside(self, image: Image, copy: Copy) -> None:
+        """The complete file turned out wrong: its row goes, then the file. Raises CatalogueError, CacheError.
+
+        Killed in between: a file without a row, read again by the next pass before it is registered.
+        """
+        log.error("image %s: cached file is damaged; withdrawn and set aside", image.id)
+        self.withdraw(image.id)
+        self.cache.set_aside(image.id, copy)
+
+    def served(self, image_id: str, sent: int, *, hit: bool, is_use: bool = True) -> None:
+        """So many bytes went out. Only what is sent to clients counts when it is decided what goes first."""
+        self.activity.served(image_id, sent, hit=hit)
+        if sent and is_use:
+            self.cache.used(image_id)
+
     def carry_pin(self, image: Image) -> None:
         """The complete file of this host stays if it is to; what cannot be asked now the janitor finds out."""
         try:
@@ -116,7 +146,9 @@ class Keeper:
             return
         try:
             with closing(held):
-                if self.catalogue.add(image.id, url, self.metadata()):
+                if not held.entry.is_file_of(image):
+                    log.info("image %s: not registered before its file was read", image.id)
+                elif self.catalogue.add(image.id, url, self.metadata()):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)
         except Refused as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)

@@ -131,6 +131,7 @@ class Image:
     owner: str | None = None
     visibility: str | None = None
     checksum: str | None = None  # md5, hex
+    created_at: datetime | None = None  # UTC, aware
 
     @property
     def durable(self) -> tuple[Location, ...]:

@@ -7,13 +7,14 @@ was so a moment ago is unknown, and one pass withdraws only so many rows.
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 
 from . import location
 from .cache import Entry
 from .errors import CacheError
 from .keeper import Keeper
-from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Location, Pass
+from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Image, Location, Pass
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,17 @@ class Reconciler:
             done.removed += 1
         elif entry.verified and not has_row and status == IMAGE_ACTIVE and self._keeper.own_url(entry.image_id):
             image = self._keeper.active(entry.image_id)
-            if image is not None and not self._is_going(entry.image_id):
+            if image is not None and self._is_right(image) and not self._is_going(entry.image_id):
                 self._keeper.register(image)
                 done.registered += 1
+
+    def _is_right(self, image: Image) -> bool:
+        """Whether the file is known to be this image's; what cannot be goes."""
+        copy = self._keeper.copy(image)
+        if copy is None:
+            return False
+        with closing(copy):
+            return copy.entry.is_file_of(image)
 
     def _is_going(self, image_id: str) -> bool:
         """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""

@@ -14,25 +14,35 @@ from .model import Digest, Image, Verdict
 
 log = logging.getLogger(__name__)
 
+_RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
+
 
 class Scrubber:
     """`breathe` is called between blocks; what it raises ends the reading."""
 
     def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
-        self._damaged = self._scrubbed = 0
+        self._damaged = self._scrubbed = self._adopted = 0
         self._keeper = keeper
         self._breathe = breathe
 
-    def counts(self) -> tuple[int, int]:
-        """Files read again because they were due, and files found wrong, since the last call."""
-        found = self._scrubbed, self._damaged
-        self._scrubbed = self._damaged = 0
+    def counts(self) -> tuple[int, int, int]:
+        """Files read again because they were due, files found wrong, and files adopted, since the last call."""
+        found = self._scrubbed, self._damaged, self._adopted
+        self._scrubbed = self._damaged = self._adopted = 0
         return found
 
     def adopt(self) -> int:
-        """Files that nobody of us verified yet are verified; how many of them were right."""
-        found = [one.image_id for one in self._keeper.cache.entries() if not one.verified]
-        return sum(self.verify(image_id) is Verdict.INTACT for image_id in found)
+        """Files that nobody of us read, as they are now, are read at the bounded rate; how many of them were right.
+
+        Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
+        """
+        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        unread = [one for one in self._keeper.cache.entries() if not one.verified]
+        right = 0
+        for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
+            right += self.verify(one.image_id, rate) is Verdict.INTACT
+        self._adopted += right
+        return right
 
     def oldest(self) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
@@ -51,21 +61,22 @@ class Scrubber:
 
         Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
         """
-        image, copy = self._keeper.active(image_id), self._keeper.cache.open(image_id)
+        image = self._keeper.active(image_id)
+        copy = self._keeper.copy(image) if image else None
         if image is None or image.digest is None or copy is None:
             return Verdict.UNVERIFIABLE
         with closing(copy):
-            if copy.entry.size == image.size and self._is_right(copy, image.digest, rate):
-                self._keeper.cache.mark_verified(image_id, copy)
-                return Verdict.INTACT
-            self._condemn(image)
-            return Verdict.CORRUPT
+            if not self._is_right(copy, image.digest, rate):
+                self._condemn(image, copy)
+                return Verdict.CORRUPT
+            if not self._keeper.cache.mark_verified(image, copy):
+                return Verdict.UNVERIFIABLE
+        if not copy.entry.verified:
+            self._keeper.verified(image)
+        return Verdict.INTACT
 
-    def _condemn(self, image: Image) -> None:
-        """Killed in between: a file without a row, verified again by the next pass that registers it. See janitor."""
-        log.error("image %s: cached file is damaged; withdrawn and set aside", image.id)
-        self._keeper.withdraw(image.id)
-        self._keeper.cache.set_aside(image.id)
+    def _condemn(self, image: Image, copy: Copy) -> None:
+        self._keeper.put_aside(image, copy)
         self._damaged += 1
 
     def _is_right(self, copy: Copy, digest: Digest, rate: int) -> bool:

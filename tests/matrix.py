@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenes import settle
+from services.cached import keep
 from services.configuration import SIGNING_KEYS
 from services.gateway import Gateway
 from services.glance import GlanceSite
@@ -99,8 +100,7 @@ def cached_backend(folder: Path) -> Iterator[Backend]:
         def hold(content: bytes | None) -> Location:
             path.unlink(missing_ok=True)
             if content is not None:
-                path.write_bytes(content)
-                path.chmod(0o440)
+                keep(path, content, claims=DATA)
             return here
 
         yield Backend(

@@ -9,6 +9,7 @@ import pytest
 import requests
 from programs import Done, Programs
 from scenes import new_image, settle
+from services.cached import keep
 from services.configuration import SIGNING_KEYS
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
@@ -48,8 +49,7 @@ class Pair:
     def dark(self, data: bytes = b"bytes") -> Path:
         """A complete file of an image that nobody knows."""
         path = self.there.cache_dir / f"b0000000-0000-4000-8000-{next(_ids):012d}"
-        path.write_bytes(data)
-        path.chmod(0o440)
+        keep(path, data)
         return path
 
     def done(self, number: int) -> Withdrawal | None:

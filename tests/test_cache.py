@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from services.cached import picture
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import NoRoom, Space
@@ -28,12 +29,12 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.begin(image_id, size)
+    growing = cache.begin(picture(image_id, size))
     assert growing is not None
     growing.append(b"x" * size, 0)
-    cache.commit(growing, image_id)
-    now = time.time_ns()
-    os.utime(cache.path(image_id), ns=(now - int(idle * 1e9), now))
+    cache.commit(growing, picture(image_id, growing.size))
+    path = cache.path(image_id)
+    os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
 
 
 def test_commit_makes_a_verified_file(cache: Cache) -> None:
@@ -54,7 +55,7 @@ def test_a_pin_is_on_the_file(cache: Cache) -> None:
     assert next(cache.entries()) == dataclasses.replace(before, pinned=True)
     copy = cache.open(A)
     assert copy is not None
-    cache.mark_verified(A, copy)
+    cache.mark_verified(picture(A, copy.entry.size), copy)
     copy.close()
     pinned = next(cache.entries())
     assert (pinned.pinned, pinned.verified) == (True, True)
@@ -70,7 +71,7 @@ def test_a_pin_does_not_verify(cache: Cache) -> None:
     copy = cache.open(A)
     assert copy is not None
     assert (copy.entry.pinned, copy.entry.verified) == (True, False)
-    cache.mark_verified(A, copy)
+    cache.mark_verified(picture(A, copy.entry.size), copy)
     copy.close()
     entry = next(cache.entries())
     assert (entry.pinned, entry.verified) == (True, True)
@@ -92,14 +93,14 @@ def test_foreign_names_are_left_alone(cache: Cache) -> None:
 
 def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
     """A process forked during a fill, which has its descriptor, keeps the file from neither eviction nor readers."""
-    growing = cache.begin(A, 10)
+    growing = cache.begin(picture(A, 10))
     assert growing is not None
     growing.append(b"x" * 10, 0)
     child = os.fork()
     if not child:
         signal.pause()
     try:
-        cache.commit(growing, A)
+        cache.commit(growing, picture(A, growing.size))
         copy = cache.take(A)
         assert copy is not None
         copy.close()
@@ -110,16 +111,18 @@ def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
 
 def test_only_one_filler(cache: Cache) -> None:
     """The second filler is told so, in this process and in another one."""
-    growing = cache.begin(A, 10)
+    growing = cache.begin(picture(A, 10))
     assert growing is not None
-    assert cache.begin(A, 10) is None
+    assert cache.begin(picture(A, 10)) is None
     script = (
         f"from glance_replicas.cache import Cache; from pathlib import Path; import sys\n"
-        f"sys.exit(Cache(Path({str(cache.folder)!r})).begin({A!r}, 10) is not None)"
+        "from glance_replicas.model import *\n"
+        f"image = Image({A!r}, 'active', 10, Digest('sha512', '00'))\n"
+        f"sys.exit(Cache(Path({str(cache.folder)!r})).begin(image) is not None)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     growing.discard()
-    again = cache.begin(A, 10)
+    again = cache.begin(picture(A, 10))
     assert again is not None
     again.discard()
 
@@ -127,17 +130,17 @@ def test_only_one_filler(cache: Cache) -> None:
 def test_begin_finds_the_image_complete(cache: Cache) -> None:
     """A filler that comes just after the commit does not start again, and leaves nothing."""
     keep(cache, A, 10)
-    assert cache.begin(A, 10) is None
+    assert cache.begin(picture(A, 10)) is None
     assert cache.listed("partial") == []
 
 
 def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
     """A growing file without a lock is taken over with its bytes."""
-    first = cache.begin(A, 10)
+    first = cache.begin(picture(A, 10))
     assert first is not None
     first.append(b"12345", 0)
     first.close()
-    second = cache.begin(A, 10)
+    second = cache.begin(picture(A, 10))
     assert second is not None
     assert second.length == 5
     second.discard()
@@ -150,7 +153,7 @@ def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
     path.write_bytes(b"z" * (5 if case == "before boot" else 50))
     if case == "before boot":
         os.utime(path, (1, 1))
-    growing = cache.begin(A, 10)
+    growing = cache.begin(picture(A, 10))
     assert growing is not None
     assert growing.length == 0
     growing.discard()
@@ -171,10 +174,10 @@ def test_a_rename_cut_in_two(cache: Cache) -> None:
 
 def test_discard_spares_the_successor(cache: Cache) -> None:
     """A filler that ends late does not remove the growing file of the one after it."""
-    first = cache.begin(A, 10)
+    first = cache.begin(picture(A, 10))
     assert first is not None
     cache.condemn(first, A)
-    second = cache.begin(A, 10)
+    second = cache.begin(picture(A, 10))
     assert second is not None
     first.discard()
     assert cache.partial(A).exists()
@@ -184,14 +187,14 @@ def test_discard_spares_the_successor(cache: Cache) -> None:
 def test_fates(cache: Cache) -> None:
     """A follower can tell growing, complete, invalid and gone apart, by the file it holds open."""
     for image_id, end in ((A, "complete"), (B, "invalid"), (C, "gone")):
-        growing = cache.begin(image_id, 3)
+        growing = cache.begin(picture(image_id, 3))
         assert growing is not None
-        fd = cache.follow(image_id)
+        fd = cache.follow(picture(image_id, 3))
         assert fd is not None
         assert cache.fate(image_id, fd) == "growing"
         growing.append(b"abc", 0)
         {
-            "complete": lambda g=growing, i=image_id: cache.commit(g, i),
+            "complete": lambda g=growing, i=image_id: cache.commit(g, picture(i, 3)),
             "invalid": lambda g=growing, i=image_id: cache.condemn(g, i),
             "gone": growing.discard,
         }[end]()
@@ -205,7 +208,7 @@ def test_missing_directory_is_a_cache_error(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="nowhere"):
         list(cache.entries())
     with pytest.raises(CacheError, match="nowhere"):
-        cache.begin(A, 10)
+        cache.begin(picture(A, 10))
 
 
 def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
@@ -218,7 +221,7 @@ def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
         assert cache.exists(image_id)
         gone.append(image_id)
 
-    growing = cache.begin(D, 1500)
+    growing = cache.begin(picture(D, 1500))
     assert growing is not None
     Space(cache, 3000, 0).reserve(growing, 1500, withdraw)
     assert gone == [C, B]
@@ -230,7 +233,7 @@ def test_eviction_spares_what_is_read(cache: Cache) -> None:
     """A file open in any reader stays, and the fill that needs its room gets NoRoom."""
     keep(cache, A, 1000, 3000)
     copy = cache.open(A)
-    growing = cache.begin(D, 1500)
+    growing = cache.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(NoRoom):
         Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
@@ -249,7 +252,7 @@ def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
     def withdraw(image_id: str) -> None:
         raise CatalogueError("database away")
 
-    growing = cache.begin(D, 1500)
+    growing = cache.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(CatalogueError):
         Space(cache, 2000, 0).reserve(growing, 1500, withdraw)
@@ -260,7 +263,7 @@ def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
 def test_too_large_for_the_quota(cache: Cache) -> None:
     """An image larger than the whole quota evicts nothing."""
     keep(cache, A, 1000)
-    growing = cache.begin(D, 5000)
+    growing = cache.begin(picture(D, 5000))
     assert growing is not None
     with pytest.raises(NoRoom, match="max_bytes"):
         Space(cache, 2000, 0).reserve(growing, 5000, lambda image_id: None)
@@ -270,7 +273,7 @@ def test_too_large_for_the_quota(cache: Cache) -> None:
 
 def test_free_space_limit(cache: Cache) -> None:
     """min_free_bytes is kept even when the quota would allow more."""
-    growing = cache.begin(D, 10)
+    growing = cache.begin(picture(D, 10))
     assert growing is not None
     with pytest.raises(NoRoom):
         Space(cache, 0, 1 << 60).reserve(growing, 10, lambda image_id: None)
@@ -283,7 +286,8 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
         "import sys, time; from pathlib import Path\n"
         "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import NoRoom, Space\n"
         f"cache = Cache(Path({str(cache.folder)!r}))\n"
-        "growing = cache.begin(sys.argv[1], 1 << 20)\n"
+        "from glance_replicas.model import *\n"
+        "growing = cache.begin(Image(sys.argv[1], 'active', 1 << 20, Digest('sha512', '00')))\n"
         "try:\n    Space(cache, 4 << 20, 0).reserve(growing, 1 << 20, print); print('yes', flush=True)\n"
         "except NoRoom:\n    growing.discard(); print('no', flush=True)\n"
         "sys.stdin.read()\n"
@@ -302,11 +306,11 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
 def test_invalid_files_go_first(cache: Cache) -> None:
     """Evidence of a bad fill gives way before a good copy does."""
     keep(cache, A, 1000, 3000)
-    bad = cache.begin(B, 1000)
+    bad = cache.begin(picture(B, 1000))
     assert bad is not None
     bad.append(b"y" * 1000, 0)
     cache.condemn(bad, B)
-    growing = cache.begin(D, 1000)
+    growing = cache.begin(picture(D, 1000))
     assert growing is not None
     Space(cache, 6000, 0).reserve(growing, 1000, lambda image_id: None)
     assert cache.exists(A)

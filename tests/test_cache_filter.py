@@ -17,6 +17,7 @@ import pytest
 import requests
 from scenes import new_bytes, new_image, settle
 from services import absent, eventually
+from services.cached import rot
 from services.client import GlanceClient
 from services.databases import Postgres
 from services.faulty import FaultyServer
@@ -266,12 +267,7 @@ def test_bad_peer_does_not_spread(site: GlanceSite, one: GlanceHost, other: Glan
     image_id, data = make(one)
     assert one.client().download(image_id).content == data
     settle(lambda: is_registered(site, one, image_id))
-    path = one.cache_dir / image_id
-    path.chmod(0o644)
-    with path.open("r+b") as file:
-        file.seek(MIB)
-        file.write(b"rotten")
-    path.chmod(0o444)
+    rot(one.cache_dir / image_id, MIB, b"rotten")
     assert len(received(other.client(), image_id)) < len(data)
     assert not is_cached(other, image_id)
     states = Ledger(default_ledger(site.database_url)).states([image_id])

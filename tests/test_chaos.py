@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from chaos import left_behind, violations
 from services import environment
+from services.cached import keep, leave
 from services.glance import GlanceSite
 from services.schema import add_image
 
@@ -57,7 +58,7 @@ TRIES = 3
 
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
-    directory: "_mark_verified begin commit condemn drop mark_verified pin remove set_aside take",
+    directory: "_note begin commit condemn drop mark_verified pin remove remove_copy set_aside take",
     copier: "step finish _take_up _is_there _start _steer _tell _settle written",
     fill: "start run let_go _write _append",
     partial_file: "append discard give_back lock reserve",
@@ -128,12 +129,11 @@ class World:
 
         query(self.settings.ledger, "UPDATE replica_copies SET not_before = NULL")
 
-    def keep(self, name: str, idle: float = 0.0, row: bool = True, data: bytes | None = None) -> None:
-        """A complete file, verified, last used so many seconds ago."""
+    def keep(self, name: str, idle: float = 0.0, row: bool = True, data: bytes | None = None, age: float = 0.0) -> None:
+        """A complete file, verified `age` seconds ago, last used `idle` seconds ago."""
         path = self.cache.path(name)
-        path.write_bytes(data or truth(name) or b"")
-        path.chmod(0o444)
-        os.utime(path, (time.time() - idle, time.time()))
+        keep(path, data or truth(name) or b"", claims=truth(name), age=age)
+        os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
         if row:
             self.keeper.catalogue.add(name, replica_url(self.settings.host_url or "", name), self.keeper.metadata())
 
@@ -167,7 +167,8 @@ def full(world: World) -> None:
 
 def half(world: World) -> None:
     """A dead filler left half of it."""
-    (world.cache.partial(NEW)).write_bytes((truth(NEW) or b"")[: checksum.BLOCK])
+    whole = truth(NEW) or b""
+    leave(world.cache.partial(NEW), whole[: checksum.BLOCK], whole)
 
 
 def before_boot(world: World) -> None:
@@ -246,10 +247,12 @@ def everything(world: World) -> None:
         (world.cache.folder / "queue" / name).touch()
     Copies(world.keeper.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
-    world.keep(ROTTEN, data=bytes(SIZE))
-    os.utime(world.cache.path(ROTTEN), (time.time(), time.time() - 30 * 86400))
-    (world.cache.partial(LEFT)).write_bytes(b"left")
+    world.keep(ROTTEN, data=bytes(SIZE), age=30 * 86400)
+    leave(world.cache.partial(LEFT), b"left", truth(LEFT) or b"")
     os.utime(world.cache.partial(LEFT), (time.time() - 7200,) * 2)
+    half_written = world.cache.folder / "incomplete" / LEFT  # by version 0.1, or Glance's own cache
+    half_written.write_bytes(b"left")
+    os.utime(half_written, (time.time() - 7200,) * 2)
     world.cache.pin(OLD, True)
     world.keeper.pins.add([ASKED, BARE, ROTTEN], [world.settings.host_name], "a test")
     other_hosts(world)
@@ -308,7 +311,7 @@ def orders_of_all_kinds(world: World) -> None:
         (world.cache.folder / "queue" / name).touch()
     for name, idle in ((LEFT, 90), (IDLE, 90), (WRONG, 90), (ASKED, 90), (LOST, 7200)):
         path = world.cache.partial(name)
-        path.write_bytes((truth(name) or b"")[:100])
+        leave(path, (truth(name) or b"")[:100], truth(name) or b"")
         os.utime(path, (time.time() - idle,) * 2)
 
 
@@ -495,10 +498,9 @@ class Stage:
 
 
 def copied(source: str, target: str) -> None:
-    """The file with its mode and times; reading it changed the time of its last use."""
+    """The file with its mode, notes and times; reading it changed the time of its last use."""
     facts = os.stat(source)
-    shutil.copyfile(source, target)
-    os.chmod(target, facts.st_mode)
+    shutil.copy2(source, target)  # with what is noted on it
     for path in (source, target):
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 

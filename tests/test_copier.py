@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cloud import DATA, MIB, SIZE, Cloud
+from services.cached import leave
 from services.faulty import FaultyServer
 from services.schema import query
 
@@ -79,7 +80,7 @@ class Here:
 
     def leave(self, name: str, length: int, idle: float) -> None:
         """A filler left so much of it, so many seconds ago."""
-        self.growing(name).write_bytes(DATA[:length])
+        leave(self.growing(name), DATA[:length], DATA)
         os.utime(self.growing(name), (time.time() - idle,) * 2)
 
 
@@ -390,7 +391,9 @@ def test_filled_by_another(cloud: Cloud) -> None:
     assert here.copier.step() == 0
     assert (here.row(name).state, here.row(name).bytes) == (State.RUNNING, MIB)
     other.append(DATA[MIB:], MIB)
-    here.keeper.cache.commit(other, name)
+    image = here.keeper.active(name)
+    assert image is not None
+    here.keeper.cache.commit(other, image)
     assert here.ends(name).state is State.DONE
     assert cloud.rows(name) == ["here"]
     assert cloud.reads(name) == 0

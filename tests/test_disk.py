@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from services.cached import leave
 from services.disk import Disk
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
@@ -166,7 +167,7 @@ def passed_by(follower: Follower) -> bytes:
 
 def read_fails_in_a_takeover(disk: Disk, world: World, number: int) -> None:
     """What a dead filler left cannot be read: it goes, the reader has every byte from the source."""
-    (world.cache.partial(world.image.id)).write_bytes(DATA[: 3 * MIB])
+    leave(world.cache.partial(world.image.id), DATA[: 3 * MIB], DATA)
     disk.fail("read", "partial/", number, skip=1)
     assert world.read() == DATA
     world.settle(lambda: nothing_is_left(world))

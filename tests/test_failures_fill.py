@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from services import absent
+from services.cached import leave, picture
 from services.faulty import FaultyServer
 from test_fill import DATA, MIB, SIZE, Source, World
 
@@ -265,7 +266,7 @@ def test_read_only_file_system(tmp_path: Path) -> None:
         with closing(copy):
             assert b"".join(read(copy.fd, 0, SIZE)) == DATA
         with pytest.raises(CacheError, match="Read-only"):
-            world.cache.begin("11111111-1111-4111-8111-111111111111", 10)
+            world.cache.begin(picture("11111111-1111-4111-8111-111111111111", 10))
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
@@ -332,7 +333,7 @@ def test_clock_that_jumps(world: World) -> None:
     """A growing file whose time lies in the future or before the last boot is taken over, never believed (C 39)."""
     path = world.cache.partial(world.image.id)
     for when, kept in ((time.time() + 86400, MIB), (1.0, 0)):
-        path.write_bytes(DATA[:MIB])
+        leave(path, DATA[:MIB], DATA)
         os.utime(path, (when, when))
         world.source.opened.clear()
         assert world.read() == DATA
@@ -358,7 +359,7 @@ def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
 
 def test_a_whole_growing_file_is_taken_over(world: World) -> None:
     """Killed between the last write and the rename: the next one commits what is there, and reads nothing (D 42)."""
-    world.cache.partial(world.image.id).write_bytes(DATA)
+    leave(world.cache.partial(world.image.id), DATA, DATA)
     assert world.read() == DATA
     world.settle(lambda: world.cache.listed("partial") == [])
     assert world.source.opened == []
@@ -369,7 +370,9 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
     """A filler of another process that was killed holds nothing: the next begins where it was (D 45)."""
     script = (
         "import os, sys; from pathlib import Path; from glance_replicas.cache import Cache\n"
-        f"growing = Cache(Path({str(world.cache.folder)!r})).begin({world.image.id!r}, {SIZE})\n"
+        "from glance_replicas.model import *\n"
+        f"image = Image({world.image.id!r}, 'active', {SIZE}, {world.digest!r})\n"
+        f"growing = Cache(Path({str(world.cache.folder)!r})).begin(image)\n"
         f"growing.append(sys.stdin.buffer.read(), 0); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], input=DATA[:MIB], check=False)
@@ -380,8 +383,8 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
 
 def test_a_peer_is_told_that_the_filler_died(world: World) -> None:
     """Another host follows a fill whose process was killed: it is let go within a second, to ask elsewhere (F 61)."""
-    world.cache.partial(world.image.id).write_bytes(DATA[:MIB])
-    fd = world.cache.follow(world.image.id)
+    leave(world.cache.partial(world.image.id), DATA[:MIB], DATA)
+    fd = world.cache.follow(world.image)
     assert fd is not None
     began = time.monotonic()
     plan = replace(world.plan(), stall_seconds=1.0)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenes import begun_since
+from services.cached import leave
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
@@ -345,7 +346,7 @@ def test_background_fill_that_somebody_waits_for(world: World) -> None:
 
 def test_a_waiting_reader_of_another_process(world: World) -> None:
     """That somebody waits is seen from another process, and ends with that process."""
-    growing = world.cache.begin(world.image.id, SIZE)
+    growing = world.cache.begin(world.image)
     assert growing is not None
     script = (
         "from glance_replicas.cache.partial_file import wait_for; wait_for(0); print(flush=True); "
@@ -376,8 +377,7 @@ def test_fill_has_a_limit(world: World) -> None:
 
 def test_damaged_prefix_is_caught(world: World) -> None:
     """What a dead filler left may be wrong: the takeover's digest covers it, and the next fill starts afresh."""
-    path = world.cache.partial(world.image.id)
-    path.write_bytes(bytes(2 * MIB))
+    leave(world.cache.partial(world.image.id), bytes(2 * MIB), DATA)
     with pytest.raises(Corrupt):
         world.read()
     world.settle(lambda: world.condemned)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from scenes import new_image, settle
+from services.cached import keep, note, rot
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -281,12 +282,8 @@ def test_scrub_finds_rot(host: GlanceHost) -> None:
     """A file unverified for too long is read again: rot is withdrawn and set aside; the next download is right."""
     image_id, data = cached(host)
     path = host.cache_dir / image_id
-    path.chmod(0o644)
-    with path.open("r+b") as file:
-        file.seek(SIZE - 1)
-        file.write(bytes([data[-1] ^ 1]))
-    path.chmod(0o444)
-    os.utime(path, (time.time(), time.time() - 30 * 86400))
+    rot(path, SIZE - 1, bytes([data[-1] ^ 1]))
+    note(path, data, age=30 * 86400)
     done = run(host)
     assert (done["scrubbed"], done["damaged"]) == (1, 1)
     assert own_rows(host, image_id) == []
@@ -387,8 +384,7 @@ def test_another_database_removes_nothing(host: GlanceHost) -> None:
     """A catalogue that knows none of many files is taken for another one: the files stay."""
     names = [f"50000000-0000-4000-8000-{number:012d}" for number in range(5)]
     for name in names:
-        (host.cache_dir / name).write_bytes(b"x")
-        (host.cache_dir / name).chmod(0o444)
+        keep(host.cache_dir / name, b"x")
     try:
         done = run(host)
         assert "another database" in done["problems"]

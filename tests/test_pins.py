@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services.cached import keep
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 from test_failures_host import SIZE, Cloud
@@ -107,9 +108,8 @@ class Host:
     def keep(self, image_id: str, idle: float = 0.0) -> None:
         """A complete file last used so many seconds ago."""
         path = self.cache.path(image_id)
-        path.write_bytes(b"x" * 1000)
-        path.chmod(0o440)
-        os.utime(path, (time.time() - idle, time.time()))
+        keep(path, b"x" * 1000)
+        os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
 
     def carry(self) -> set[str]:
         """The files with a pin after a pass."""
@@ -242,9 +242,8 @@ def test_copies_of_living_hosts_go_first(cloud: Cloud) -> None:
     urls = [None, dead.settings.host_url, "http://127.0.0.5:1", living.settings.host_url]
     for number, (name, url) in enumerate(zip(ids, urls, strict=True)):
         path = host.cache.path(name)
-        path.write_bytes(b"x" * 1000)
-        path.chmod(0o440)
-        os.utime(path, (time.time() - 90_000 + number, time.time()))
+        keep(path, b"x" * 1000)
+        os.utime(path, ns=(time.time_ns() - int((90_000 - number) * 1e9), path.stat().st_mtime_ns))
         if url is not None:
             owner = "dead" if url == dead.settings.host_url else "living"
             cloud.site.add_location(name, f"{url}/replicas/{name}", {"replica_host": owner, "store": "web"})

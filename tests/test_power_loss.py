@@ -1,7 +1,7 @@
 """The machine loses power in the middle of a fill with an eviction (docs/failures.md, D 43).
 
 What the real code does to the disk is recorded once. From the record come the directories that a crash after each call
-may leave: data are certain up to the last fsync of the file, names up to that of the folder, a mode never; what is not
+may leave: data are certain up to the last fsync of the file, names up to that of the folder, a note never; what is not
 certain is there, or not, or in part. Glance's database is another machine's and keeps what was committed.
 """
 
@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from services.cached import note
 from services.disk import Call, Disk
 from test_chaos import IDLE, NEW, SIZE, Stage, World, aftermath, fill_new, truth
 
 from glance_replicas import settings
-from glance_replicas.cache import PINNED, VERIFIED
 from glance_replicas.location import replica_url
 
 PAGE = 4096
 PARTIAL = ".glance-replicas/partial"
-GROWING = 0o600
 STAGE = "fill with eviction"
 
 
@@ -36,7 +35,7 @@ class State:
 
     names: tuple[str, ...]  # of the new file: in "", in "partial", in both, in none
     data: bytes
-    mode: int
+    known: bool  # the note of what was read is on the file
     evicted: bool  # the file that made room is gone
     rows: int  # commits in the catalogue: first the row of the one evicted goes, then that of the new one comes
 
@@ -64,6 +63,11 @@ def is_commit(call: Call) -> bool:
 def is_eviction(call: Call) -> bool:
     """The file that makes room goes."""
     return call.name == "unlink" and call.path.endswith(IDLE)
+
+
+def is_note(call: Call) -> bool:
+    """It is noted on the new file what was read."""
+    return call.name == "attribute" and call.path.endswith(NEW) and call.first == 1
 
 
 def contents(done: list[Call]) -> Iterator[bytes]:
@@ -94,10 +98,9 @@ def states(done: list[Call]) -> Iterator[State]:
         names += [(PARTIAL,)] if folder < last["rename"] else []
     evictions = [at for at, one in enumerate(done) if is_eviction(one)]
     gone = [True] if evictions and evictions[0] < folder else [True, False] if evictions else [False]
-    modes = [GROWING, *(one.first for one in done if one.name == "mode")]
-    for place, data, mode, evicted in itertools.product(names, contents(done), modes, gone):
-        if "" in place or mode == GROWING:  # journals keep the order of what is done to one file
-            yield State(place, data if place else b"", mode, evicted, sum(map(is_commit, done)))
+    notes = [False, True] if any(map(is_note, done)) else [False]
+    for place, data, known, evicted in itertools.product(names, contents(done), notes, gone):
+        yield State(place, data if place else b"", known, evicted, sum(map(is_commit, done)))
 
 
 def arrange(world: World, state: State) -> None:
@@ -114,8 +117,9 @@ def arrange(world: World, state: State) -> None:
         path = world.cache.folder / place / NEW
         if first is None:
             path.write_bytes(state.data)
-            path.chmod(state.mode)
             os.utime(path, (before_boot,) * 2)
+            if state.known:
+                note(path, truth(NEW) or b"", age=10)
         else:
             os.link(first, path)
         first = first or path
@@ -151,14 +155,14 @@ def test_power_loss(memory: Path) -> None:
         calls.index(next(filter(is_eviction, calls))),
         max(at for at, one in enumerate(calls) if one.name == "write" and one.path.endswith(NEW)),
         calls.index(next(one for one in calls if is_sync_of(one, NEW))),
+        calls.index(next(filter(is_note, calls))),
         calls.index(next(one for one in calls if one.name == "rename")),
-        calls.index(next(one for one in calls if one.name == "mode" and one.first == VERIFIED)),
         max(at for at, one in enumerate(calls) if is_sync_of(one, "/cache")),
         max(at for at, one in enumerate(calls) if is_commit(one)),
     ]
-    assert steps == sorted(steps), "row, then file; data, then name, then mode, then folder, then row"
+    assert steps == sorted(steps), "row, then file; data, then note, then name, then folder, then row"
     assert sum(one.length for one in calls if one.name == "write" and one.path.endswith(NEW)) == SIZE
-    assert [one.first for one in calls if one.name == "mode"] == [0o640, VERIFIED, VERIFIED | PINNED]
+    assert sum(map(is_note, calls)) == 1
     assert sum(map(is_commit, calls)) == 2
     found: dict[State, list[str]] = {}
     for state in dict.fromkeys(one for at in range(len(calls) + 1) for one in states(calls[:at])):

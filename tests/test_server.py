@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenes import settle
 from services import eventually
+from services.cached import picture
 from services.configuration import SIGNING_KEYS
 from services.databases import Postgres
 from services.faulty import FaultyServer
@@ -271,7 +272,7 @@ def test_ranges_while_filling(host: GlanceHost, faulty: FaultyServer) -> None:
 def test_head_of_a_growing_file(host: GlanceHost) -> None:
     """HEAD tells the whole length at once, also while no byte has come, and hurries nobody (B 25)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).begin(image_id, SIZE)
+    growing = Cache(host.cache_dir).begin(picture(image_id, SIZE, DATA))
     assert growing is not None
     for length in (0, MIB):
         growing.append(DATA[:length], 0)
@@ -359,7 +360,7 @@ def test_unverified_file_is_not_given_away(host: GlanceHost) -> None:
 def test_who_waits_for_a_fill(host: GlanceHost) -> None:
     """A host that reads a fill in progress only for its own sake leaves it in the background (RFC 9218)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).begin(image_id, SIZE)
+    growing = Cache(host.cache_dir).begin(picture(image_id, SIZE, DATA))
     assert growing is not None
     growing.append(DATA[:MIB], 0)
     for headers, wanted in (({"Priority": "u=7"}, False), ({}, True)):

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from services.cached import picture
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import NoRoom, Space
@@ -27,18 +28,19 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, idle: float, pinned: bool = False) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.begin(image_id, SIZE)
+    growing = cache.begin(picture(image_id, SIZE))
     assert growing is not None
     growing.append(b"x" * SIZE, 0)
-    cache.commit(growing, image_id)
-    os.utime(cache.path(image_id), (time.time() - idle, time.time()))
+    cache.commit(growing, picture(image_id, growing.size))
+    path = cache.path(image_id)
+    os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
     cache.pin(image_id, pinned)
 
 
 def fill(cache: Cache, space: Space, size: int = SIZE) -> list[str]:
     """What went to make room for a fill of E."""
     gone: list[str] = []
-    growing = cache.begin(E, size)
+    growing = cache.begin(picture(E, size))
     assert growing is not None
     try:
         space.reserve(growing, size, gone.append)
@@ -67,7 +69,7 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
 def test_what_it_holds_already_counts_once(cache: Cache) -> None:
     """A fill that goes on after its reservation was given back fits where it would have fitted whole."""
     keep(cache, A, 5000)
-    growing = cache.begin(E, 3 * SIZE)
+    growing = cache.begin(picture(E, 3 * SIZE))
     assert growing is not None
     growing.append(b"x" * SIZE, 0)
     gone: list[str] = []
@@ -83,7 +85,7 @@ def test_what_it_holds_already_counts_once(cache: Cache) -> None:
 def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     """A fill that fits, or fits once a wrong file has gone, and a pass with nothing to do ask nobody."""
     keep(cache, A, 5000)
-    bad = cache.begin(B, SIZE)
+    bad = cache.begin(picture(B, SIZE))
     assert bad is not None
     bad.append(b"y" * SIZE, 0)
     cache.condemn(bad, B)
@@ -184,7 +186,7 @@ def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
 
 def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
     """What was reserved for a fill that went wrong is given back, and the file counts by its bytes."""
-    growing = cache.begin(A, 50 * SIZE)
+    growing = cache.begin(picture(A, 50 * SIZE))
     assert growing is not None
     assert growing.reserve(50 * SIZE)
     growing.append(b"x" * 1000, 0)
@@ -201,11 +203,11 @@ def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
 
     def commits() -> None:
         for image_id in image_ids:
-            growing = cache.begin(image_id, size)
+            growing = cache.begin(picture(image_id, size))
             assert growing is not None
             growing.append(bytes(size), 0)
             begun.append(image_id)
-            cache.commit(growing, image_id)
+            cache.commit(growing, picture(image_id, growing.size))
 
     begun: list[str] = []
     writer = threading.Thread(target=commits)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from programs import Programs
 from scenes import new_bytes
+from services.cached import keep
 from services.glance import GlanceHost, GlanceSite
 from stevedore import ExtensionManager
 
@@ -160,8 +161,7 @@ def test_what_is_here_is_not_asked_for(host: GlanceHost, here: Settings) -> None
     tag = fresh()
     there, missing = image(host, tag), image(host, tag)
     path = (here.cache_dir or Path()) / there
-    path.write_bytes(host.site.store_file(there).read_bytes())
-    path.chmod(0o440)
+    keep(path, host.site.store_file(there).read_bytes())
     write(here, f"rules: [{{match: {{tag: {tag}}}, copies: all, pin: true}}]")
     run(here)
     assert set(asked(here)) == {missing}

@@ -11,10 +11,10 @@ import pytest
 from programs import Done, Programs
 from scenes import new_image, settle
 from services import environment
+from services.cached import entry_of, rot
 from services.faulty import FaultyServer
 from services.glance import GlanceClient, GlanceHost
 
-from glance_replicas.cache import PINNED
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.location import replica_url
 
@@ -153,9 +153,7 @@ def test_a_damaged_copy_is_fetched_anew(run: Run, near: GlanceHost, far: GlanceH
     image_id, data = new_image(near, SIZE)
     assert run("copy", image_id, "--to", far.name, "--wait").status == 0
     path = far.cache_dir / image_id
-    path.chmod(0o640)
-    path.write_bytes(data[::-1])
-    path.chmod(0o440)
+    rot(path, 0, data[::-1])
     done = run("repair", image_id, "--host", far.name, "--yes", "--wait", "-f", "json")
     (row,) = done.rows
     assert (done.status, row["Action"], row["Before"], row["After"]) == (0, "refilled", "corrupt", "intact")
@@ -167,7 +165,7 @@ def test_pinned(run: Run, near: GlanceHost, far: GlanceHost) -> None:
     """--pin: the pin is in the ledger and on the file when the copy is done."""
     image_id, _ = new_image(near, SIZE)
     assert run("copy", image_id, "--to", far.name, "--pin", "--priority", "high", "--wait").status == 0
-    assert (far.cache_dir / image_id).stat().st_mode & PINNED
+    assert entry_of(far.cache_dir / image_id).pinned
     (row,) = run("copy", "list", image_id, "--host", far.name, "--state", "done", "-f", "json").rows
     assert (row["Priority"], row["Pin"]) == ("high", "yes")
     assert [pin["Host"] for pin in run("pin", "list", image_id, "-f", "json").rows] == [far.name]

@@ -1,17 +1,19 @@
 """The directory of one host. Its files are the truth: there is no index to lose.
 
-    <image_id>             complete; read-only mode bits say that we verified it, others the stock cache left behind
+    <image_id>             complete; a note on the file says which bytes we read there, none: nobody of us did yet
     invalid/<image_id>     every byte arrived and the digest was wrong; kept a while as evidence
     queue/<image_id>       a request to fill
     incomplete/<image_id>  what Glance's own cache or version 0.1 left half written (`clear_incomplete`)
     .glance-replicas/      ours alone: Glance's drivers, its cleaner and its pruner look into the four above only
-        partial/<image_id> growing; locked (flock) by the one process that fills it
+        partial/<image_id> growing; locked (flock) by the one process that fills it; a note says what is to come
+        known/             the notes, where the file system cannot keep them on the files (`notes`)
         space, janitor     locks
         since              the moment this directory became ours
 
-All that is known of a file is on its inode, so that a rename carries it: size, mode (verified; sticky bit: pinned),
-mtime (when verified), atime (last used). A kill -9 at any line leaves one of these states, each of which the next start
-understands: a growing file without a lock is taken over, a complete one without a row is registered.
+All that is known of a file is on its inode, so that a rename carries it: size, notes (what was read, pinned), mtime
+(when written), atime (when used). Its mode says nothing. A kill -9 at any line leaves one of these states, each of
+which the next start understands: a growing file without a lock is taken over, a complete one without a row is
+registered.
 """
 
 import contextlib
@@ -23,56 +25,22 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CacheError
-from ..model import is_image_id
+from ..model import Digest, Image, is_image_id
+from .entry import STICKY, Copy, Entry, entry, purpose
+from .notes import FOR, PINNED, READ, Known, Notes, parse
 from .partial_file import Growing, try_lock
 
 log = logging.getLogger(__name__)
 
-VERIFIED = 0o440  # the mode of a file whose bytes agreed with the image's digest; no user but ours reads images
+COMPLETE = 0o440  # the mode of a file once it is in its place: against accidents, it says nothing
 _READABLE = 0o640  # a web server in our group may send it
-PINNED = stat.S_ISVTX  # Linux lets the owner of a regular file set it, and does nothing with it
 OWN = ".glance-replicas"
-_FOLDERS = {"incomplete": "incomplete", "invalid": "invalid", "queue": "queue", "partial": f"{OWN}/partial"}
+_FOLDERS = {"": "", "incomplete": "incomplete", "invalid": "invalid", "queue": "queue", "partial": f"{OWN}/partial"}
 _BEFORE = {"since": ".replicas"}  # names of version 0.1, which `DELETE /v2/cache` removes
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One complete file. Times are seconds since the epoch."""
-
-    image_id: str
-    size: int
-    verified: bool
-    verified_at: float
-    used_at: float
-    pinned: bool = False  # never evicted
-
-
-class Copy:
-    """A complete file, open for reading, protected from eviction until closed."""
-
-    def __init__(self, fd: int, entry: Entry) -> None:
-        self.fd = fd
-        self.entry = entry
-
-    def detach(self) -> int:
-        """The descriptor, the caller's to close from now on."""
-        fd, self.fd = self.fd, -1
-        return fd
-
-    def close(self) -> None:
-        """Let go; may be called more than once."""
-        fd = self.detach()
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Cache:
@@ -80,6 +48,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._notes = Notes(self.own("known"))
 
     def prepare(self) -> None:
         """The folders exist. Raises CacheError."""
@@ -122,10 +91,7 @@ class Cache:
             if fd is None:
                 return None
             try_lock(fd, fcntl.LOCK_SH)  # taken or not, the open file stays readable
-            facts = os.fstat(fd)
-            if time.time() - facts.st_atime > _TOUCH_SECONDS:
-                self._touch(fd, facts)
-            return Copy(fd, _entry(image_id, facts))
+            return self._copy(fd, image_id)
 
     def entries(self) -> Iterator[Entry]:
         """Every complete file, in no order. Names that are no image id are left alone. Raises CacheError."""
@@ -133,28 +99,40 @@ class Cache:
             for item in found:
                 if is_image_id(item.name) and item.is_file(follow_symlinks=False):
                     try:
-                        yield _entry(item.name, item.stat(follow_symlinks=False))
+                        yield self._entry(Path(item.path), item.name, item.stat(follow_symlinks=False))
                     except FileNotFoundError:
                         continue
 
-    def begin(self, image_id: str, size: int) -> Growing | None:
+    def begin(self, image: Image) -> Growing | None:
         """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
 
-        Also None when the image is complete by now. Raises CacheError.
+        Also None when there is a complete file by now. What was left of another image with this id goes (OSSN-0075).
+        Raises CacheError.
         """
-        with self.errors(image_id):
-            if self.path(image_id).exists():
-                return None
-            growing = Growing.lock(self.partial(image_id), size)
-            if growing is not None and self.path(image_id).exists():
-                growing.discard()
-                return None
-            return growing
+        with self.errors(image.id):
+            while not self.path(image.id).exists():
+                growing = Growing.lock(self.partial(image.id), image.size or 0)
+                if growing is None:
+                    return None
+                if self.path(image.id).exists() or not self._is_for(growing, image):
+                    growing.discard()
+                    continue
+                self._notes.set(growing.fd, image.id, FOR, purpose(image))
+                return growing
+            return None
 
-    def follow(self, image_id: str) -> int | None:
+    def _is_for(self, growing: Growing, image: Image) -> bool:
+        """Whether what is there by now, if anything, is of this image. Killed after the note: nothing is there."""
+        return not growing.length or self._notes.get(growing.fd, image.id, FOR) == purpose(image)
+
+    def follow(self, image: Image) -> int | None:
         """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
-        with self.errors(image_id):
-            return self._open(self.partial(image_id))
+        with self.errors(image.id):
+            fd = self._open(self.partial(image.id))
+            if fd is not None and self._notes.get(fd, image.id, FOR) != purpose(image):
+                os.close(fd)
+                return None
+            return fd
 
     def fate(self, image_id: str, fd: int) -> str:
         """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
@@ -171,22 +149,23 @@ class Cache:
                 continue
         return "gone"
 
-    def commit(self, growing: Growing, image_id: str) -> None:
+    def commit(self, growing: Growing, image: Image) -> None:
         """The growing file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
 
-        Killed before the rename: a growing file that the next filler takes over. Between it and the change of
-        mode: a complete file like one of the stock cache, which the janitor verifies once more.
+        The note comes after the bytes are on disk and before the name. Killed before the rename: a growing file that
+        the next filler takes over, and reads. After it: a complete file, verified, whatever its mode is.
         """
-        with self.errors(image_id):
+        with self.errors(image.id):
             try:
                 os.fsync(growing.fd)
             except OSError:
                 growing.discard()  # a second fsync would succeed, whatever is on the disk
                 raise
             growing.confirm(growing.size)
+            self._note(growing.fd, image.id, image.digest, os.fstat(growing.fd))
             os.fchmod(growing.fd, _READABLE)  # before it can be found
-            os.rename(growing.path, self.path(image_id))
-            _mark_verified(growing.fd)
+            os.rename(growing.path, self.path(image.id))
+            os.fchmod(growing.fd, COMPLETE)
             self._sync(self.folder)
             growing.close()
 
@@ -197,25 +176,43 @@ class Cache:
             os.rename(growing.path, self.folder / "invalid" / image_id)
             growing.close()
 
-    def mark_verified(self, image_id: str, copy: Copy) -> None:
-        """The open file was hashed just now and agreed."""
-        with self.errors(image_id):
-            _mark_verified(copy.fd)
-            os.utime(copy.fd, ns=(os.fstat(copy.fd).st_atime_ns, time.time_ns()))
+    def mark_verified(self, image: Image, copy: Copy) -> bool:
+        """The open file was hashed just now, and agreed; False: somebody wrote to it meanwhile. Raises CacheError."""
+        with self.errors(image.id):
+            facts = os.fstat(copy.fd)
+            if (facts.st_size, facts.st_mtime_ns) != (copy.facts.st_size, copy.facts.st_mtime_ns):
+                return False
+            self._note(copy.fd, image.id, image.digest, facts)
+            return True
+
+    def _note(self, fd: int, image_id: str, digest: Digest | None, facts: os.stat_result) -> None:
+        if digest is not None:
+            known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time())
+            self._notes.set(fd, image_id, READ, str(known))
+
+    def used(self, image_id: str) -> None:
+        """Bytes of the image were sent to somebody who asked for them: its file goes later than others."""
+        try:
+            facts = os.lstat(self.path(image_id))
+            if time.time() - facts.st_atime > _TOUCH_SECONDS:
+                os.utime(self.path(image_id), ns=(time.time_ns(), facts.st_mtime_ns), follow_symlinks=False)
+        except OSError as error:  # the order of eviction suffers, nothing else
+            log.debug("image %s: its last use cannot be noted: %s", image_id, error)
 
     def pin(self, image_id: str, pinned: bool) -> bool:
-        """The complete file stays whatever space is needed, or no longer does; False: there is none. Raises CacheError.
+        """The complete file stays whatever space is needed, or no longer does; False: there is none.
 
-        Two processes that change the mode at once may lose the pin, or have the file verified once more: the next
-        pass of the janitor puts both right.
+        Raises CacheError.
         """
         copy = self.hold(image_id)
         if copy is None:
             return False
         with closing(copy), self.errors(image_id):
             if copy.entry.pinned != pinned:
+                self._notes.set(copy.fd, image_id, PINNED, "1" if pinned else None)
                 mode = stat.S_IMODE(os.fstat(copy.fd).st_mode)
-                os.fchmod(copy.fd, mode | PINNED if pinned else mode & ~PINNED)
+                if mode & STICKY:
+                    os.fchmod(copy.fd, mode & ~STICKY)
         return True
 
     def remove(self, image_id: str) -> int:
@@ -226,14 +223,16 @@ class Cache:
         with self.errors(image_id):
             places = (self.path(image_id), *(self.folder / name / image_id for name in ("invalid", "queue")))
             freed = sum(self._unlink(place) for place in places)
+            self._notes.forget(image_id)
             self._sync(self.folder)
         return freed
 
-    def set_aside(self, image_id: str) -> None:
-        """A complete file that turned out wrong goes to `invalid/`."""
+    def set_aside(self, image_id: str, copy: Copy) -> None:
+        """The complete file, which turned out wrong, goes to `invalid/`; not one that took its place meanwhile."""
         with self.errors(image_id):
             try:
-                os.rename(self.path(image_id), self.folder / "invalid" / image_id)
+                if os.path.samestat(os.fstat(copy.fd), os.lstat(self.path(image_id))):
+                    os.rename(self.path(image_id), self.folder / "invalid" / image_id)
             except FileNotFoundError:
                 return
             self._sync(self.folder)
@@ -243,8 +242,17 @@ class Cache:
         with self.errors(image_id):
             (self.folder / "queue" / image_id).touch(0o640)
 
+    def remove_copy(self, image_id: str, copy: Copy) -> None:
+        """The complete file is gone, unless another took its place meanwhile. Its registration must be gone already."""
+        with self.errors(image_id), contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(copy.fd), os.lstat(self.path(image_id))):
+                os.unlink(self.path(image_id))
+
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        """The image ids in `partial`, `incomplete`, `invalid` or `queue`, with their facts. Raises CacheError."""
+        """The image ids in `partial`, `incomplete`, `invalid`, `queue` or "" (complete), with their facts.
+
+        Raises CacheError.
+        """
         found = []
         with self.errors(folder), os.scandir(self.folder / _FOLDERS[folder]) as items:
             for item in items:
@@ -258,7 +266,7 @@ class Cache:
     def drop(self, folder: str, image_id: str) -> int:
         """Remove one name from a folder ("" for the complete file); bytes freed. Raises CacheError."""
         with self.errors(image_id):
-            return self._unlink(self.folder / _FOLDERS.get(folder, folder) / image_id)
+            return self._unlink(self.folder / _FOLDERS[folder] / image_id)
 
     def clear_incomplete(self, idle_seconds: float) -> list[tuple[str, int]]:
         """What version 0.1 or Glance's own cache left in `incomplete/` goes; image ids and bytes freed.
@@ -283,7 +291,7 @@ class Cache:
     def _open(path: Path) -> int | None:
         """None when there is no such regular file; a symbolic link is not followed."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = _without_atime(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):
                 return None
@@ -303,13 +311,6 @@ class Cache:
         return size
 
     @staticmethod
-    def _touch(fd: int, facts: os.stat_result) -> None:
-        try:
-            os.utime(fd, ns=(time.time_ns(), facts.st_mtime_ns))
-        except OSError as error:  # the order of eviction suffers, nothing else
-            log.debug("cannot note the last use: %s", error)
-
-    @staticmethod
     def _sync(folder: Path) -> None:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -324,7 +325,7 @@ class Cache:
             if fd is None:
                 return None
             if try_lock(fd, fcntl.LOCK_SH) and os.fstat(fd).st_nlink:
-                return Copy(fd, _entry(image_id, os.fstat(fd)))
+                return self._copy(fd, image_id)
             os.close(fd)
             return None
 
@@ -335,9 +336,21 @@ class Cache:
             if fd is None:
                 return None
             if try_lock(fd, fcntl.LOCK_EX):
-                return Copy(fd, _entry(image_id, os.fstat(fd)))
+                return self._copy(fd, image_id)
             os.close(fd)
             return None
+
+    def _copy(self, fd: int, image_id: str) -> Copy:
+        try:
+            facts = os.fstat(fd)
+            return Copy(fd, self._entry(fd, image_id, facts), facts)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _entry(self, file: int | Path, image_id: str, facts: os.stat_result) -> Entry:
+        known = parse(self._notes.get(file, image_id, READ))
+        return entry(image_id, facts, known, self._notes.get(file, image_id, PINNED) is not None)
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -348,12 +361,9 @@ class Cache:
             raise CacheError(f"cache directory {self.folder} ({what}): {error.strerror or error}") from error
 
 
-def _entry(image_id: str, facts: os.stat_result) -> Entry:
-    verified = not facts.st_mode & 0o222
-    pinned = bool(facts.st_mode & PINNED)
-    return Entry(image_id, facts.st_size, verified, facts.st_mtime, facts.st_atime, pinned)
-
-
-def _mark_verified(fd: int) -> None:
-    """No write bit is left; a pin is."""
-    os.fchmod(fd, VERIFIED | (os.fstat(fd).st_mode & PINNED))
+def _without_atime(path: Path, flags: int) -> int:
+    """Opened so that reading is no use: `Cache.used` says what is. Somebody else's file does not let us."""
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:
+        return os.open(path, flags)

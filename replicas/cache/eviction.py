@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ..errors import CacheError
-from .directory import Cache, Entry
+from .directory import Cache
+from .entry import Entry
 from .partial_file import Growing, on_disk
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Space:
         """
         files = {name: on_disk(one) for name, one in self._cache.listed("partial")}
         others = sum(on_disk(one) for _, one in self._cache.listed("incomplete"))
-        files |= {entry.image_id: entry.size for entry in self._cache.entries()}
+        files |= {name: one.st_size for name, one in self._cache.listed("")}
         return sum(files.values()) + others + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
 
     def free(self) -> int:

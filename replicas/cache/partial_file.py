@@ -74,7 +74,7 @@ class Growing:
                 elif _is_at(facts, path):
                     if facts.st_size > size or facts.st_mtime < _boot_time():
                         os.ftruncate(growing.fd, 0)
-                    growing._remember()
+                    growing.remember()
                     return growing
                 growing.close()  # renamed or removed between open and lock, or just now
             except BaseException:
@@ -118,7 +118,7 @@ class Growing:
         """
         result = _libc.fallocate(self.fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size))
         if result == 0:
-            self._remember()
+            self.remember()
             return True
         number = ctypes.get_errno()
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -140,7 +140,7 @@ class Growing:
         while view:
             written = os.pwrite(self.fd, view, offset)  # at the end, whatever the offset: O_APPEND, see pwrite(2)
             view, offset = view[written:], offset + written
-        self._remember()
+        self.remember()
 
     def confirm(self, length: int) -> None:
         """The file is as our last write left it: so long, in its place, the same mtime. Else it is gone: CacheError."""
@@ -156,7 +156,7 @@ class Growing:
         self.discard()
         raise CacheError(f"{self.path}: another program changed this file while it was filled: {why}")
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
         """What is there now is our doing."""
         self._mtime_ns = os.fstat(self.fd).st_mtime_ns if self._is_local else None
 

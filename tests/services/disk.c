@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -99,6 +100,8 @@ ON_FD(int, "truncate", ftruncate64, (int fd, off64_t size), (fd, size), size, 0)
 ON_FD(int, "sync", fsync, (int fd), (fd), 0, 0)
 ON_FD(int, "sync", fdatasync, (int fd), (fd), 0, 0)
 ON_FD(int, "mode", fchmod, (int fd, mode_t mode), (fd, mode), mode, 0)
+ON_FD(int, "attribute", fsetxattr, (int fd, const char *name, const void *from, size_t size, int flags),
+      (fd, name, from, size, flags), !strcmp(name, "user.replicas"), size)
 
 static ssize_t sent_from(int fd, int out, off_t *at, size_t size)
 {

@@ -17,9 +17,9 @@ _SOURCE = Path(__file__).with_name("disk.c")
 class Call:
     """One call that went well."""
 
-    name: str  # write, truncate, sync, mode, rename, unlink
+    name: str  # write, truncate, sync, mode, attribute, rename, unlink
     inode: int
-    first: int  # offset, new length or mode
+    first: int  # offset, new length or mode; of an attribute: whether it says what was read
     length: int
     path: str  # as the file was called then
     target: str = ""

@@ -16,7 +16,7 @@ from .cache import Cache
 from .cache.partial_file import Growing, read
 from .errors import CacheError, Corrupt, SourceError
 from .model import Digest, Image, Location
-from .relay import Opener, Relay, guarded
+from .relay import Opener, Relay, continued, guarded
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Fill:
         self._plan = plan
         self._growing = growing
         self._background = background
+        self._renewed = time.monotonic() - 2 * _RENEW
 
     def run(self) -> None:
         """The image is complete, or its growing file is gone (go on alone) or in `invalid/` (break off)."""
@@ -123,9 +124,12 @@ class Fill:
         """All bytes are in the file, and right; bytes taken over from an earlier filler. Condemns what is wrong."""
         plan, kept = self._plan, self._growing.length
         relay = Relay(plan.image.id, plan.size, plan.sources() if kept < plan.size else (), plan.opener, kept)
-        prefix = read(self._growing.fd, 0, kept)
+        chunks = guarded(iter(relay), plan.digest, plan.size)
+        if kept:
+            reread = partial(read, self._growing.fd)
+            chunks = continued(iter(relay), plan.digest, plan.size, kept, reread, self._waiting)
         try:
-            self._append(guarded(iter(relay), plan.digest, plan.size, prefix), kept)
+            self._append(chunks, kept)
         except Corrupt:
             self._cache.condemn(self._growing, plan.image.id)
             self._report(lambda: plan.condemned(plan.image, () if kept else relay.used))
@@ -134,7 +138,6 @@ class Fill:
 
     def _append(self, chunks: Iterator[bytes], offset: int) -> None:
         began = time.monotonic()
-        renewed = began - _RENEW  # the first time with the first bytes
         for chunk in chunks:
             try:
                 self._growing.append(chunk, offset)
@@ -146,9 +149,18 @@ class Fill:
             now = time.monotonic()
             if now - began > self._plan.max_seconds:
                 raise CacheError(f"{offset} bytes in {now - began:.0f} s: longer than max_fill_seconds")
-            if now - renewed > _RENEW:
-                renewed = now
-                self._report(partial(self._plan.renew, offset))
+            self._renew(offset)
+
+    def _waiting(self) -> None:
+        """Only the digest is still missing: followers, and other hosts, see that the filler lives."""
+        self._growing.stir()
+        self._renew(self._growing.length)
+
+    def _renew(self, length: int) -> None:
+        """The first time with the first bytes."""
+        if time.monotonic() - self._renewed > _RENEW:
+            self._renewed = time.monotonic()
+            self._report(partial(self._plan.renew, length))
 
     @staticmethod
     def _report(action: Callable[[], object]) -> None:

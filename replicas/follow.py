@@ -140,15 +140,15 @@ class Follower:
         Raises Corrupt (the fill was wrong), CacheError (there is none any more, it stands still, the time is over).
         """
         entered = began = probed = time.monotonic()
-        seen = -1
+        seen = (-1, -1)
         while True:
             facts = os.fstat(self._fd)
             if facts.st_size > position:
                 return facts.st_size
             now = time.monotonic()
-            if facts.st_size != seen:
+            if (facts.st_size, facts.st_ctime_ns) != seen:
                 began = probed = now
-                seen = facts.st_size
+                seen = (facts.st_size, facts.st_ctime_ns)
             if facts.st_nlink == 0 or now - probed > _PROBE:
                 probed = now
                 self._probe(position, now - began)

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Protocol
 
 from . import checksum, location
-from .errors import Corrupt, SourceError, Unreachable, WrongAnswer
+from .errors import Corrupt, ReplicaError, SourceError, Unreachable, WrongAnswer
 from .model import Digest, Location
 from .sources.body import Body
 
@@ -24,6 +24,7 @@ class Opener(Protocol):
 
 
 _BEHIND = 32  # pieces
+_LIFE_SIGN = 0.2  # seconds between two calls of who waits for a hash
 _ROUNDS = 5  # times the whole list is tried again, each only if the round before brought bytes
 
 
@@ -122,6 +123,96 @@ def guarded(chunks: Iterator[bytes], digest: Digest, size: int, prefix: Iterable
         if not checksum.agrees(digest, hasher.hexdigest()):
             raise Corrupt(f"{digest.algorithm} of all {size} bytes differs from the image's")
         yield from held
+
+
+def continued(  # noqa: PLR0917
+    chunks: Iterator[bytes],
+    digest: Digest,
+    size: int,
+    kept: int,
+    reread: Callable[[int, int], Iterable[bytes]],
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[bytes]:
+    """Like `guarded`, for the rest of a file that has `kept` bytes: the chunks come at once, none waits for a hash.
+
+    What was yielded must be in the file by the time the next chunk is asked for: all of the file is hashed beside, as
+    `reread(start, stop)` gives it. Only the last block waits; `waiting` is called again and again meanwhile. Raises
+    what `reread` raises, as well.
+    """
+    with closing(_FileHasher(digest.algorithm, reread, kept)) as hasher:
+        written, length, held = kept, kept, deque[bytes]()
+        for chunk in chunks:
+            held.append(chunk)
+            length += len(chunk)
+            while held and written + len(held[0]) <= size - checksum.BLOCK:
+                written += len(held[0])
+                yield held.popleft()
+                hasher.reach(written)
+        if length != size:
+            raise Corrupt(f"{length} bytes arrived, the image has {size}")
+        if not checksum.agrees(digest, hasher.hexdigest(held, waiting)):
+            raise Corrupt(f"{digest.algorithm} of all {size} bytes differs from the image's")
+        yield from held
+
+
+class _FileHasher:
+    """The hash of a file from its first byte on, in a thread of its own, as far as the file is known to go."""
+
+    def __init__(self, algorithm: str, reread: Callable[[int, int], Iterable[bytes]], length: int) -> None:
+        self._hash, self._reread = checksum.start(algorithm), reread
+        self._changed = threading.Condition()
+        self._length, self._is_all, self._is_over = length, False, False
+        self._failure: ReplicaError | None = None
+        self._thread = threading.Thread(target=self._run, name="replica-hash", daemon=True)
+        self._thread.start()
+
+    def reach(self, length: int) -> None:
+        """The file has so many bytes by now. Raises what reading it raised."""
+        with self._changed:
+            self._length = length
+            self._changed.notify()
+        self._check()
+
+    def hexdigest(self, rest: Iterable[bytes], waiting: Callable[[], None]) -> str:
+        """Of the whole file and of these bytes behind it."""
+        with self._changed:
+            self._is_all = True
+            self._changed.notify()
+        while self._thread.is_alive():
+            self._thread.join(_LIFE_SIGN)
+            waiting()
+        self._check()
+        for chunk in rest:
+            self._hash.update(chunk)
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        position = 0
+        try:
+            while (stop := self._next(position)) is not None:
+                for chunk in self._reread(position, stop):
+                    self._hash.update(chunk)
+                    position += len(chunk)
+                    if self._is_over:
+                        return
+        except ReplicaError as error:
+            self._failure = error
+
+    def _next(self, position: int) -> int | None:
+        """How far to read now; None: no further."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._length > position or self._is_all or self._is_over)
+            return self._length if self._length > position and not self._is_over else None
 
 
 class _Hasher:

@@ -160,6 +160,10 @@ class Growing:
         """What is there now is our doing."""
         self._mtime_ns = os.fstat(self.fd).st_mtime_ns if self._is_local else None
 
+    def stir(self) -> None:
+        """Followers see that the writer lives though nothing can be written yet: another ctime, the same mtime."""
+        os.utime(self.fd, ns=(time.time_ns(), os.fstat(self.fd).st_mtime_ns))
+
     def discard(self) -> None:
         """The file is gone; readers find it so and go on elsewhere. Nothing happens to one closed or moved away."""
         if self.is_in_place:

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from . import checksum
+from . import checksum, disk_read
 from .cache import Copy
-from .cache.partial_file import read
 from .errors import Unreadable
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
@@ -89,10 +88,13 @@ class Scrubber:
 
     def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
-        for chunk in read(copy.fd, 0, copy.entry.size):
-            running.update(chunk)
-            length += len(chunk)
-            self._breathe()
-            if rate and (ahead := length / rate - (time.monotonic() - began)) > 0:
-                time.sleep(ahead)
+        try:
+            for chunk in disk_read.chunks(copy.fd, 0, copy.entry.size):
+                running.update(chunk)
+                length += len(chunk)
+                self._breathe()
+                if rate and (ahead := length / rate - (time.monotonic() - began)) > 0:
+                    time.sleep(ahead)
+        except OSError as error:
+            raise Unreadable(f"reading a cached file: {error.strerror}") from error
         return checksum.agrees(digest, running.hexdigest())

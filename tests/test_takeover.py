@@ -84,7 +84,7 @@ class Large(Source):
 
 
 def test_followers_do_not_take_it_for_a_stall(tmp_path: Path) -> None:
-    """The hash of what was left takes longer than a follower waits: one read of the rest serves them all (promise 4)."""
+    """The hash of what was left takes longer than a follower waits: one read of the rest serves all (promise 4)."""
     source = Large()
     world = World(tmp_path, source)
     digest = checksum.of(source.chunks(0), "sha3_512")[0]

@@ -81,7 +81,7 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
         """Readers of every location; URLs of hosts that the ledger knows, and of no others, are signed."""
         from glance_replicas import sources
 
-        return sources.from_settings(self.settings, signer=self._signer())
+        return sources.from_settings(self.settings, signer=self._signer(), headers=sources.BACKGROUND, from_disk=True)
 
     def _signer(self) -> Callable[[Location], str]:
         """Of hosts that are silent, too, which may still answer; a signature is worth nothing at another address."""

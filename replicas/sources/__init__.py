@@ -129,11 +129,13 @@ def from_settings(
     limits: Limits | None = None,
     signer: Callable[[Location], str] | None = None,
     headers: Mapping[str, str] | None = None,
+    from_disk: bool = False,
 ) -> Sources:
     """Everything a host with this glance-api.conf can read; its options are parsed already (`settings.load`).
 
     `limits` default to the options' own, which are narrower for other hosts. `signer` makes the URL that really goes
-    out of another host's copy, and of nothing else; `headers` go to other hosts. Nothing is opened, and no
+    out of another host's copy, and of nothing else; `headers` go to other hosts. With `from_disk` files are read past
+    the page cache. Nothing is opened, and no
     store driver loaded, before a location asks for it.
     """
     from oslo_config import cfg
@@ -149,7 +151,7 @@ def from_settings(
     readers: list[Reader] = [web.Reader(kept, tls)]
     roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
     if roots:
-        readers.append(file.Reader(roots))
+        readers.append(file.Reader(roots, from_disk=from_disk))
     readers += [_of_kind(one.kind)(conf, one.id, kept) for one in enabled if one.kind in ("swift", "s3")]
     rest = store.Reader(conf, [(one.id, one.kind) for one in enabled], limits=kept)
     return Sources(readers, rest, peers=peers)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 from urllib.parse import urlparse
 
+from .. import disk_read
 from ..checksum import PIECE
 from ..errors import Absent, Denied, Unreachable, Unsupported, WrongAnswer
 from ..location import redact
@@ -25,14 +26,16 @@ class Reader:
 
     A file that is not there is Absent only when its root is healthy: there, readable and not empty. The root of an
     unmounted file system is an empty folder, and everything in it would otherwise be missing at once. A read of a
-    dead network file system cannot be cut short: the caller waits as long as the kernel does.
+    dead network file system cannot be cut short: the caller waits as long as the kernel does. `from_disk`: what is
+    read is what the disk has, for a verification.
     """
 
     schemes = ("file", "filesystem")
     store = None
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], *, from_disk: bool = False) -> None:
         self._roots = tuple(roots)
+        self._chunks = _disk_chunks if from_disk else _chunks
 
     def size(self, url: str) -> int | None:
         """The length of the file in bytes; it was opened for reading to get it."""
@@ -46,7 +49,7 @@ class Reader:
         if offset > size:
             file.close()
             raise WrongAnswer(f"{redact(url)}: {size} bytes, shorter than the offset {offset}")
-        return Body(_chunks(file, redact(url), offset, size), size, file.close)
+        return Body(self._chunks(file, redact(url), offset, size), size, file.close)
 
     def _file(self, url: str) -> BinaryIO:
         root, steps = below(self._roots, url)
@@ -130,6 +133,18 @@ def _refuse(url: str, root: Path, error: OSError) -> NoReturn:
     if not healthy:
         raise Unreachable(f"{shown}: {root} is empty; is it mounted?") from error
     raise Absent(text) from error
+
+
+def _disk_chunks(file: BinaryIO, shown: str, offset: int, size: int) -> Iterator[bytes]:
+    """Past the page cache, which may hold what the disk has lost."""
+    try:
+        for piece in disk_read.chunks(file.fileno(), offset, size):
+            offset += len(piece)
+            yield piece
+    except OSError as error:
+        raise Unreachable(f"{shown}: {(error.strerror or 'unreadable').lower()}") from error
+    if offset < size:
+        raise Unreachable(f"{shown}: cut off at {offset} of {size} bytes while it was read")
 
 
 def _chunks(file: BinaryIO, shown: str, offset: int, size: int) -> Iterator[bytes]:

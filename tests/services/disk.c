@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -93,6 +94,10 @@ static unsigned long inode_of(int fd)
 ON_FD(ssize_t, "stream", read, (int fd, void *to, size_t size), (fd, to, size), 0, size)
 ON_FD(ssize_t, "read", pread, (int fd, void *to, size_t size, off_t at), (fd, to, size, at), at, size)
 ON_FD(ssize_t, "read", pread64, (int fd, void *to, size_t size, off64_t at), (fd, to, size, at), at, size)
+ON_FD(ssize_t, "read", preadv2, (int fd, const struct iovec *to, int count, off_t at, int flags),
+      (fd, to, count, at, flags), at, count)
+ON_FD(ssize_t, "read", preadv64v2, (int fd, const struct iovec *to, int count, off64_t at, int flags),
+      (fd, to, count, at, flags), at, count)
 ON_FD(ssize_t, "write", pwrite, (int fd, const void *from, size_t size, off_t at), (fd, from, size, at), at, done)
 ON_FD(ssize_t, "write", pwrite64, (int fd, const void *from, size_t size, off64_t at), (fd, from, size, at), at, done)
 ON_FD(int, "truncate", ftruncate, (int fd, off_t size), (fd, size), size, 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from services import need
+from services.cached import keep, picture
 from services.configuration import conf_text
 from services.schema import sqlite_database
 
@@ -54,9 +55,8 @@ def _fill(cache: Cache) -> None:
     """Two copies, a growing file and locks that nobody has touched for long, evidence, and a request."""
     cache.prepare()
     for image_id in IDS[:2]:
-        cache.path(image_id).write_bytes(b"x" * 2000)
-        cache.path(image_id).chmod(0o440)
-    growing = cache.begin(IDS[2], 1000)
+        keep(cache.path(image_id), b"x" * 2000)
+    growing = cache.begin(picture(IDS[2], 1000))
     assert growing is not None
     growing.append(b"y" * 100, 0)
     growing.close()

@@ -122,12 +122,12 @@ class World:
 
     def _cache(self, keeper: Keeper) -> None:
         """A registered copy: known to be intact, mostly."""
-        growing = keeper.cache.begin(self.id, len(BYTES))
-        assert growing is not None
-        growing.append(BYTES, 0)
-        keeper.cache.commit(growing, self.id)
         image = keeper.catalogue.image(self.id)
         assert image is not None
+        growing = keeper.cache.begin(image)
+        assert growing is not None
+        growing.append(BYTES, 0)
+        keeper.cache.commit(growing, image)
         keeper.register(image)
         if self.is_duel:
             self._record(self.copy(keeper), Verdict.INTACT)

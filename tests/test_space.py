@@ -228,7 +228,7 @@ def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
     """A fill beside a pinned file: the last byte that fits evicts what it takes, one more nothing, and asks nobody."""
     keep(cache, A, 9000)
     keep(cache, B, 5000, pinned=True)
-    wrong = cache.begin(C, SIZE)
+    wrong = cache.begin(picture(C, SIZE))
     assert wrong is not None
     wrong.append(b"y" * 1000, 0)
     cache.condemn(wrong, C)

@@ -55,6 +55,8 @@ def look(
     except SourceError as error:
         seen = _failed(sources, location, evidence, error)
     verdict, detail = judge(image, location, seen)
+    if verdict is Verdict.INTACT and not location.is_cached and (why := sources.obstacle(location)):
+        verdict, detail = Verdict.DENIED, f"intact, and of no use to Glance: {why}"
     return Result(
         location,
         verdict,

@@ -7,6 +7,7 @@ from glance_replicas.causes import is_volatile
 from glance_replicas.looks import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
+from glance_replicas.sources.access import REMEDY
 
 from . import report
 
@@ -37,7 +38,7 @@ def where(one: Location) -> str:
 def problem(image: Image, result: Result) -> str:
     """One line: which image, what is wrong, where."""
     name = f" ({image.name})" if image.name else ""
-    detail = result.detail.removeprefix(f"{location.redact(result.location.url)}: ")
+    detail = result.detail.partition(REMEDY)[0].removeprefix(f"{location.redact(result.location.url)}: ")
     line = f"image {image.id}{name}: {result.verdict} {where(result.location)}" + (f": {detail}" if detail else "")
     return report.short(line)
 
@@ -63,8 +64,10 @@ def next_step(image: Image, result: Result, good: Good) -> str:
         return _damaged(image, result, good)
     if result.evidence is Evidence.SAMPLE and result.verdict is Verdict.UNVERIFIABLE:
         return f"replica verify {image.id} --evidence full"
-    place = f"host {result.location.host}" if result.location.host else f"store {result.location.store or ''}".strip()
     again = f"replica verify {image.id}"
+    if result.verdict is Verdict.DENIED and REMEDY in result.detail:
+        return f"{result.detail.partition(REMEDY)[2]}; then: {again}"
+    place = f"host {result.location.host}" if result.location.host else f"store {result.location.store or ''}".strip()
     steps = {
         Verdict.UNREACHABLE: f"see that {place} answers, then: {again}",
         Verdict.STALLED: f"see why {place} is slow, then: {again}",

@@ -52,6 +52,14 @@ class Placed(Protocol):
         """The object itself. Raises SourceError when that cannot be told."""
 
 
+@runtime_checkable
+class Owned(Protocol):
+    """A reader of places that let in somebody else than Glance: what can be read here may be closed to it."""
+
+    def obstacle(self, url: str) -> str | None:
+        """Why Glance cannot read the object, and the remedy; None: it can, as far as can be told."""
+
+
 class Fallback(Protocol):
     """Reads what no `Reader` knows; needs the location, because only its store id says how."""
 
@@ -101,6 +109,11 @@ class Sources:
         """The copy behind a location, whatever its URL is. Raises SourceError when that cannot be told now."""
         reader = self._reader(location)
         return reader.place(location.url) if isinstance(reader, Placed) else Place(place(location))
+
+    def obstacle(self, location: Location) -> str | None:
+        """Why Glance cannot read what was just read here, and the remedy; None: nothing is known to stand between."""
+        reader = self._reader(location)
+        return reader.obstacle(location.url) if isinstance(reader, Owned) else None
 
     def _peers_for(self, location: Location) -> Fallback | None:
         """What reads copies on hosts, for one of them."""

@@ -13,6 +13,7 @@ from .. import disk_read
 from ..checksum import PIECE
 from ..errors import Absent, Denied, Unreachable, Unsupported, WrongAnswer
 from ..location import redact
+from . import access
 from .body import Body
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -50,6 +51,11 @@ class Reader:
             file.close()
             raise WrongAnswer(f"{redact(url)}: {size} bytes, shorter than the offset {offset}")
         return Body(self._chunks(file, redact(url), offset, size), size, file.close)
+
+    def obstacle(self, url: str) -> str | None:
+        """Why glance-api cannot read the file that could be read here; None: it can, as far as can be told."""
+        root, steps = below(self._roots, url)
+        return access.obstacle(root, steps)
 
     def _file(self, url: str) -> BinaryIO:
         root, steps = below(self._roots, url)

@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
+from ..errors import ConfigError
 from ..settings import peek
 from .wire import Tls
 
 _NAMES = _FOLDER, _FOLDERS = "filesystem_store_datadir", "filesystem_store_datadirs"
+_MODE, _THIN = "filesystem_store_file_perm", "filesystem_thin_provisioning"
 _DEFAULT_FOLDER = "/var/lib/glance/images"
 RESERVED = "os_glance_"  # Glance's own staging and tasks stores: never locations of an image
 
@@ -41,6 +43,27 @@ def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
     said = {name: [own[group][name] for group in groups if own[group][name] is not None] for name in _NAMES}
     several = [text.rsplit(":", 1)[0].strip() for text in next(iter(said[_FOLDERS]), ())]
     return tuple(Path(text) for text in several or [next(iter(said[_FOLDER]), _DEFAULT_FOLDER)] if text)
+
+
+@dataclass(frozen=True)
+class FileHabits:
+    """How Glance writes files into a store: their mode, None: as its umask has it; with holes for zeros, or without."""
+
+    mode: int | None = None
+    is_thin: bool = False
+
+
+def file_habits(conf: cfg.ConfigOpts, store_id: str | None) -> FileHabits:
+    """The habits of a file store. Raises ConfigError."""
+    groups = ("glance_store",) if store_id is None else (store_id, "backend_defaults")
+    own = peek(conf, [cfg.IntOpt(_MODE), cfg.BoolOpt(_THIN)], *groups)
+    modes = [own[group][_MODE] for group in groups if own[group][_MODE] is not None]
+    thin = [own[group][_THIN] for group in groups if own[group][_THIN] is not None]
+    try:
+        mode = int(str(modes[0]), 8) if modes else 0  # the digits are octal ones (glance_store's filesystem driver)
+    except ValueError as error:
+        raise ConfigError(f"{_MODE} = {modes[0]}: not an octal mode such as 640") from error
+    return FileHabits(mode if mode > 0 else None, bool(thin and thin[0]))
 
 
 def http_tls(conf: cfg.ConfigOpts) -> Tls:

@@ -84,9 +84,14 @@ def from_settings(settings: "Settings") -> Writers:
     conf = cfg.CONF
     enabled = configured.stores(conf)
     writers: list[Writer] = []
-    roots = [root for one in enabled if one.kind == "file" for root in configured.file_roots(conf, one.id)]
-    if roots:
-        writers.append(file.Writer(roots))
+    habits = {
+        root: configured.file_habits(conf, one.id)
+        for one in enabled
+        if one.kind == "file"
+        for root in configured.file_roots(conf, one.id)
+    }
+    if habits:
+        writers.append(file.Writer(list(habits), habits))
     limits = Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
     writers += [swift.Writer(conf, one.id, limits) for one in enabled if one.kind == "swift"]
     writers += [s3.Writer(conf, one.id, limits) for one in enabled if one.kind == "s3"]

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,16 @@ from ..cache.partial_file import try_lock
 from ..errors import Corrupt, Refused, Unwritable
 from ..location import redact
 from ..model import Digest
+from ..sources.access import owner
+from ..sources.configured import FileHabits
 from ..sources.file import below, folder
 from . import Original
+from .holes import HoleWriter
+from .room import Room
 
 STAGED = ".{}.repair"
-_MODE = 0o640  # of a file that was missing; else that of the damaged one
+_MODE = 0o640  # where the store's options do not say
+_SECTOR = 512  # bytes, the unit of `st_blocks`
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -33,14 +38,21 @@ class Writer:
     schemes = ("file", "filesystem")
     store = None
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], habits: Mapping[Path, FileHabits] | None = None) -> None:
         self._roots = tuple(roots)
+        self._habits = {Path(os.path.realpath(root)): one for root, one in (habits or {}).items()}
 
     def restore(self, url: str, original: Original, ready: Callable[[], None]) -> "_Restored":
-        """As `Writer.restore`. Owner and mode are those of the damaged file; of a missing one, its folder's owner."""
+        """As `Writer.restore`. Unwritable before the first byte, where there is no room for all of them.
+
+        Owner and mode are those of the damaged file, as long as the owner of the store's folder can read it with them;
+        else the file is as Glance would have written it.
+        """
         root, steps = below(self._roots, url)
+        habits = self._habits.get(root, FileHabits())
         with _errors(url), _folder(root, steps[:-1]) as at, contextlib.closing(_Staged(at, steps[-1])) as staged:
-            staged.write(original)
+            staged.write(original, habits.is_thin)
+            staged.dress(root, habits.mode or _MODE)
             staged.prove(original.digest)
             ready()
             staged.switch()
@@ -59,12 +71,27 @@ class _Staged:
             os.close(self._fd)
             raise Refused(f"another repair is writing {name}; wait for its end")
 
-    def write(self, original: Original) -> None:
-        """Every byte, on the disk."""
+    def write(self, original: Original, is_thin: bool) -> None:
+        """Every byte; with holes for zeros where the store wants them, or the damaged file has some."""
         os.ftruncate(self._fd, 0)  # what a killed one left
+        before, size = self._before, original.size
+        taken = before.st_blocks * _SECTOR if before is not None and before.st_size == size else 0  # bytes on the disk
+        is_thin = is_thin or 0 < taken < size
+        room, file = Room(self._fd, self._name), HoleWriter(self._fd, is_thin)
+        room.require(min(taken, size) if is_thin else size)  # of a thin file that is gone nothing is known beforehand
         for chunk in original.whole():
-            _write(self._fd, chunk)
-        self._dress()
+            room.wrote(file.write(chunk))
+        file.end()
+
+    def dress(self, root: Path, mode: int) -> None:
+        """Whoever could read the damaged file can read this one, and the owner of the store can; all on the disk."""
+        reader, here, before = owner(root), os.fstat(self._fd), self._before
+        uid, gid = reader.uid, reader.gid
+        if before is not None and (os.geteuid() or reader.may(before, 4)):
+            uid, gid, mode = before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode)
+        if (here.st_uid, here.st_gid) != (uid, gid):
+            os.fchown(self._fd, uid, gid)
+        os.fchmod(self._fd, mode)
         os.fsync(self._fd)
 
     def prove(self, digest: Digest) -> None:
@@ -96,14 +123,6 @@ class _Staged:
         """The locked file still has this name and no other: the one before us may have made the image's file of it."""
         mine, named = os.fstat(self._fd), _facts(self._at, self._hidden)
         return named is not None and os.path.samestat(mine, named) and stat.S_ISREG(mine.st_mode) and mine.st_nlink == 1
-
-    def _dress(self) -> None:
-        """Whoever could read the damaged file, Glance above all, can read this one."""
-        model = self._before or os.stat(".", dir_fd=self._at)
-        here = os.fstat(self._fd)
-        if (here.st_uid, here.st_gid) != (model.st_uid, model.st_gid):
-            os.fchown(self._fd, model.st_uid, model.st_gid)
-        os.fchmod(self._fd, stat.S_IMODE(model.st_mode) if self._before else _MODE)
 
 
 @dataclass(frozen=True)
@@ -153,12 +172,6 @@ def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
     if one is None or other is None:
         return one is other
     return os.path.samestat(one, other) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _sync(at: int) -> None:

@@ -14,7 +14,8 @@ LAYERS = [
     "ledger_redaction "
     "body cache.entry cache.notes cache.partial_file causes checksum chosen crypt database disk_read document "
     "glance_tables ledger_database ledger_rows ledger_tables location metalink migrations networks options part "
-    "policy recording removal removal.last_copy removal.last_durable settings signing throttle together within",
+    "policy recording removal removal.last_copy removal.last_durable settings signing store_loss throttle together "
+    "within",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",
     "activity audit byte_range cache.eviction cache.host_lock copier download fill follow host host.cache_calls hosts "

@@ -12,8 +12,8 @@ from glance_replicas import prune as rule
 from glance_replicas.errors import Refused
 from glance_replicas.model import Image, Location, Result
 
+from . import held_back, plan, selection, values
 from . import order as orders
-from . import plan, selection, values
 from .advice import where
 from .command import BATCH, DAMAGED, UNKNOWN, ClosedLister
 from .places import Places
@@ -45,7 +45,8 @@ class Prune(ClosedLister):
         add("--pinned", action="store_true", help="pinned copies, too")
         add("--min-durable", type=values.positive, default=1, metavar="N", help="durable copies an image keeps (1)")
         add("--max-removals", type=values.positive, default=20, metavar="N", help="a longer plan is refused (20)")
-        text = "a plan with more than this part of the locations looked through is refused, such as 10%%"
+        text = "a plan with more than this part of the locations looked through is refused, such as 10%%; and "
+        text += held_back.HELP
         add("--max-share", type=values.percent, metavar="PERCENT", help=text)
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         add("--yes", action="store_true", help="do it; without, only the plan is shown")
@@ -93,8 +94,8 @@ class Prune(ClosedLister):
         self, parsed: argparse.Namespace, wanted: selection.Selection, removal: "Removal", order: "Order"
     ) -> "list[Step]":
         """Proofs and refusals, recorded; raises Refused when they are too many."""
-        self._seen = 0
-        targets = list(self._targets(wanted, order))
+        self._seen, self._held = 0, held_back.HeldBack(parsed.max_share)
+        targets = self._allowed(list(self._targets(wanted, order)), wanted)
         bound = functools.partial(_bound, most=parsed.max_removals, share=parsed.max_share, seen=self._seen)
         if parsed.quota:
             steps = list(self._by_quota(targets, parsed, removal, bound))
@@ -115,9 +116,20 @@ class Prune(ClosedLister):
             for image, states in batch:
                 chosen = [one for one in image.locations if wanted.has(one)]
                 self._seen += sum(order.reads_targets or one.is_cached for one in chosen)
+                for one in chosen:
+                    if isinstance(cause_of(one), causes.Damaged):
+                        self._held.see(one, states(one))
                 found = [one for one in chosen if self._may_go(image, one, cause_of(one), states, bool(wanted.ids))]
                 if found:
                     yield image, found
+
+    def _allowed(self, targets: list[Target], wanted: selection.Selection) -> list[Target]:
+        """Those that no store at fault has lost; of named images all."""
+        if wanted.ids or not self._held.decide(self.note):
+            return targets
+        self.worsen(DAMAGED)
+        left = ((image, [one for one in found if not self._held.has(one)]) for image, found in targets)
+        return [(image, found) for image, found in left if found]
 
     def _may_go(self, image: Image, one: Location, cause: causes.Cause, states: States, named: bool) -> bool:
         if isinstance(cause, causes.Damaged) and not named:

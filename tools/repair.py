@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
 from glance_replicas.errors import ConfigError, Refused
-from glance_replicas.model import Image
+from glance_replicas.model import Image, Location
 from glance_replicas.repair import Action, Step
 
-from . import advice, report, selection, values
+from . import advice, held_back, report, selection, values
 from .advice import where
 from .command import DAMAGED, UNKNOWN, ClosedLister
 from .putting_back import COLUMNS as PUT_BACK
@@ -39,6 +39,7 @@ class Repair(ClosedLister):
         add("--all", action="store_true", help="all images that the ledger knows to be damaged")
         text = "a longer plan is refused as a whole, unless the images are named (5)"
         add("--max-repairs", type=values.positive, default=5, metavar="N", help=text)
+        add("--max-share", type=values.percent, metavar="PERCENT", help=held_back.HELP)
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         add("--wait", action="store_true", help="return when the hosts that were asked have fetched their copies anew")
         text = "put images that have no intact durable copy into this store, as Glance would, from a cached copy"
@@ -53,9 +54,11 @@ class Repair(ClosedLister):
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
         if parsed_args.to_store:
             return PUT_BACK, self._put_back(wanted, parsed_args)
+        self._held = held_back.HeldBack(parsed_args.max_share)
         images = self._images(wanted, parsed_args.max_repairs)
         self._remedy = self._made(parsed_args.workers)
         steps = [one for image in images for one in self._remedy.plan(image) if wanted.has(one.target)]
+        steps = [one for one in steps if not self._held.has(one.target, one.before.verdict)]
         if not wanted.ids:
             _bound(sum(one.action.is_due for one in steps), parsed_args.max_repairs)
         if parsed_args.yes:
@@ -83,21 +86,28 @@ class Repair(ClosedLister):
 
     def _images(self, wanted: selection.Selection, most: int) -> list[Image]:
         """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""
-        found, damaged = [], 0
+        found: list[tuple[Image, list[Location]]] = []
         for image, states in self.with_states(wanted):
-            known = (states(one) for one in image.locations if wanted.has(one))
-            number = sum(1 for last in known if last and last.verdict.is_damage)
-            damaged += number
+            known = [(one, last) for one in image.locations if wanted.has(one) and (last := states(one))]
+            damaged = [one for one, last in known if last.verdict.is_damage]
+            for one, last in known:
+                self._held.see(one, last)
             if not image.locations:
                 self.note(f"image {image.id} is lost: it has no location at all; restore it from where it came from")
                 self.worsen(DAMAGED)
-            elif wanted.ids or number:
-                found.append(image)
-        if not wanted.ids:
-            if self._ledger_failed:
-                raise Refused("without the ledger it is not known what is damaged; name the images")
-            _bound(damaged, most)
-        return found
+            elif wanted.ids or damaged:
+                found.append((image, damaged))
+        return [image for image, _ in found] if wanted.ids else self._due(found, most)
+
+    def _due(self, found: list[tuple[Image, list[Location]]], most: int) -> list[Image]:
+        """The images whose damage is not that of a whole store."""
+        if self._ledger_failed:
+            raise Refused("without the ledger it is not known what is damaged; name the images")
+        if self._held.decide(self.note):
+            self.worsen(DAMAGED)
+        left = [(image, [one for one in damaged if not self._held.has(one)]) for image, damaged in found]
+        _bound(sum(len(damaged) for _, damaged in left), most)
+        return [image for image, damaged in left if damaged]
 
     def _made(self, workers: int) -> "Remedy":
         from glance_replicas import restore, writers

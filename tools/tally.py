@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance_replicas.model import Image, Result, Verdict
+from glance_replicas.store_loss import Losses
 
-from . import advice, report
+from . import advice, held_back, report
 from .command import DAMAGED, INTACT, UNKNOWN
 from .looking import backend
 
@@ -32,6 +33,7 @@ class Tally:
         self._bad: list[tuple[Image, Result]] = []
         self._places: collections.Counter[str] = collections.Counter()  # results by host or store
         self._unknown: dict[str, collections.Counter[str]] = {}  # of these, what is not known, by verdict
+        self._losses = Losses()
         self._good = advice.Good()
 
     def add(self, image: Image, result: Result) -> None:
@@ -41,6 +43,8 @@ class Tally:
         self._good.add(result)
         place = backend(result.location)
         self._places[place] += 1
+        if not result.location.is_cached:
+            self._losses.add(place, result.verdict)
         if result.verdict.is_unknown:
             self._unknown.setdefault(place, collections.Counter())[str(result.verdict)] += 1
         if result.verdict.is_damage or (result.verdict.is_unknown and self._unknown[place].total() <= LISTED):
@@ -79,8 +83,14 @@ class Tally:
         for place in sorted(sick):
             yield f"{place}: {_counts(self._unknown[place])} of {self._places[place]} locations"
             yield f"    next: see that {place} first; then, for what was not known: replica verify --all --max-age 1d"
+        lost = self._losses.at_fault()
+        for store in sorted(lost):
+            yield f"{self._losses[store]}: {held_back.WHY}"
+            yield f"    next: {held_back.NEXT}"
         for image, result in sorted(self._bad, key=lambda one: (gravity(one[1]), one[0].id)):
             if result.verdict.is_unknown and backend(result.location) in sick:
+                continue
+            if result.verdict is Verdict.MISSING and not result.location.is_cached and backend(result.location) in lost:
                 continue
             yield advice.problem(image, result)
             yield f"    next: {advice.next_step(image, result, self._good)}"

@@ -59,6 +59,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--os-cloud", metavar="NAME", help="Cloud in clouds.yaml. Default: $OS_CLOUD, or OS_* as given."
     )
     parser.add_argument(
+        "--os-cacert",
+        metavar="FILE",
+        default=os.environ.get("OS_CACERT"),
+        help="Certificate authorities of the cloud and of its hosts. Default: $OS_CACERT, clouds.yaml, the system's.",
+    )
+    parser.add_argument(
         "--header",
         action="append",
         default=[],
@@ -83,7 +89,11 @@ def ask(arguments: argparse.Namespace) -> tuple[Document, "Cloud | None"]:
     if arguments.document is None and not arguments.image:
         raise ConfigError("name an IMAGE, or a saved document with --document")
     named = arguments.os_cloud or any(os.environ.get(name) for name in _CONFIGURED)
-    cloud = Cloud.connect(arguments.os_cloud, arguments.header) if named or arguments.document is None else None
+    cloud = (
+        Cloud.connect(arguments.os_cloud, arguments.header, arguments.os_cacert)
+        if named or arguments.document is None
+        else None
+    )
     if arguments.document is None:
         assert cloud is not None
         return asked(cloud, arguments), cloud
@@ -123,10 +133,12 @@ class Cloud:
         self._headers, self._wire = headers, wire
 
     @classmethod
-    def connect(cls, name: str | None, extra: list[str], limits: Limits | None = None) -> "Cloud":
+    def connect(
+        cls, name: str | None, extra: list[str], ca_file: str | None = None, limits: Limits | None = None
+    ) -> "Cloud":
         """By clouds.yaml and `OS_*`, every plugin of keystoneauth (`none` and `http_basic` too). Raises ConfigError."""
         more = dict(_header(text) for text in extra)
-        return cls.over(*_keystone(name), more, limits)
+        return cls.over(*_keystone(name, ca_file), more, limits)
 
     @classmethod
     def over(
@@ -226,7 +238,7 @@ class Cloud:
         return Target(self.endpoint + path, self.endpoint + path.partition("?")[0], self._headers())
 
 
-def _keystone(name: str | None) -> tuple[Any, str]:
+def _keystone(name: str | None, ca_file: str | None) -> tuple[Any, str]:
     """A session of keystoneauth and the image service's endpoint."""
     import openstack.config
     from keystoneauth1 import exceptions as keystone
@@ -234,7 +246,8 @@ def _keystone(name: str | None) -> tuple[Any, str]:
 
     wanted = name or os.environ.get("OS_CLOUD")
     try:
-        region = openstack.config.OpenStackConfig().get_one(cloud=wanted)
+        more: dict[str, Any] = {"cacert": ca_file} if ca_file else {}
+        region = openstack.config.OpenStackConfig().get_one(cloud=wanted, **more)
         session = region.get_session()
         endpoint = region.get_endpoint("image") or session.get_endpoint(
             service_type="image", interface=region.get_interface("image"), region_name=region.get_region_name("image")

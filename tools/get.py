@@ -15,6 +15,8 @@ from glance_replicas.document import Document
 from glance_replicas.download import NoneIntact, Report, fetch
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED
+from glance_replicas.sources import web
+from glance_replicas.sources.wire import Tls
 
 from . import cloud
 from .choose import ordered
@@ -75,7 +77,7 @@ class Get(cloud.Asking, Command):  # type: ignore[misc, unused-ignore]
         return fetch(
             replace(document, replicas=tuple(choice.location for choice in choices)),
             arguments.output,
-            reader=site,
+            reader=site or web.Reader(tls=Tls(arguments.os_cacert)),
             fallback=site.download(document.image_id) if site else None,
             refresh=again if arguments.document is None else None,
             unverified=arguments.unverified,

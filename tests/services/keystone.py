@@ -128,6 +128,25 @@ class Keystone:
         path = f"/projects/{project}/users/{user_id}/roles/{roles['roles'][0]['id']}"
         requests.put(self.auth_url + path, headers={"X-Auth-Token": token}, timeout=30).raise_for_status()
 
+    def call(self, method: str, path: str, document: dict[str, Any] | None = None) -> Any:
+        """What the administrator's request answers: the value under its only name, None for an empty answer."""
+        token, _ = self.token()
+        url, headers = self.auth_url + path, {"X-Auth-Token": token}
+        answer = requests.request(method, url, json=document, headers=headers, timeout=30)
+        if not answer.ok:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        value = answer.json() if answer.content else {}
+        return next((one for name, one in value.items() if name != "links"), None)
+
+    def token_of(self, user_id: str, project_id: str) -> str:
+        """A token of a user with our password, for a project."""
+        user = {"id": user_id, "password": self.password}
+        auth = {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": {"id": project_id}},
+        }
+        return self._post("/auth/tokens", {"auth": auth}).headers["X-Subject-Token"]
+
     def session(self, owner: str | None = None) -> Any:
         """A keystoneauth1 session of the administrator, or of another PROJECT:USER."""
         from keystoneauth1 import session

@@ -34,7 +34,7 @@ class Plan:
     detour: Callable[[], Sequence[Location]]  # the same for a reader that goes on alone, which nobody can follow
     opener: Opener
     reserve: Callable[[Growing, int], None]  # room for so many bytes; raises NoRoom, CacheError
-    committed: Callable[[Image], None]  # the complete file is on disk
+    committed: Callable[[Image], object]  # the complete file is on disk
     condemned: Callable[[Image, Sequence[Location]], None]  # these sources gave wrong bytes
     renew: Callable[[int], object] = lambda length: None  # the fill goes on, `length` bytes so far; every few seconds
     ended: Callable[[], None] = lambda: None  # the fill is over, well or not

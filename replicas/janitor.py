@@ -274,7 +274,8 @@ class Janitor:
         self._keeper.uses.trim(KEPT_DAYS)
 
     def _count(self, done: Pass) -> None:
-        scrubbed, damaged, adopted = self._scrubber.counts()
+        scrubbed, damaged, adopted, registered = self._scrubber.counts()
+        done.registered += registered
         done.adopted += adopted
         done.scrubbed += scrubbed
         done.damaged += damaged

@@ -89,13 +89,14 @@ class Keeper:
         image = self.catalogue.image(image_id)
         return image if image is not None and image.status == IMAGE_ACTIVE else None
 
-    def verified(self, image: Image) -> None:
-        """Every byte of this host's complete file was read just now, and agreed: registered, and a verdict."""
-        self.register(image)
+    def verified(self, image: Image) -> bool:
+        """Every byte of this host's complete file was read just now, and agreed: a verdict, and whether a row came."""
+        is_new = self.register(image)
         url = self.own_url(image.id)
         if url is not None:
             self._record(image, Location(image.id, url, self.metadata()), Verdict.INTACT)
         self.carry_pin(image)
+        return is_new
 
     def copy(self, image: Image) -> Copy | None:
         """This host's complete file, open, read or not (the caller looks); one that is another image's goes.
@@ -106,11 +107,15 @@ class Keeper:
         if copy is None or not copy.entry.is_anothers(image):
             return copy
         with closing(copy):
-            path = self.cache.path(image.id)
-            log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
-            self.withdraw(image.id)
-            self.cache.remove_copy(image.id, copy)
+            self.dispel(image, copy)
         return None
+
+    def dispel(self, image: Image, copy: Copy) -> None:
+        """A complete file that cannot be the image's is gone, its row first. Raises CatalogueError, CacheError."""
+        path = self.cache.path(image.id)
+        log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
+        self.withdraw(image.id)
+        self.cache.remove_copy(image.id, copy)
 
     def put_aside(self, image: Image, copy: Copy) -> None:
         """The complete file turned out wrong: its row goes, then the file. Raises CatalogueError, CacheError.
@@ -134,27 +139,32 @@ class Keeper:
         except (CatalogueError, CacheError) as error:
             log.warning("image %s: whether it is to stay the janitor will find out: %s", image.id, error)
 
-    def register(self, image: Image) -> None:
-        """The complete file of this host is a location of the image; what cannot be done now the janitor does later."""
+    def register(self, image: Image) -> bool:
+        """The complete file of this host is a location of the image; whether it was none before.
+
+        What cannot be done now the janitor does later.
+        """
         url = self.own_url(image.id)
         if url is None:
             log.warning("image %s: cached but not registered: %s", image.id, self.why_unregistered())
-            return
+            return False
         held = self.cache.hold(image.id)  # so that no eviction comes between the look at the file and the row
         if held is None:
             log.info("image %s: not registered, its file has gone", image.id)
-            return
+            return False
         try:
             with closing(held):
                 if not held.entry.is_file_of(image):
                     log.info("image %s: not registered before its file was read", image.id)
                 elif self.catalogue.add(image.id, url, self.metadata()):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)
+                    return True
         except Refused as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)
             self.cache.remove(image.id)
         except CatalogueError as error:
             log.warning("image %s: not registered yet: %s", image.id, error)
+        return False
 
     def withdraw(self, image_id: str) -> None:
         """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay."""

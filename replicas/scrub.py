@@ -20,14 +20,14 @@ class Scrubber:
     """`breathe` is called between blocks; what it raises ends the reading."""
 
     def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
-        self._damaged = self._scrubbed = self._adopted = 0
+        self._damaged = self._scrubbed = self._adopted = self._registered = 0
         self._keeper = keeper
         self._breathe = breathe
 
-    def counts(self) -> tuple[int, int, int]:
-        """Files read again because they were due, files found wrong, and files adopted, since the last call."""
-        found = self._scrubbed, self._damaged, self._adopted
-        self._scrubbed = self._damaged = self._adopted = 0
+    def counts(self) -> tuple[int, int, int, int]:
+        """Since the last call: files read again because they were due, found wrong, adopted, registered by that."""
+        found = self._scrubbed, self._damaged, self._adopted, self._registered
+        self._scrubbed = self._damaged = self._adopted = self._registered = 0
         return found
 
     def adopt(self) -> int:
@@ -60,18 +60,21 @@ class Scrubber:
 
         Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
         """
-        image = self._keeper.active(image_id)
-        copy = self._keeper.copy(image) if image else None
+        image, copy = self._keeper.active(image_id), self._keeper.cache.open(image_id)
         if image is None or image.digest is None or copy is None:
             return Verdict.UNVERIFIABLE
         with closing(copy):
+            if copy.entry.is_anothers(image):
+                self._keeper.dispel(image, copy)
+                self._damaged += 1
+                return Verdict.CORRUPT
             if not self._is_right(copy, image.digest, rate):
                 self._condemn(image, copy)
                 return Verdict.CORRUPT
             if not self._keeper.cache.mark_verified(image, copy):
                 return Verdict.UNVERIFIABLE
         if not copy.entry.verified:
-            self._keeper.verified(image)
+            self._registered += self._keeper.verified(image)
         return Verdict.INTACT
 
     def _condemn(self, image: Image, copy: Copy) -> None:

@@ -2,7 +2,6 @@
 
 import fcntl
 import itertools
-import os
 import random
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 from scenes import new_image, settle
-from services.cached import keep, note, rot
+from services.cached import entry_of, keep, note, rot, used
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -146,11 +145,11 @@ def test_what_stays_under_pressure(tmp_path: Path) -> None:
         for number, image_id in enumerate((by_property, by_order, unique, shared)):
             one.client().download(image_id)
             settle(lambda image_id=image_id: own_rows(one, image_id))
-            os.utime(one.cache_dir / image_id, (time.time() - 90_000 + number, time.time()))
+            used(one.cache_dir / image_id, 90_000 - number)
         two.client().download(shared)
         settle(lambda: own_rows(two, shared))
-        os.utime(one.cache_dir / shared, (time.time() - 80_000, time.time()))
-        settle(lambda: (one.cache_dir / by_order).stat().st_mode & 0o1000)
+        used(one.cache_dir / shared, 80_000)
+        settle(lambda: entry_of(one.cache_dir / by_order).pinned)
         new = cached(one)[0]
         assert kept(one) == {by_property, by_order, unique, new}, "what another host has goes first"
         newer = cached(one)[0]

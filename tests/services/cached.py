@@ -62,3 +62,8 @@ def rot(path: Path, at: int, data: bytes) -> None:
         file.seek(at)
         file.write(data)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def used(path: Path, idle: float) -> None:
+    """The file was used last so many seconds ago."""
+    os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))

@@ -77,7 +77,8 @@ KEY = {
 SPARED = re.compile(
     r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
-    r"|Verdict\.UNVERIFIABLE$|its file has gone|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
+    r"|Verdict\.UNVERIFIABLE$|its file has gone|not registered before its file was read"
+    r"|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
     r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"
     r"|self\._others\($"  # only where other hosts are known in time; what it claims `renew` claims as well
 )
@@ -281,6 +282,13 @@ def own_row(world: World, name: str) -> Location:
     return next(one for one in world.keeper.catalogue.of_host(world.settings.host_name) if one.image_id == name)
 
 
+def of_the_stock_cache(world: World) -> None:
+    """What the stock cache left: a right file, a wrong one and a short one."""
+    world.cache.path(STOCK).write_bytes(truth(STOCK) or b"")
+    world.cache.path(WRONG).write_bytes(bytes(SIZE))
+    world.cache.path(IDLE).write_bytes(b"short")
+
+
 def other_hosts(world: World) -> None:
     """This host had another URL before, and another host is long dead; both have rows."""
     for name, url in ((world.settings.host_name, "http://127.0.0.99:1"), ("dead", "http://127.0.0.98:1")):
@@ -305,12 +313,13 @@ def removals(world: World) -> None:
 def orders_of_all_kinds(world: World) -> None:
     """What a host can be asked for, and growing files that were left: one of each kind."""
     copies, here = Copies(world.keeper.ledger.database), [world.settings.host_name]
-    for name in (OLD, IDLE, DELETED):
-        world.keep(name)
+    for name in (OLD, IDLE, DELETED, REUSED):
+        world.keep(name, row=name != REUSED)
+    note(world.cache.path(REUSED), b"another image's, of the same id")
     for name in (DELETED, STOCK):
         world.sql("UPDATE images SET status = 'deleted', deleted = true WHERE id = :id", id=name)
     world.sql("UPDATE images SET os_hash_algo = NULL, os_hash_value = NULL, checksum = NULL WHERE id = :id", id=BARE)
-    copies.request([NEW, BAD, DELETED, STOCK, AWAY, GIVEN_UP, WRONG, ASKED, BARE], here, who="a test")
+    copies.request([NEW, BAD, DELETED, STOCK, AWAY, GIVEN_UP, WRONG, ASKED, BARE, REUSED], here, who="a test")
     copies.request([OLD], here, who="a test", pin=True, priority=HIGH)
     world.keeper.pins.add([OLD], here, "a test")
     copies.put_off(GIVEN_UP, here[0], "seven times", 0, 7)
@@ -371,6 +380,7 @@ def nothing(world: World) -> None:
 SCENARIOS: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = {
     "fill with eviction": (full, fill_new),
     "janitor": (everything, one_pass),
+    "stock files": (of_the_stock_cache, one_pass),
     "refill": (asked_anew, removals),
     "told to end": (nothing, told_to_end),
     "copies": (orders_of_all_kinds, copying),

@@ -351,10 +351,16 @@ def test_not_cached_here(host: GlanceHost) -> None:
 
 
 def test_unverified_file_is_not_given_away(host: GlanceHost) -> None:
-    """What the stock cache left is nobody's replica before it has been verified."""
+    """What the stock cache left is verified on its way: wrong bytes do not end well, and a part of it is not given."""
     image_id = host.client().create(data=DATA)["id"]
-    (host.cache_dir / image_id).write_bytes(DATA)
-    assert get(signed(host, image_id)).status_code == 404
+    path = host.cache_dir / image_id
+    path.write_bytes(bytes([DATA[0] ^ 1]) + DATA[1:])
+    assert get(signed(host, image_id), Range="bytes=0-9").status_code == 503
+    with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
+        get(signed(host, image_id))
+    assert not path.exists()
+    path.write_bytes(DATA)
+    assert get(signed(host, image_id)).content == DATA
 
 
 def test_who_waits_for_a_fill(host: GlanceHost) -> None:

@@ -259,7 +259,7 @@ def test_what_is_being_read_is_seen_before_anything_goes(cache: Cache) -> None:
         fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE)
     assert cache.exists(B)
     reader.close()
-    assert fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE) == [B, A]
+    assert fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], "that somebody looked at it is no use"
 
 
 def test_last_copies_are_passed_over(cache: Cache) -> None:

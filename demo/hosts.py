@@ -42,6 +42,8 @@ filesystem_store_datadir = {run}/{name}/tasks
 [paste_deploy]
 config_file = {run}/glance-api-paste.ini
 flavor = keystone+replicas
+[oslo_policy]
+policy_file = {run}/policy.yaml
 [replicas]
 host_name = {name}
 host_zone = {zone}
@@ -101,6 +103,7 @@ def prepare(run: Path) -> list[Host]:
     # The sample pipeline without Keystone: the `context` filter believes what the identity headers say.
     paste = (ETC / "glance-api-paste.ini").read_text()
     (run / "glance-api-paste.ini").write_text(paste.replace("osprofiler authtoken context", "context"))
+    (run / "policy.yaml").write_text((ETC / "policy.yaml").read_text())
     (run / "identity").write_text("".join(f"{name}: {value}\n" for name, value in IDENTITY.items()))
     return hosts
 

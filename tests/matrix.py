@@ -83,14 +83,20 @@ def cached_backend(folder: Path) -> Iterator[Backend]:
     """A real host; what it holds is changed on its disk, behind its back."""
     keys = parse_keys(SIGNING_KEYS)
 
-    def sources(limits: Limits, lifetime: int = 600) -> Sources:
-        return Sources([], peers=web.Peers(limits, lambda copy: sign(copy.url, keys, lifetime)))
-
     with (
         GlanceSite(folder / "site") as site,
         site.add_host("127.0.0.2", options={"replicas": {"janitor": "false"}}) as host,
         FaultyProxy(host.address, host.port) as proxy,
     ):
+
+        def sources(limits: Limits, lifetime: int = 600) -> Sources:
+            def signed(copy: Location) -> str:
+                """What is signed is the host's own URL, whatever stands before it."""
+                own = f"{host.url}/replicas/{copy.image_id}"
+                return f"{copy.url}?{sign(own, keys, lifetime).partition('?')[2]}"
+
+            return Sources([], peers=web.Peers(limits, signed))
+
         image_id = str(host.client().create(data=DATA)["id"])
         host.client().download(image_id)
         path = host.cache_dir / image_id

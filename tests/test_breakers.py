@@ -18,7 +18,7 @@ from glance_replicas.copies import Copies
 from glance_replicas.copies import State as Copied
 from glance_replicas.hosts import is_alive
 from glance_replicas.ledger import Ledger, place_key
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import HOST_KEY, Evidence, Location, Result, Verdict
 from glance_replicas.strays import Kind, Sighting, Strays
 
 pytest_plugins = ["cloud"]
@@ -87,7 +87,8 @@ def test_one_question_that_fails_silences_no_other(cloud: Cloud) -> None:
     assert here.route.renew(image, 0) == ()
     assert set(here.hosts.all()) == {"here", "there"}
     assert here.hosts.states(IMAGE), "verdicts are read after a claim that failed"
-    assert here.hosts.sign(here.own_url(IMAGE) or "").count("sig=") == bool(here.settings.signing_keys)
+    copy = Location(IMAGE, here.own_url(IMAGE) or "", {HOST_KEY: "here"})
+    assert here.hosts.sign(copy).count("sig=") == bool(here.settings.signing_keys)
 
 
 def test_tables_a_version_behind(tmp_path: Path, cloud: Cloud) -> None:

@@ -209,14 +209,14 @@ class Demo:
         sh("replica report --config-file api1/glance-api.conf", lines=40)
 
     def _flip(self, path: str, mode: str) -> None:
-        """One byte of this file of the large image is another one; the file is a new one, as after a bad copy."""
+        """One byte of this file of the large image is another one, and nothing tells: its times and notes are as before."""
         place = LARGE // 2 + 4711
         with (RUN / "large.raw").open("rb") as file:
             file.seek(place)
             wrong = file.read(1)[0] ^ 0xFF
-        self.sh(f"cp {path} damaged && chmod u+w damaged")
+        self.sh(f"cp --archive {path} damaged && chmod u+w damaged")
         self.sh(f"printf '\\x{wrong:02x}' | dd of=damaged bs=1 seek={place} conv=notrunc status=none")
-        self.sh(f"chmod {mode} damaged && mv -f damaged {path}")
+        self.sh(f"chmod {mode} damaged && touch -r {path} damaged && mv -f damaged {path}")
 
     def _download(self, name: str, number: int, why: str, status: str) -> None:
         sh, variable = self.sh, name.upper()

@@ -209,7 +209,7 @@ class Demo:
         sh("replica report --config-file api1/glance-api.conf", lines=40)
 
     def _flip(self, path: str, mode: str) -> None:
-        """One byte of this file of the large image is another one, and nothing tells: its times and notes are as before."""
+        """One byte of this file of the large image is another one; its times and notes are as before."""
         place = LARGE // 2 + 4711
         with (RUN / "large.raw").open("rb") as file:
             file.seek(place)

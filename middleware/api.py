@@ -16,7 +16,6 @@ import re
 import secrets
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import webob
@@ -106,7 +105,7 @@ class ReplicasApi:
         return bool(shown or rules.check("get_locations"))
 
     def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
-        hosts, states, now = self._hosts.all(), self._hosts.states(image.id), datetime.now(UTC)
+        hosts, states, now = self._hosts.all(), self._hosts.states(image.id), self._hosts.now()
         rows = []
         for one in image.locations:
             known = hosts.get(one.host or "")

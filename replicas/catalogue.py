@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from . import database
 from .chosen import chosen, spelled_alike
-from .errors import CatalogueError, Refused
+from .errors import CatalogueError, Gone, Refused
 from .glance_tables import (
     Reader,
     claiming_locations,
@@ -30,7 +30,8 @@ from .glance_tables import (
     stranded_locations,
     tags,
 )
-from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
+from .location import is_ours
+from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, ZONE_KEY, Image, Location
 
 CHUNK = 500  # ids in one IN list
 LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
@@ -204,10 +205,12 @@ class Catalogue:
                 yield self._reader.location(*row), status == "active" and not deleted
 
     def add(self, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
-        """The image has an active row with this URL; False when it had one already, whatever its metadata.
+        """The image has an active row with this URL, of this host and zone; False when that was so already.
 
-        Raises Refused when the image is neither active nor deactivated, or no database of Glance's could
-        hold the URL.
+        A row of that URL that names another host or zone is corrected; its store id is Glance's to write, and stays.
+
+        Raises Gone when the image is deleted, Refused when it is not active yet, or unknown, or no database of
+        Glance's could hold the URL.
         """
         if database.UNSTORABLE.search(url):
             raise Refused(f"image {image_id}: the URL has characters Glance does not store (above U+FFFF, or NUL)")
@@ -251,11 +254,11 @@ class Catalogue:
         with self._errors():
             return database.writing(self._engine, work)
 
-    def withdraw_url(self, image_id: str, url: str) -> int:
-        """No active row of the image has this URL; returns how many had."""
+    def withdraw_url(self, image_id: str, url: str, *, host: str | None = None) -> int:
+        """No active row of the image has this URL; returns how many had. With `host` only rows that name it."""
 
         def work(connection: sa.Connection) -> int:
-            rows = [one for one in self._of_image(connection, image_id) if one.url == url]
+            rows = [one for one in self._of_image(connection, image_id) if one.url == url and host in (None, one.host)]
             return sum(_withdraw(connection, one) for one in rows)
 
         with self._errors():
@@ -304,11 +307,13 @@ class Catalogue:
 
     def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
         row = connection.execute(_lock(image_id)).one_or_none()
-        state = live_status(row.status, row.deleted) if row and row.id == image_id else "gone"
+        state = live_status(row.status, row.deleted) if row and row.id == image_id else "unknown"
         if state not in LIVE:
-            raise Refused(f"image {image_id} is {state}: no location can be added")
-        if any(one.url == url for one in self._of_image(connection, image_id)):
-            return False
+            refusal = Gone if state in IMAGE_IS_GONE else Refused
+            raise refusal(f"image {image_id} is {state}: no location can be added")
+        there = next((one for one in self._of_image(connection, image_id) if one.url == url), None)
+        if there is not None:
+            return _corrected(connection, there, metadata)
         now = _now()
         values: dict[str, object] = {
             "image_id": image_id,
@@ -326,6 +331,17 @@ class Catalogue:
             no_table="Glance's tables are not there: run glance-manage db_sync, or correct [database] connection",
             remedy="check [database] connection and that the database answers",
         )
+
+
+def _corrected(connection: sa.Connection, there: Location, metadata: Mapping[str, object]) -> bool:
+    """Whether the row of a host's URL named another host or zone; now it does not. Other URLs are nobody's of ours."""
+    wanted = Location(there.image_id, there.url, metadata)
+    if not is_ours(wanted) or (there.host, there.zone) == (wanted.host, wanted.zone):
+        return False
+    kept = {key: value for key, value in there.metadata.items() if key not in (HOST_KEY, ZONE_KEY)}
+    this = sa.and_(locations.c.id == there.row, locations.c.deleted == sa.false())
+    change = {"meta_data": json.dumps(dict(metadata) | kept), "updated_at": _now()}
+    return connection.execute(locations.update().where(this).values(change)).rowcount == 1
 
 
 def _withdraw(connection: sa.Connection, location: Location) -> bool:

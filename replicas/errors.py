@@ -41,6 +41,10 @@ class ClientLeft(ReplicaError):
     """Whoever waited for bytes has closed the connection; nobody is to be answered."""
 
 
+class Gone(Refused):
+    """The image is deleted, which is final; "no such image" and "queued" may be the answer of a database behind."""
+
+
 class SourceError(ReplicaError):
     """A location could not be read. The children tell why; "could not ask" is never "absent"."""
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from . import signing
@@ -84,6 +85,11 @@ class Hosts:
         """Its URL, signed if a living host of ours serves that very copy there (`signing.sign_copy`), else as it is."""
         keys, lifetime = self._settings.signing_keys, self._settings.signature_lifetime_seconds
         return signing.sign_copy(copy, self.living(), keys, lifetime)
+
+    def now(self) -> datetime:
+        """The ledger's time, as its list of hosts told it; this machine's without one."""
+        told = [one.heartbeat + timedelta(seconds=one.age_seconds) for one in self.all().values() if one.heartbeat]
+        return max(told, default=datetime.now(UTC))
 
     def states(self, image_id: str) -> dict[tuple[str, str], Result]:
         """The last verdicts on an image's locations (`Ledger.states`); none without a ledger."""

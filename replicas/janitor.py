@@ -8,6 +8,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
     unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     keep restored  the durable location of an image that `glance-scrubber --restore` brought back is one again
+    former         what is left of names that this host had before
     pins           the files that are to stay are marked, others no longer are
     last copies    which files must not be evicted is written down, for the time without a ledger
     trim           back within the limits of space
@@ -36,9 +37,11 @@ from .cache.host_lock import HostLock
 from .copier import Copier
 from .copies import HIGH, Copies
 from .errors import CacheError, ReplicaError
+from .host.presence import Presence
+from .host.user import give_away
 from .keeper import Keeper
 from .ledger import Withdrawal
-from .model import Host, Pass
+from .model import Pass
 from .reconcile import Reconciler
 from .scrub import Scrubber
 from .stocking import Stocking
@@ -65,10 +68,10 @@ class Janitor:
         self._news = threading.Event()  # there is something to look at
         self._scrubber = Scrubber(keeper, self._breathe)
         self._reconciler = Reconciler(keeper)
+        self._presence = Presence(keeper, self._reconciler.withdraw_all)
         self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
         self._copier = Copier(keeper, self.wake)
         self._witness = Witness(keeper, self._breathe)
-        self._beaten = 0.0
         self._alone = HostLock(keeper.cache, _LOCK)
         self._scrubbing: threading.Thread | None = None
 
@@ -92,10 +95,11 @@ class Janitor:
 
     def run_once(self) -> Pass:
         """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
+        give_away(self._cache)
         if not self._alone.take():
             raise CacheError(f"another janitor is at work in {self._cache.folder}")
         try:
-            done = self._pass()
+            done = self._pass() if self._presence.claim() else self._visit()
             done.filled += self._copier.finish(self._breathe)
             self._witness.finish()
             if self._scrubbing is not None:
@@ -122,10 +126,10 @@ class Janitor:
         while not self._stop.is_set():
             is_time = time.monotonic() >= next_pass
             try:
-                if self._settings.janitor and self._alone.take():
+                if self._settings.janitor and self._alone.take() and self._is_owner(is_time):
                     self._pass() if is_time else self._look()
                 elif is_time:
-                    self._keeper.tell()
+                    self._beside()
             except ReplicaError as error:
                 log.warning("janitor: %s", error)
             except Exception:  # outermost edge of a thread
@@ -136,12 +140,32 @@ class Janitor:
             self._news.clear()
         self._alone.free()
 
+    def _is_owner(self, is_time: bool) -> bool:
+        """Whether the directory is this host's, claimed anew in each pass; else the lock is free for its owner."""
+        owns = self._presence.claim() if is_time else self._keeper.standing.owner() is None
+        if not owns:
+            self._alone.free()
+        return owns
+
+    def _beside(self) -> None:
+        """The pass of a process that does not have the lock: another of this host has it, or another host."""
+        if self._settings.janitor and self._keeper.standing.owner() is not None:
+            self._visit()
+        self._keeper.tell()
+
+    def _visit(self) -> Pass:
+        """The pass of a host in a directory of another one."""
+        done = Pass()
+        self._presence.visit(done)
+        return done
+
     def _pass(self) -> Pass:
         done = Pass()
         self._cache.prepare()
         steps = (
             *(self._heartbeat, self._removals, self._invalid),
-            *(self._reconciler.reconcile, self._reconciler.unhang, self._reconciler.keep_restored),
+            *(self._reconciler.reconcile, self._presence.forget_former),
+            *(self._reconciler.unhang, self._reconciler.keep_restored),
             *(self._pins, self._last_copies, self._trim, self._stock, self._copy, self._answer, self._scrub),
             *(self._reconciler.bury, self._forget),
         )
@@ -167,36 +191,13 @@ class Janitor:
             self._remove(request, Pass())
 
     def _heartbeat(self, done: Pass) -> None:
-        """The ledger knows this host. Rows under a URL the host had before go first, while that is still known."""
-        if self._settings.host_url is None:
-            done.problems.append(f"heartbeat: {self._keeper.why_unregistered()}")
-            return
-        before = next((one for one in self._keeper.ledger.hosts() if one.name == self._settings.host_name), None)
-        if before is not None and before.url != self._settings.host_url:
-            log.warning("host %s moved from %s to %s", before.name, before.url, self._settings.host_url)
-            done.withdrawn += self._reconciler.withdraw_all(before)
-        self._beat()
-
-    def _beat(self) -> None:
-        entries = list(self._cache.entries())
-        self._beaten = time.monotonic()
-        self._keeper.ledger.heartbeat(
-            Host(
-                name=self._settings.host_name,
-                zone=self._settings.host_zone,
-                url=self._settings.host_url or "",
-                files=len(entries),
-                bytes_used=sum(one.size for one in entries),
-                bytes_free=self._keeper.space.free(),
-            )
-        )
+        self._presence.announce(done)
 
     def _breathe(self) -> None:
         """Called often in long work: the host goes on to say that it lives. Raises CacheError when told to stop."""
         if self._stop.is_set():
             raise CacheError("stopped")
-        if self._settings.host_url and time.monotonic() - self._beaten > self._settings.janitor_interval_seconds:
-            self._beat()
+        self._presence.keep_alive()
 
     def _removals(self, done: Pass) -> None:
         for request in self._keeper.ledger.pending_withdrawals(self._settings.host_name):

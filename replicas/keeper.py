@@ -15,10 +15,11 @@ from .cache import Cache, Copy
 from .cache.eviction import NoRoom, Space
 from .cache.partial_file import Growing
 from .catalogue import Catalogue
-from .errors import CacheError, CatalogueError, ConfigError, Refused
+from .errors import CacheError, CatalogueError, ConfigError, Gone, Refused
 from .fill import Plan
 from .fill_limits import FillLimits
-from .hosts import Hosts
+from .host.standing import Standing
+from .hosts import Hosts, is_alive
 from .ledger import Ledger
 from .model import HOST_KEY, IMAGE_ACTIVE, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result, Verdict
 from .pinning import Pinning
@@ -47,6 +48,7 @@ class Keeper:
         self.pinning = Pinning(settings, self.cache, self.pins, self.catalogue)
         self.hosts = Hosts(settings, self.ledger)
         self.keeping = Keeping(self.catalogue, self.ledger, self.hosts, self.cache)
+        self.standing = Standing(settings, self.cache, self.hosts, partial(is_alive, settings=settings))
         self.uses = Uses(self.ledger.database)
         self.activity = Activity()
         self.fill_limits = FillLimits(settings.max_client_fills, settings.max_client_fills_per_project)
@@ -140,9 +142,9 @@ class Keeper:
             log.warning("image %s: whether it is to stay the janitor will find out: %s", image.id, error)
 
     def register(self, image: Image) -> bool:
-        """The complete file of this host is a location of the image; whether it was none before.
+        """The complete file of this host is a location of the image; what cannot be done now the janitor does later.
 
-        What cannot be done now the janitor does later.
+        Whether it was none, or one that named another host, until now.
         """
         url = self.own_url(image.id)
         if url is None:
@@ -159,18 +161,24 @@ class Keeper:
                 elif self.catalogue.add(image.id, url, self.metadata()):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)
                     return True
-        except Refused as error:  # deleted while it was filled
+        except Gone as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)
             self.cache.remove(image.id)
+        except Refused as error:  # perhaps by a database that is behind: the janitor asks again, more than once
+            log.warning("image %s: not registered yet: %s", image.id, error)
         except CatalogueError as error:
             log.warning("image %s: not registered yet: %s", image.id, error)
         return False
 
     def withdraw(self, image_id: str) -> None:
         """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay."""
-        base = self.settings.host_url
-        if base is not None and self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id)):
-            log.info("image %s: withdrawn from host %s", image_id, self.settings.host_name)
+        base, name, owner = self.settings.host_url, self.settings.host_name, self.standing.owner()
+        if base is not None:
+            only = name if self.standing.rival() else None  # else the row is that of the host that has the URL
+            if self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id), host=only):
+                log.info("image %s: withdrawn from host %s", image_id, name)
+        if owner is not None and owner.url is not None:  # whose file it is
+            self.catalogue.withdraw_url(image_id, location.replica_url(owner.url, image_id))
 
     def drop(self, image_id: str, *, who: str, reason: str) -> int:
         """This host's copy is gone, its row first; bytes freed. Noted in the ledger as an order of `who`.
@@ -204,7 +212,7 @@ class Keeper:
 
     def own_url(self, image_id: str) -> str | None:
         """The URL to register, None when this host may not register."""
-        if not self.settings.can_register or self.settings.host_url is None:
+        if not self.settings.can_register or self.settings.host_url is None or self.standing.problem() is not None:
             return None
         return location.replica_url(self.settings.host_url, image_id)
 
@@ -212,6 +220,8 @@ class Keeper:
         """The reason `own_url` is None, with the remedy."""
         if self.settings.host_url is None:
             return "neither [replicas] host_url nor worker_self_reference_url is set"
+        if self.settings.can_register and (problem := self.standing.problem()) is not None:
+            return problem
         return "no http store is enabled; add one (enabled_backends = ..., web:http)"
 
     def metadata(self) -> dict[str, object]:

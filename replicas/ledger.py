@@ -70,9 +70,9 @@ class Ledger:
         return self.database.change(hosts.delete().where(hosts.c.name == name)) > 0
 
     def record(self, results: Sequence[Result]) -> None:
-        """The results are in the history, and the newest of each location is its state.
+        """The results are in the history, and the last recorded of each location is its state.
 
-        A result without `checked_at` is of now. An older result never replaces a newer state.
+        All are of now by the database's clock; `checked_at`, by the clock of the machine that looked, is not asked.
         """
         for start in range(0, len(results), CHUNK):
             self.database.write(functools.partial(recording.record, results=results[start : start + CHUNK]))

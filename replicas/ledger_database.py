@@ -1,16 +1,26 @@
 """The database our own tables are in: short transactions, their errors, and the tables' version."""
 
 import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from . import database, migrations
+from . import database, migrations, ownership
 from .errors import LedgerError
 from .ledger_redaction import redact_rows
 
 T = TypeVar("T")
+
+
+def _give(url: sa.URL) -> None:
+    """SQLite's files that root made belong to the owner of their folder, who runs Glance, and may be written by it."""
+    path = Path(url.database or "") if url.get_backend_name() == "sqlite" else Path()
+    with contextlib.suppress(OSError):  # whoever cannot be given them is told by SQLite
+        if os.geteuid() == 0 and path.is_absolute() and (user := ownership.user_of(path.parent)) is not None:
+            ownership.give_all([path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))], user)
 
 
 class LedgerDatabase:
@@ -40,6 +50,7 @@ class LedgerDatabase:
             ) from error
         finally:
             bind.dispose()
+            _give(bind.url)
 
     def version(self) -> str | None:
         """The revision of the tables; None when there are none."""

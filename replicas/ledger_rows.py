@@ -55,14 +55,14 @@ def url_key(url: str) -> str:
 
 
 def check_row(seen: Result, now: datetime) -> dict[str, Any]:
-    """A row of the history; what has no time is of `now`."""
+    """A row of the history, as of `now` by the database's clock."""
     return whereabouts(seen.location) | {
         "verdict": seen.verdict.value,
         "evidence": seen.evidence.value,
         "detail": clean(redact_text(seen.detail), TEXT),
         "size": seen.size,
         "seconds": seen.seconds,
-        "checked_at": seen.checked_at or now,
+        "checked_at": now,
     }
 
 

@@ -250,29 +250,24 @@ def upsert(
     connection: sa.Connection,
     table: sa.Table,
     rows: Sequence[Mapping[str, Any]],
-    newer: sa.Column[Any] | None = None,
     *,
     adds: bool = False,
 ) -> None:
     """Each row is there under its primary key; no key twice in `rows`.
 
-    With `adds` the given numbers are added to those of an existing row. With `newer`, a time column, an
-    existing row changes only where the new one is not older. That column is written last, since MariaDB lets later
-    assignments see earlier ones.
+    With `adds` the given numbers are added to those of an existing row.
     """
     names = [name for name in rows[0] if not table.c[name].primary_key]
-    if newer is not None:
-        names.sort(key=lambda name: name == newer.name)
     if connection.dialect.name in _MYSQL:
         changed = mysql.insert(table)
-        update = [(name, _new(table, changed.inserted, name, newer, adds)) for name in names]
+        update = [(name, _new(table, changed.inserted, name, adds)) for name in names]
         connection.execute(changed.on_duplicate_key_update(update), rows)
         return
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     made = insert(table)
     upserted = made.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
-        set_={name: _new(table, made.excluded, name, newer, adds) for name in names},
+        set_={name: _new(table, made.excluded, name, adds) for name in names},
     )
     connection.execute(upserted, rows)
 
@@ -287,10 +282,7 @@ def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
     connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
-def _new(table: sa.Table, given: Any, name: str, newer: sa.Column[Any] | None, adds: bool) -> sa.ColumnElement[Any]:
-    """The value a column gets; the old one if what `newer` says of the given row is older or nothing."""
+def _new(table: sa.Table, given: Any, name: str, adds: bool) -> sa.ColumnElement[Any]:
+    """The value a column gets."""
     value: sa.ColumnElement[Any] = table.c[name] + given[name] if adds else given[name]
-    if newer is None:
-        return value
-    is_newer = sa.or_(newer.is_(None), given[newer.name] >= newer)
-    return sa.case((is_newer, value), else_=table.c[name])
+    return value

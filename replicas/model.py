@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 IMAGE_ACTIVE = "active"
 IMAGE_DEACTIVATED = "deactivated"
+IMAGE_IS_GONE = ("deleted", "pending_delete", "killed")  # final: an id without a row may be one not seen yet
 
 STORE_KEY = "store"
 HOST_KEY = "replica_host"

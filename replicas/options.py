@@ -195,7 +195,15 @@ JANITOR = [
         default=50,
         min=1,
         help="Most registrations one pass withdraws because their file is gone; the rest wait for the next pass. "
-        "More files than this of images Glance has never heard of look like another database: none is removed.",
+        "Also most files one pass removes because Glance has never heard of their image.",
+    ),
+    cfg.IntOpt(
+        "doubt_seconds",
+        default=3600,
+        min=0,
+        help="How long Glance must have answered, pass after pass, that it does not know an image, or not as active "
+        "yet, before its file is removed: a database that is behind must not cost a good copy. Files of deleted images "
+        "go at once.",
     ),
 ]
 

@@ -1,20 +1,24 @@
 """Disk and catalogue in agreement, both ways, and own rows only.
 
 Absent, present and unknown are three answers: what could not be asked changes nothing, a directory that is empty and
-was so a moment ago is unknown, and one pass withdraws only so many rows.
+was so a moment ago is unknown, and one pass withdraws only so many rows. Of an image the catalogue has three answers as
+well: deleted, which is final; not known, and not active yet, which a database that is behind says of any image, and
+which must stand for `doubt_seconds` before a file goes (`cache.doubts`).
 """
 
 import logging
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 
 from . import location
 from .cache import Entry
-from .errors import CacheError
+from .cache.doubts import Doubts
 from .keeper import Keeper
-from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Host, Image, Location, Pass
+from .ledger_tables import states
+from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +34,21 @@ class Reconciler:
         self._keeper = keeper
         self._cache = keeper.cache
         self._settings = keeper.settings
+        self._doubts = Doubts(keeper.cache, keeper.settings.doubt_seconds)
 
     def reconcile(self, done: Pass) -> None:
         """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
         self._mark()
         rows = {one.image_id: one for one in self._own_rows()}
         entries = {one.image_id: one for one in self._cache.entries()}
+        self._close(entries.values(), rows, done)
         statuses = self._keeper.catalogue.statuses(entries)
-        unknown = len(entries.keys() - statuses.keys())
-        if unknown > self._settings.max_withdrawals_per_pass:
-            raise CacheError(
-                f"{unknown} files belong to images Glance has never heard of: another database? Nothing is removed"
-            )
+        going = self._going(entries, statuses, bool(rows or statuses), done)
         for image_id, entry in entries.items():
-            self._settle(entry, statuses.get(image_id), image_id in rows, done)
+            if image_id in going:
+                self._remove(image_id, statuses.get(image_id), done)
+            elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
+                self._register(entry, done)
         lost = [row for image_id, row in rows.items() if image_id not in entries and not self._cache.exists(image_id)]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
@@ -51,18 +56,65 @@ class Reconciler:
                     log.info("image %s: row without a file withdrawn", row.image_id)
                     done.withdrawn += 1
 
-    def _settle(self, entry: Entry, status: str | None, has_row: bool, done: Pass) -> None:
-        """One complete file against the catalogue. `status` None: the catalogue answered that it has no such image."""
-        if status not in _KEEPS:
-            log.info("image %s: its file goes, the image is %s", entry.image_id, status or "unknown to Glance")
-            self._keeper.withdraw(entry.image_id)
-            self._cache.remove(entry.image_id)
-            done.removed += 1
-        elif entry.verified and not has_row and status == IMAGE_ACTIVE and self._keeper.own_url(entry.image_id):
+    def _close(self, entries: Iterable[Entry], rows: Mapping[str, Location], done: Pass) -> None:
+        """Files that Glance's user cannot read, whoever runs this: they serve nobody, and have no row."""
+        found = {one.image_id for one in entries if not one.readable}
+        if found:
+            user = self._cache.user().name
+            done.problems.append(
+                f"reconcile: {len(found)} files cannot be read by {user}, who runs Glance, and are not registered; "
+                f"as root: chown -R {user} {self._cache.folder}"
+            )
+            log.error("janitor: %s", done.problems[-1])
+        for row in [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]:
+            done.withdrawn += self._keeper.catalogue.withdraw(row)
+
+    def _going(
+        self, entries: Mapping[str, Entry], statuses: Mapping[str, str], is_familiar: bool, done: Pass
+    ) -> set[str]:
+        """Of these files those that go now: of deleted images all, of others so many of those in doubt for long."""
+        gone = {one for one in entries if statuses.get(one) in IMAGE_IS_GONE}
+        doubted = {one for one in entries if one not in gone and statuses.get(one) not in _KEEPS}
+        settled = self._doubts.settled(doubted)
+        unknown = doubted - statuses.keys()
+        strange = unknown - self._once_ours(unknown, is_familiar)
+        if strange:
+            done.problems.append(
+                f"reconcile: {len(strange)} files belong to images Glance has never heard of: another database? They "
+                f"stay; if they may go: replica audit --host {self._settings.host_name} --remove-dark"
+            )
+            log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
+        return gone | set(sorted(settled - strange)[: self._settings.max_withdrawals_per_pass])
+
+    def _once_ours(self, unknown: set[str], is_familiar: bool) -> set[str]:
+        """Of images without a row those that were in this cloud: purged, and not of another database.
+
+        A few are, where the catalogue is the one that knows other files, or rows, of this host. For many the ledger
+        must have results of this host. It is enough alone if it lies in the same database.
+        """
+        if is_familiar and len(unknown) <= self._settings.max_withdrawals_per_pass:
+            return unknown
+        if not unknown or (not is_familiar and self._settings.ledger != self._settings.database):
+            return set()
+        here = states.c.host == self._settings.host_name
+        found: set[tuple[str, str]] = self._keeper.hosts.ask(
+            "history", lambda: self._keeper.ledger.keys(unknown, here), set()
+        )
+        return {image_id for image_id, _ in found}
+
+    def _remove(self, image_id: str, status: str | None, done: Pass) -> None:
+        """Killed in between: a file without a row, which the next pass removes."""
+        log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
+        self._keeper.withdraw(image_id)
+        self._cache.remove(image_id)
+        done.removed += 1
+
+    def _register(self, entry: Entry, done: Pass) -> None:
+        """The verified file of an active image has its row."""
+        if entry.verified and entry.readable and self._keeper.own_url(entry.image_id):
             image = self._keeper.active(entry.image_id)
             if image is not None and self._is_right(image) and not self._is_going(entry.image_id):
-                self._keeper.register(image)
-                done.registered += 1
+                done.registered += self._keeper.register(image)
 
     def _is_right(self, image: Image) -> bool:
         """Whether the file is known to be this image's; what cannot be goes."""
@@ -76,6 +128,10 @@ class Reconciler:
         """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""
         ask = partial(self._keeper.ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
         return bool(self._keeper.hosts.ask("removals", partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
+
+    def _is_written(self, row: Location | None) -> bool:
+        """Whether the file has its row; one that names another zone is written anew."""
+        return row is not None and row.zone == self._settings.host_zone
 
     def _own_rows(self) -> list[Location]:
         if self._settings.host_url is None:
@@ -101,7 +157,8 @@ class Reconciler:
         """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
         mark = self._cache.own(_MARK)
         with self._cache.errors(_MARK):
-            mark.touch(exist_ok=True) if not mark.exists() else None
+            if not mark.exists():
+                os.close(self._cache.open_own(_MARK))
             return mark.stat().st_mtime
 
     def unhang(self, done: Pass) -> None:

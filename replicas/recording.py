@@ -1,4 +1,8 @@
-"""Results written into our tables, inside the caller's transaction."""
+"""Results written into our tables, inside the caller's transaction.
+
+A result is as of the moment it is recorded, by the database's clock, and of two the one recorded last counts: the
+clocks of the machines that looked may be wrong, and are not asked.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +18,10 @@ def record(connection: sa.Connection, results: Sequence[Result]) -> None:
     """History and states. Rows are written in the order of their keys: two writers cannot deadlock."""
     now = clock(connection)
     rows = [ledger_rows.check_row(one, now) for one in results]
-    rows.sort(key=lambda row: (row["image_id"], row["place"], row["checked_at"]))
+    rows.sort(key=lambda row: (row["image_id"], row["place"]))  # of one place in the order given
     connection.execute(checks.insert(), rows)
     latest = {(row["image_id"], row["place"]): row for row in rows}
-    upsert(connection, states, list(latest.values()), newer=states.c.checked_at)
+    upsert(connection, states, list(latest.values()))
     full = {(row["image_id"], row["place"]): row for row in rows if _read_all(row)}
     if full:
         columns = ("image_id", "place", "verdict", "checked_at")
@@ -29,10 +33,8 @@ def _read_all(row: Mapping[str, Any]) -> bool:
     return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
 
 
-_WHEN = sa.bindparam("new_checked_at", type_=Moment())
 _FULL = (
     states.update()
     .where(states.c.image_id == sa.bindparam("new_image_id"), states.c.place == sa.bindparam("new_place"))
-    .where(sa.or_(states.c.full_checked_at.is_(None), states.c.full_checked_at <= _WHEN))
-    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=_WHEN)
+    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=sa.bindparam("new_checked_at", type_=Moment()))
 )

@@ -77,9 +77,11 @@ class Restorer:
         stays behind all the same, and `replica audit` finds it. Raises Refused when the image is deleted.
         """
         status = self._catalogue.statuses([image.id]).get(image.id)
-        if status in (None, "deleted"):
+        if status == "deleted":
             restored.remove()
             raise Refused(f"image {image.id} was deleted meanwhile; what was written is gone again")
+        if status is None:  # purged, or a database that is behind: nobody is served what stays behind
+            raise Refused(f"Glance no longer knows image {image.id}; what was written stays: see replica audit")
         if is_intact:
             restored.keep()
 

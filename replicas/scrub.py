@@ -36,7 +36,7 @@ class Scrubber:
         Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
         """
         rate = self._keeper.settings.scrub_bytes_per_second or _RATE
-        unread = [one for one in self._keeper.cache.entries() if not one.verified]
+        unread = [one for one in self._keeper.cache.entries() if not one.verified and one.readable]
         right = 0
         for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
             right += self.verify(one.image_id, rate) is Verdict.INTACT
@@ -46,7 +46,8 @@ class Scrubber:
     def oldest(self) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
         rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
-        due = [one for one in self._keeper.cache.entries() if one.verified and time.time() - one.verified_at > age]
+        read = [one for one in self._keeper.cache.entries() if one.verified and one.readable]
+        due = [one for one in read if time.time() - one.verified_at > age]
         if not rate or not due:
             return None
         verdict = self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)

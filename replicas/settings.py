@@ -71,6 +71,7 @@ class Settings:
     scrub_after_seconds: int = 7 * 86400
     dead_after_seconds: int = 86400
     max_withdrawals_per_pass: int = 50
+    doubt_seconds: int = 3600
 
 
 _COPIED = (
@@ -101,6 +102,7 @@ _COPIED = (
     "scrub_after_seconds",
     "dead_after_seconds",
     "max_withdrawals_per_pass",
+    "doubt_seconds",
 )
 
 

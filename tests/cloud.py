@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import random
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from services.glance import GlanceSite
 from services.schema import add_image
 
 from glance_replicas import settings
+from glance_replicas.copier import Copier
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Host
 
@@ -76,11 +78,28 @@ class Cloud:
         found = [one["metadata"].get("replica_host") for one in self.site.locations(name)]
         return [one for one in found if one]
 
+    def cached(self, keeper: Keeper) -> str:
+        """A new image that this host has cached and registered."""
+        name = self.image()
+        filled(keeper, name)
+        assert keeper.settings.host_name in self.rows(name)
+        return name
+
     def close(self) -> None:
         """No connection is left."""
         for keeper in self._open:
             keeper.catalogue.close()
             keeper.ledger.close()
+
+
+def filled(keeper: Keeper, name: str) -> None:
+    """The host has the complete file of an image, and has done what comes after it."""
+    (keeper.cache.folder / "queue" / name).touch()
+    copier, end = Copier(keeper), time.monotonic() + 30
+    while (keeper.cache.folder / "queue" / name).exists():
+        assert time.monotonic() < end, "it was never cached"
+        copier.step()
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ from glance_replicas import (
 from glance_replicas.cache import directory, eviction, partial_file
 from glance_replicas.copies import HIGH, LOW, Copies, State
 from glance_replicas.errors import CacheError
+from glance_replicas.host import presence
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location, Pass
 from glance_replicas.settings import Settings
@@ -66,8 +67,9 @@ KEY = {
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
     orders: "wants _left running done paused failed refused dropped _tell discard give_back",
+    presence: "announce beat",
     pinning: "_change carry carry_one",
-    reconcile: "_mark _settle _withdraw bury reconcile withdraw_all",
+    reconcile: "_mark _register _remove _withdraw bury reconcile withdraw_all",
     route: "_claim release renew",
     scrub: "_condemn adopt oldest verify",
     eviction: "_claim _drop _evict _evict_some _lock reserve trim",
@@ -79,6 +81,8 @@ SPARED = re.compile(
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
     r"|Verdict\.UNVERIFIABLE$|its file has gone|not registered before its file was read"
     r"|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
+    r"|owner\.url|moved from|is called|rename\(|_withdraw_all\(host"  # two hosts in one place, or one that changed
+    r"|not registered yet|open_own\(_MARK"
     r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"
     r"|self\._others\($"  # only where other hosts are known in time; what it claims `renew` claims as well
 )

@@ -85,6 +85,14 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"cache_jobs": (Job("glance-cache-prefetcher", "x"),)}, Severity.WARNING, "glance-cache-prefetcher is run by x"),
     ({"unread_jobs": ("/var/spool/cron",)}, Severity.INFO, "/var/spool/cron could not be read"),
     ({"cache_driver": "xattr", "glance_max_bytes": 7}, Severity.INFO, "image_cache_max_size = 7 is less than"),
+    ({"directory_owner": "api2"}, Severity.ERROR, "is that of host api2"),
+    ({"closed_files": ("x", "y"), "cache_user": "glance"}, Severity.ERROR, "2 files, x among them, cannot be read by"),
+    ({"url_owner": "api2"}, Severity.ERROR, "is that of host api2, which lives"),
+    (
+        {"other_store_ids": (("api2", "cache"),)},
+        Severity.ERROR,
+        "name the store cache, and the http store is called web",
+    ),
     (
         {"dialect": "sqlite", "hosts": (host("a", "http://10.0.0.3"), host("b", "http://10.0.0.4"))},
         Severity.ERROR,

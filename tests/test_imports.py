@@ -13,14 +13,15 @@ LAYERS = [
     "errors model",
     "ledger_redaction "
     "body cache.entry cache.notes cache.partial_file causes checksum chosen crypt database disk_read document "
-    "glance_tables ledger_database ledger_rows ledger_tables location metalink migrations networks options part "
-    "policy recording removal removal.last_copy removal.last_durable settings signing store_loss throttle together "
-    "within",
+    "glance_tables ledger_database ledger_rows ledger_tables location metalink migrations networks options ownership "
+    "part policy recording removal removal.last_copy removal.last_durable settings signing store_loss throttle "
+    "together within",
     "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
     "removal.known repair rules runs sources strays uses verify",
-    "activity audit byte_range cache.eviction cache.host_lock copier download fill follow host host.cache_calls hosts "
-    "janitor keeper listings look orders pinning put_back reconcile relay removal.keeping removal.orders restore route "
-    "rules_file scrub stocking witness writers fill_limits",
+    "activity audit byte_range cache.doubts cache.eviction cache.host_lock cache.own_file copier download fill "
+    "fill_limits follow host host.cache_calls host.mark host.presence host.rename host.standing host.user hosts "
+    "janitor keeper listings look orders pinning put_back reconcile relay removal.keeping removal.orders restore "
+    "route rules_file scrub stocking witness writers",
     "middleware tools",
 ]
 # One unit each.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import past
 import pytest
 import sqlalchemy as sa
 from programs import Desk
@@ -97,7 +98,7 @@ def test_pins(ledger: Ledger) -> None:
 def test_states(ledger: Ledger) -> None:
     """Old states of places that are not listed go; those listed, and young ones, stay, over several batches."""
     number = 2 * CHUNK + 3
-    ledger.record([result(n, YOUNG if n % 5 == 0 else OLD) for n in range(number)])
+    past.record(ledger, [result(n, YOUNG if n % 5 == 0 else OLD) for n in range(number)])
     asked: list[str] = []
 
     def listed(ids: list[str]) -> set[tuple[str, str]]:
@@ -141,7 +142,7 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
     (durable, _), (gone,) = desk.urls(kept), desk.urls(deleted)
     desk.host.client().delete(deleted)
     places = [Location(kept, durable), Location(kept, url), Location(kept, "file:///pruned"), Location(deleted, gone)]
-    ledger.record([dataclasses.replace(result(0, OLD), location=one) for one in places])
+    past.record(ledger, [dataclasses.replace(result(0, OLD), location=one) for one in places])
     for name in ("named", "dead"):
         ledger.heartbeat(Host(name, None, f"http://{name}"))
     write(ledger, ledger_tables.hosts.update().values(heartbeat=OLD))
@@ -170,7 +171,7 @@ def test_purge_without_a_catalogue(desk: Desk, conf: tuple[Path, Ledger], tmp_pa
     """A catalogue out of reach, or an empty one, says nothing of what is no more: states and hosts stay, status 3."""
     path, ledger = conf
     ledger.upgrade()
-    ledger.record([result(1, OLD)])
+    past.record(ledger, [result(1, OLD)])
     Pins(ledger.database).add([NOBODYS], ["h"], "w")
     write(ledger, ledger_tables.pins.update().values(pinned_at=OLD))
     text = path.read_text()

@@ -24,7 +24,7 @@ from glance_replicas.networks import is_too_wide
 from glance_replicas.settings import Settings, peek
 from glance_replicas.sources import configured
 
-from . import cache_jobs, certificates
+from . import cache_jobs, certificates, neighbours
 
 
 def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
@@ -55,6 +55,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         **_databases(settings),
     )
     tls = configured.http_tls(conf)
+    facts = replace(facts, **neighbours.shared(facts, settings))
     return replace(
         facts, believes_any_certificate=tls.insecure, unbelieved=tuple(certificates.unbelieved(facts, settings, tls))
     )

@@ -5,7 +5,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from glance_replicas.errors import LedgerError
@@ -39,7 +39,7 @@ class Report(OnHost):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print it, or write the page."""
-        total = Survey(datetime.now(UTC), self.ledger.hosts(), self.settings.dead_after_seconds)
+        total = Survey(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
         wanted = selection.from_arguments(parsed_args)
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
@@ -98,7 +98,7 @@ def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
         yield ""
         yield "the worst first"
     for one in bad:
-        yield from _trouble(one)
+        yield from _trouble(one, total.now)
 
 
 def _places(total: Survey) -> Iterator[str]:
@@ -119,11 +119,11 @@ def _places(total: Survey) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _trouble(row: Row) -> Iterator[str]:
+def _trouble(row: Row, now: datetime) -> Iterator[str]:
     for one, last, step in row.problems():
         if one is None or last is None:
             yield f"image {row.image.id} ({visible(row.image.name or '')}): {row.without}"
         else:
-            when = f", {age((datetime.now(UTC) - last.checked_at).total_seconds())} ago" if last.checked_at else ""
+            when = f", {age((now - last.checked_at).total_seconds())} ago" if last.checked_at else ""
             yield visible(advice.problem(row.image, last)) + when
         yield f"    next: {step}"

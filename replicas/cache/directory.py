@@ -9,6 +9,7 @@
         known/             the notes, where the file system cannot keep them on the files (`notes`)
         space, janitor     locks
         since              the moment this directory became ours
+        doubts             images that the catalogue has not known lately
 
 All that is known of a file is on its inode, so that a rename carries it: size, notes (what was read, pinned), mtime
 (when written), atime (when used). Its mode says nothing. A kill -9 at any line leaves one of these states, each of
@@ -25,8 +26,10 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from .. import ownership
 from ..errors import CacheError
 from ..model import Digest, Image, is_image_id
 from .entry import STICKY, Copy, Entry, entry, purpose
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 COMPLETE = 0o440  # the mode of a file once it is in its place: against accidents, it says nothing
 _READABLE = 0o640  # a web server in our group may send it
 OWN = ".glance-replicas"
+_STOCK = ("incomplete", "invalid", "queue")
 _FOLDERS = {"": "", "incomplete": "incomplete", "invalid": "invalid", "queue": "queue", "partial": f"{OWN}/partial"}
 _BEFORE = {"since": ".replicas"}  # names of version 0.1, which `DELETE /v2/cache` removes
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
@@ -53,10 +57,11 @@ class Cache:
     def prepare(self) -> None:
         """The folders exist. Raises CacheError."""
         with self.errors("prepare"):
-            for name in ("", "incomplete", "invalid", "queue"):
-                (self.folder / name).mkdir(mode=0o750, exist_ok=True, parents=not name)
-            for name in (OWN, _FOLDERS["partial"]):
-                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            self.folder.mkdir(mode=0o750, exist_ok=True, parents=True)
+            for name, mode in (*((one, 0o750) for one in _STOCK), (OWN, 0o700), (_FOLDERS["partial"], 0o700)):
+                if not (self.folder / name).is_dir():
+                    (self.folder / name).mkdir(mode=mode, exist_ok=True)
+                    ownership.give(self.folder / name, (self.folder / name).parent)
             for name, before in _BEFORE.items():
                 if not self.own(name).exists():
                     with contextlib.suppress(FileNotFoundError):
@@ -65,6 +70,17 @@ class Cache:
     def own(self, name: str) -> Path:
         """Where a file that nobody but us uses is or would be: a lock, a mark."""
         return self.folder / OWN / name
+
+    def open_own(self, name: str, flags: int = 0) -> int:
+        """A descriptor on such a file, made if there was none, and then the directory's owner's. Raises OSError."""
+        fd = os.open(self.own(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o640)
+        ownership.give(fd, self.folder / OWN)
+        return fd
+
+    def user(self) -> ownership.User:
+        """Who uses the directory: the user that runs this, or for root the directory's owner. Raises CacheError."""
+        with self.errors("owner"):
+            return ownership.current() or ownership.user_of(self.folder, OWN, *_STOCK) or ownership.ROOT
 
     def partial(self, image_id: str) -> Path:
         """Where the growing file of an image is or would be."""
@@ -95,11 +111,17 @@ class Cache:
 
     def entries(self) -> Iterator[Entry]:
         """Every complete file, in no order. Names that are no image id are left alone. Raises CacheError."""
+        user = self.user()
+        groups = user.groups
         with self.errors("list"), os.scandir(self.folder) as found:
             for item in found:
                 if is_image_id(item.name) and item.is_file(follow_symlinks=False):
                     try:
-                        yield self._entry(Path(item.path), item.name, item.stat(follow_symlinks=False))
+                        facts = item.stat(follow_symlinks=False)
+                        if ownership.may_read(facts, user, groups):
+                            yield self._entry(Path(item.path), item.name, facts)
+                        else:
+                            yield replace(entry(item.name, facts, None, False), readable=False)
                     except FileNotFoundError:
                         continue
 

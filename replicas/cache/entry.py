@@ -23,6 +23,7 @@ class Entry:
     used_at: float
     pinned: bool = False  # never evicted
     written_at: float = 0.0
+    readable: bool = True  # by who uses the directory; nothing but its inode is known of one that is not
 
     @property
     def verified(self) -> bool:

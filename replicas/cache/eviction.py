@@ -221,7 +221,7 @@ class Space:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         with self._cache.errors("space"):
-            fd = os.open(self._cache.own("space"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = self._cache.open_own("space")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

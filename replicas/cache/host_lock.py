@@ -19,7 +19,7 @@ class HostLock:
         if self._fd is None:
             self._cache.prepare()
             with self._cache.errors(self._name):
-                fd = os.open(self._cache.own(self._name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                fd = self._cache.open_own(self._name)
             if try_lock(fd, fcntl.LOCK_EX):
                 self._fd = fd
             else:

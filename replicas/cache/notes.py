@@ -21,6 +21,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import ownership
 from ..model import Digest
 
 READ, FOR, PINNED = "", ".for", ".pinned"
@@ -121,8 +122,10 @@ class Notes:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        ownership.give(path.parent, path.parent.parent)
         new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
         new.write_text(text, "ascii")
+        ownership.give(new, path.parent)
         os.replace(new, path)
 
 

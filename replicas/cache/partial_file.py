@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import checksum
+from .. import checksum, ownership
 from ..errors import CacheError, Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
@@ -65,6 +65,7 @@ class Growing:
         while True:
             growing = cls(os.open(path, _FLAGS, 0o600), path, size)
             try:
+                ownership.give(growing.fd, path.parent)
                 if not try_lock(growing.fd, fcntl.LOCK_EX):
                     growing.close()
                     return None

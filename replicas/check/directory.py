@@ -8,6 +8,15 @@ def _cache_dir(facts: Facts) -> Findings:
     if facts.cache_dir_problem:
         why, remedy = "nothing is cached on this host", "create it, or mount it, owned by the user that runs Glance"
         yield Finding(ERROR, f"image_cache_dir {facts.cache_dir or ''}: {facts.cache_dir_problem}", why, remedy)
+    if facts.closed_files:
+        number, one = len(facts.closed_files), facts.closed_files[0]
+        yield Finding(
+            ERROR,
+            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {one} among them, cannot be read by "
+            f"{facts.cache_user}",
+            "a program that was run as another user made them, or took them over; Glance serves and registers none",
+            f"as root: chown -R {facts.cache_user} {facts.cache_dir or ''}",
+        )
     if facts.disk_bytes is not None and facts.max_bytes + facts.min_free_bytes > facts.disk_bytes:
         yield Finding(
             WARNING,

@@ -56,6 +56,11 @@ class Facts:
     clock_skew_seconds: float | None = None  # this host minus the database
     hosts: tuple[Host, ...] = ()
     only_cached: tuple[str, ...] = ()  # ids of images that no store has
+    directory_owner: str | None = None  # the other host whose directory this is
+    closed_files: tuple[str, ...] = ()  # in the directory, that who runs Glance cannot read
+    cache_user: str = ""  # who that is
+    url_owner: str | None = None  # the other living host that has this URL
+    other_store_ids: tuple[tuple[str, str], ...] = ()  # hosts whose rows name a store id that is none here
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
     cache_driver: str = "centralized_db"  # image_cache_driver
     glance_max_bytes: int = 0  # image_cache_max_size

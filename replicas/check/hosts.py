@@ -58,4 +58,22 @@ def _names(facts: Facts) -> Findings:
             )
 
 
-RULES = (_address, _clock, _names)
+def _shared(facts: Facts) -> Findings:
+    if facts.directory_owner is not None:
+        yield Finding(
+            ERROR,
+            f"image_cache_dir {facts.cache_dir or ''} is that of host {facts.directory_owner}",
+            "two hosts in one directory remove files under each other's registrations; this one registers none",
+            "give each host a directory of its own, on a disk of its own; one that is no longer used is free after "
+            "three heartbeats of silence",
+        )
+    if facts.url_owner is not None:
+        yield Finding(
+            ERROR,
+            f"host_url {facts.host_url} is that of host {facts.url_owner}, which lives",
+            "whoever reads a copy of one host may be sent to the other; this one registers none",
+            "set [replicas] host_url to an address of this very machine, never of a load balancer",
+        )
+
+
+RULES = (_address, _clock, _names, _shared)

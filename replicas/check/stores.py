@@ -56,4 +56,16 @@ def _quotas(facts: Facts) -> Findings:
         )
 
 
-RULES = (_http_store, _deletion, _quotas)
+def _store_ids(facts: Facts) -> Findings:
+    own = [one.name for one in facts.stores if one.kind == "http"]
+    for host, store in facts.other_store_ids if own else ():
+        yield Finding(
+            ERROR,
+            f"registrations of host {host} name the store {store}, and the http store is called {own[0]} here",
+            "Glance writes the id of the host that answers into every http location, at each GET of the image: the two "
+            "undo each other's for ever, and each time the whole list of locations is saved",
+            f"give the http store one id on all hosts in enabled_backends: {store}, or {own[0]}",
+        )
+
+
+RULES = (_http_store, _deletion, _quotas, _store_ids)

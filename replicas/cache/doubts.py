@@ -1,0 +1,43 @@
+"""Files whose image the catalogue does not know, or not yet: how often, and for how long, that was its answer.
+
+One answer may be wrong: a database that is behind (a replica, a node of a cluster that has not heard of the change yet)
+has "no such image", or "queued", for an image that is active. What only the last answers said is kept in a file of the
+directory, so that a restart, and `replica janitor --once`, go on counting.
+"""
+
+import time
+from collections.abc import Collection
+
+from . import own_file
+from .directory import Cache
+
+_FILE = "doubts"
+_SIGHTINGS = 2  # answers that a removal rests on at least, whatever a clock that was set says of the time between
+
+
+class Doubts:
+    """One directory's."""
+
+    def __init__(self, cache: Cache, grace_seconds: float) -> None:
+        self._cache, self._grace = cache, grace_seconds
+
+    def settled(self, doubted: Collection[str]) -> set[str]:
+        """Of the images in doubt in this pass those that were so for the whole time of grace; others are forgotten.
+
+        Raises CacheError when that cannot be remembered: then nothing is settled.
+        """
+        before, now = self._read(), time.time()
+        after = {one: (min(before[one][0], now), before[one][1] + 1) if one in before else (now, 1) for one in doubted}
+        if before or after:
+            own_file.write(self._cache, _FILE, after)
+        return {
+            one for one, (since, sightings) in after.items() if now - since >= self._grace and sightings >= _SIGHTINGS
+        }
+
+    def _read(self) -> dict[str, tuple[float, int]]:
+        """What the last pass left; a file that is none counts as the first sight of everything."""
+        try:
+            found = own_file.read(self._cache, _FILE) or {}
+            return {str(one): (float(since), int(sightings)) for one, (since, sightings) in found.items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}

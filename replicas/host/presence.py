@@ -1,0 +1,89 @@
+"""How others hear of this host: its heartbeat, its new URL, its new name; and what a guest in a directory may do."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from ..hosts import silent_after_seconds
+from ..keeper import Keeper
+from ..model import Host, Pass
+from .rename import rename
+
+log = logging.getLogger(__name__)
+
+
+class Presence:
+    """One host's; each step may be killed anywhere and done again. `withdraw_all` takes the rows of a host away."""
+
+    def __init__(self, keeper: Keeper, withdraw_all: Callable[[Host], int]) -> None:
+        self._keeper, self._withdraw_all = keeper, withdraw_all
+        self._settings, self._ledger, self._standing = keeper.settings, keeper.ledger, keeper.standing
+        self._beaten = 0.0
+
+    def claim(self) -> bool:
+        """The directory is this host's; False: it is a guest there. Under the janitor's lock. Raises CacheError."""
+        return self._standing.claim(silent_after_seconds(self._settings))
+
+    def announce(self, done: Pass) -> None:
+        """The ledger knows this host, and under a new name what it kept under the old one.
+
+        Rows under a URL the host had before go first, while that is still known. Raises LedgerError, CatalogueError.
+        """
+        url, name = self._settings.host_url, self._settings.host_name
+        if url is None:
+            done.problems.append(f"heartbeat: {self._keeper.why_unregistered()}")
+            return
+        if (problem := self._standing.problem()) is not None:
+            done.problems.append(f"heartbeat: {problem}")
+        for host in self._ledger.hosts():
+            if host.name == name and host.url != url:
+                log.warning("host %s moved from %s to %s", name, host.url, url)
+                done.withdrawn += self._withdraw_all(host)
+            elif self._is_former(host):
+                log.warning("host %s is called %s now", host.name, name)
+                rename(self._ledger.database, host.name, name)
+        self.beat()
+
+    def forget_former(self, done: Pass) -> None:
+        """What is left of the names this host had before, once its files are registered under the one it has."""
+        for host in self._ledger.hosts() if self._standing.former() else ():
+            if self._is_former(host):
+                done.withdrawn += self._withdraw_all(host)
+                self._ledger.forget_host(host.name)
+
+    def beat(self) -> None:
+        """This host lives, as of now. Not under another's URL: that one would be taken for the guest then."""
+        self._beaten = time.monotonic()
+        if self._settings.host_url is None or self._standing.rival() is not None:
+            return
+        is_guest = self._standing.owner() is not None
+        sizes = [] if is_guest else [entry.size for entry in self._keeper.cache.entries()]
+        self._ledger.heartbeat(
+            Host(
+                name=self._settings.host_name,
+                zone=self._settings.host_zone,
+                url=self._settings.host_url,
+                files=len(sizes),
+                bytes_used=sum(sizes),
+                bytes_free=self._keeper.space.free(),
+            )
+        )
+
+    def keep_alive(self) -> None:
+        """Called often in long work: the heartbeat does not stop meanwhile."""
+        if time.monotonic() - self._beaten > self._settings.janitor_interval_seconds:
+            self.beat()
+
+    def visit(self, done: Pass) -> None:
+        """The pass of a guest: it lives, has no row, and what it was asked to remove is removed with that.
+
+        The files are the owner's, whose janitor registers them.
+        """
+        self.announce(done)
+        here = Host(self._settings.host_name, self._settings.host_zone, self._settings.host_url or "")
+        done.withdrawn += self._withdraw_all(here)
+        for request in self._ledger.pending_withdrawals(self._settings.host_name):
+            self._ledger.finish_withdrawal(request.id)
+
+    def _is_former(self, host: Host) -> bool:
+        return host.url == self._settings.host_url and host.name in self._standing.former()

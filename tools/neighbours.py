@@ -1,0 +1,67 @@
+"""Gathers for `replica check` what of this host is another's as well: directory, URL, names of stores, files."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from glance_replicas.cache import Cache
+from glance_replicas.catalogue import Catalogue
+from glance_replicas.check import Facts
+from glance_replicas.errors import CacheError, CatalogueError
+from glance_replicas.host import mark, user
+from glance_replicas.host.mark import Mark
+from glance_replicas.host.standing import rival
+from glance_replicas.hosts import is_alive, silent_after_seconds
+from glance_replicas.settings import Settings
+
+_ROWS = 100  # of each host that are looked at
+
+
+def shared(facts: Facts, settings: Settings) -> dict[str, Any]:
+    """The facts that these are; what could not be asked is none, and is said elsewhere."""
+    own = Mark(settings.host_name, settings.host_url, mark.machine())
+    there = _mark(settings)
+    if there is not None and there.is_of(own):
+        own, there = replace(own, before=there.names_before(own)), None
+    other = rival(own, facts.hosts, partial(is_alive, settings=settings)) if own.url else None
+    return {
+        "directory_owner": there.host if there and there.age_seconds < silent_after_seconds(settings) else None,
+        "url_owner": other.name if other else None,
+        **_closed(settings),
+        "other_store_ids": tuple(sorted(set(_store_ids(facts, settings)))),
+    }
+
+
+def _closed(settings: Settings) -> dict[str, Any]:
+    """Files of the directory that are another user's."""
+    try:
+        cache = Cache(settings.cache_dir) if settings.cache_dir else None
+        return {"closed_files": tuple(user.closed(cache)), "cache_user": cache.user().name} if cache else {}
+    except CacheError:
+        return {}
+
+
+def _mark(settings: Settings) -> Mark | None:
+    try:
+        return mark.read(Cache(settings.cache_dir)) if settings.cache_dir else None
+    except CacheError:
+        return None
+
+
+def _store_ids(facts: Facts, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Hosts, and ids in their registrations that are no store's here: Glance writes its own over it at each GET."""
+    if not settings.multi_store:
+        return
+    known = {one.name for one in facts.stores}
+    catalogue = Catalogue(settings.database, settings.encryption_key)
+    try:
+        for host in facts.hosts:
+            for row in itertools.islice(catalogue.of_host(host.name), _ROWS):
+                if row.store is not None and row.store not in known:
+                    yield host.name, row.store
+    except CatalogueError:
+        return
+    finally:
+        catalogue.close()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from scenes import new_bytes, settle
+from services.cached import picture
 from services.glance import GlanceClient, GlanceHost, GlanceSite
 from services.keystone import Keystone
 
@@ -225,7 +226,8 @@ class Asker:
         self._followed(image, cache)
 
     def _followed(self, image: Image, cache: Cache) -> None:
-        growing = cache.begin(image.id, SIZE)
+        wanted = picture(image.id, SIZE, image.data)
+        growing = cache.begin(wanted)
         assert growing is not None
         growing.append(image.data[: SIZE // 2], 0)
         clients = {role: self._people.client(self._hosts.ours, role) for role in _roles(image)}
@@ -233,7 +235,7 @@ class Asker:
             waiting = {role: pool.submit(one.download, image.id, None, None, True) for role, one in clients.items()}
             answers = {role: one.result() for role, one in waiting.items()}
             growing.append(image.data[SIZE // 2 :], SIZE // 2)
-            cache.commit(growing, image.id)
+            cache.commit(growing, wanted)
             for role, answer in answers.items():
                 self._compare(image, role, "follow", answer.status_code, self._status(image, role))
                 self._bytes(image, role, "follow", answer, image.data)

@@ -17,6 +17,7 @@ from services.glance import GlanceClient, GlanceHost, GlanceSite
 from services.keystone import Keystone
 
 from glance_replicas.cache import Cache
+from glance_replicas.cache.partial_file import Growing
 
 SIZE = 64 << 10
 ROLES = ("admin", "member", "reader", "service", "guest", "removed", "stranger", "dismissed")
@@ -227,8 +228,17 @@ class Asker:
 
     def _followed(self, image: Image, cache: Cache) -> None:
         wanted = picture(image.id, SIZE, image.data)
-        growing = cache.begin(wanted)
-        assert growing is not None
+        begun: list[Growing] = []
+
+        def begin() -> bool:
+            """The fill before this one may come to its end after its client has all bytes."""
+            cache.path(image.id).unlink(missing_ok=True)
+            growing = cache.begin(wanted)
+            begun.extend([growing] if growing else [])
+            return bool(begun)
+
+        settle(begin)
+        growing = begun[0]
         growing.append(image.data[: SIZE // 2], 0)
         clients = {role: self._people.client(self._hosts.ours, role) for role in _roles(image)}
         with ThreadPoolExecutor(len(clients)) as pool:

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from services.client import OCTETS
@@ -108,3 +109,22 @@ def test_damage(host: GlanceHost, sources: Sources, swift: Swift) -> None:
         assert look(sources, image, image.locations[0], evidence).verdict is Verdict.CORRUPT
     connection.delete_object("glance-named", image.id)
     assert look(sources, image, image.locations[0], FULL).verdict is Verdict.MISSING
+
+
+@pytest.mark.parametrize("metadata", [{}, {"backend": "large"}, {"store": "gone"}], ids=["none", "old key", "renamed"])
+def test_rows_that_name_no_store_there_is(
+    host: GlanceHost, sources: Sources, swift: Swift, metadata: dict[str, str]
+) -> None:
+    """A row from before multi-store, or of a renamed store, is found by account and container, and in no other."""
+    for store in ("fast", "large", "named"):
+        image = upload(host, store, DATA[:5000])
+        old = replace(image.locations[0], metadata=metadata)
+        assert look(sources, image, old, FULL).verdict is Verdict.INTACT, store
+    connection = swift.connection()
+    connection.put_object(swift.container, image.id, DATA[:5000])
+    connection.delete_object("glance-named", image.id)
+    assert look(sources, image, old, FULL).verdict is Verdict.MISSING
+    elsewhere = replace(old, url=old.url.replace("glance-named", "glance-of-old"))
+    found = look(sources, image, elsewhere, FULL)
+    assert found.verdict is Verdict.UNSUPPORTED
+    assert f"let its owner or an admin GET /v2/images/{image.id}" in found.detail

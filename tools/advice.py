@@ -1,5 +1,6 @@
 """What an operator does next about a location that is not intact."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from glance_replicas import location
@@ -8,6 +9,7 @@ from glance_replicas.looks import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.sources.access import REMEDY
+from glance_replicas.sources.owner import ASK_GLANCE
 
 from . import report
 
@@ -40,7 +42,15 @@ def problem(image: Image, result: Result) -> str:
     name = f" ({image.name})" if image.name else ""
     detail = result.detail.partition(REMEDY)[0].removeprefix(f"{location.redact(result.location.url)}: ")
     line = f"image {image.id}{name}: {result.verdict} {where(result.location)}" + (f": {detail}" if detail else "")
-    return report.short(line)
+    return report.visible(report.short(line))
+
+
+def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
+    """Two lines about copies of an image without a digest that are not the same."""
+    name = f" ({image.name})" if image.name else ""
+    copies = " and ".join(f"{where(one.location)} ({one.digest.value})" for one in (first, other) if one.digest)
+    yield report.visible(report.short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
+    yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one anew"
 
 
 def only_cached(image: Image) -> str:
@@ -48,7 +58,7 @@ def only_cached(image: Image) -> str:
     name, what = f" ({image.name})" if image.name else "", "is intact" if has_store(image) else "is left"
     cached = [one for one in image.locations if is_volatile(one)]
     hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in cached}))
-    return report.short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}")
+    return report.visible(report.short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}"))
 
 
 def put_back(image: Image) -> str:
@@ -61,9 +71,13 @@ def put_back(image: Image) -> str:
 def next_step(image: Image, result: Result, good: Good) -> str:
     """The command to run next, or what to look after first."""
     if result.verdict.is_damage:
-        return _damaged(image, result, good)
+        is_empty = image.size == 0 and not result.location.is_cached
+        order = f"replica repair {image.id}, which needs no other copy: the image is empty"
+        return order if is_empty else _damaged(image, result, good)
     if result.evidence is Evidence.SAMPLE and result.verdict is Verdict.UNVERIFIABLE:
         return f"replica verify {image.id} --evidence full"
+    if ASK_GLANCE in result.detail:
+        return f"openstack image show {image.id}, as its owner or an admin; then: replica verify {image.id}"
     again = f"replica verify {image.id}"
     if result.verdict is Verdict.DENIED and REMEDY in result.detail:
         return f"{result.detail.partition(REMEDY)[2]}; then: {again}"
@@ -73,7 +87,8 @@ def next_step(image: Image, result: Result, good: Good) -> str:
         Verdict.STALLED: f"see why {place} is slow, then: {again}",
         Verdict.DENIED: f"see signing keys, credentials and permissions of {place} (replica check), then: {again}",
         Verdict.UNSUPPORTED: "verify it on a host whose glance-api.conf has that store enabled",
-        Verdict.UNVERIFIABLE: "the image has no digest to hold it against; download it, check it, upload it anew",
+        Verdict.UNVERIFIABLE: "the image has no digest to hold it against; download it, check it, upload it anew; or, "
+        "to accept such images: --allow-unverifiable",
     }
     return steps.get(result.verdict, again)
 

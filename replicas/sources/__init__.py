@@ -1,6 +1,6 @@
 """Readers of image bytes, one module per kind of URL, and `Sources`, which picks the right one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import Unsupported
@@ -8,6 +8,7 @@ from ..location import place, redact, scheme
 from ..model import Location, Stored
 from .body import Body, Limits
 from .identity import Place
+from .owner import owner
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -74,9 +75,14 @@ class Sources:
     """Every location this host can read, those of other hosts by `peers`. For many threads at once."""
 
     def __init__(
-        self, readers: Sequence[Reader], fallback: Fallback | None = None, *, peers: Fallback | None = None
+        self,
+        readers: Sequence[Reader],
+        fallback: Fallback | None = None,
+        *,
+        peers: Fallback | None = None,
+        enabled: Collection[str] = (),
     ) -> None:
-        self._readers = tuple(readers)
+        self._readers, self._enabled = tuple(readers), frozenset(enabled)
         self._fallback = fallback
         self._peers = peers
 
@@ -121,10 +127,7 @@ class Sources:
 
     def _reader(self, location: Location) -> Reader | None:
         fitting = [one for one in self._readers if scheme(location.url) in one.schemes]
-        if location.store is None and len(fitting) > 1:
-            # Asking the wrong store would turn "not in that one" into "missing".
-            raise Unsupported(f"{redact(location.url)}: the location names no store and {len(fitting)} could hold it")
-        return next((one for one in fitting if location.store is None or one.store in (None, location.store)), None)
+        return owner(fitting, location, self._enabled)
 
     def _last_resort(self, location: Location) -> Fallback:
         if self._fallback is None:
@@ -167,7 +170,7 @@ def from_settings(
         readers.append(file.Reader(roots, from_disk=from_disk))
     readers += [_of_kind(one.kind)(conf, one.id, kept) for one in enabled if one.kind in ("swift", "s3")]
     rest = store.Reader(conf, [(one.id, one.kind) for one in enabled], limits=kept)
-    return Sources(readers, rest, peers=peers)
+    return Sources(readers, rest, peers=peers, enabled=[one.id for one in enabled if one.id])
 
 
 def _of_kind(kind: str) -> Callable[..., Reader]:

@@ -12,6 +12,7 @@ from ..errors import Unsupported
 from ..location import redact, scheme
 from ..model import Location
 from . import ceph, volumes
+from .owner import why_unknown
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,12 @@ class Driver:
                 self.driver.configure()
                 self._configured = True
 
+    def owns(self, url: str) -> bool:
+        """Whether the URL begins as those that the driver makes, with more than the scheme. Raises as `configure`."""
+        self.configure()
+        begins = self.driver.url_prefix
+        return bool(begins) and not begins.endswith("://") and url.startswith(f"{begins.rstrip('/')}/")
+
 
 class Drivers:
     """The drivers of these stores, given as (id or None, name of the driver); `seconds` is what a call may take.
@@ -52,7 +59,8 @@ class Drivers:
     def find(self, location: Location) -> Driver:
         """The one driver that reads it. Raises Unsupported when there is none, or more than one."""
         name = scheme(location.url)
-        keys = [one for one in self._stores if location.store is None or one[0] in (None, location.store)]
+        is_named = location.store is not None and any(one[0] in (None, location.store) for one in self._stores)
+        keys = [one for one in self._stores if not is_named or one[0] in (None, location.store)]
         fitting: list[Driver] = []
         why = "no enabled store reads it"
         # Drivers named like the scheme first: then the others need not be loaded to say no.
@@ -64,9 +72,11 @@ class Drivers:
                 fitting.append(loaded)
             elif loaded is None and name.startswith(key[1]):
                 why = f"the {key[1]} driver cannot be loaded here: is the library it needs installed?"
+        if len(fitting) > 1 or (fitting and location.store is not None and not is_named):
+            owners = [one for one in fitting if one.owns(location.url)]
+            why, fitting = why_unknown(location, len(owners) or len(fitting)), owners
         if len(fitting) == 1:
             return fitting[0]
-        why = f"{len(fitting)} stores could hold it and it names none" if fitting else why
         raise Unsupported(f"{redact(location.url)}: {name or 'no'} URL: {why}")
 
     def _load(self, store: str | None, kind: str) -> Driver | None:

@@ -84,6 +84,14 @@ class S3Store:
         named = parsed.s3serviceurl.rpartition("@")[2]
         return Key(parsed.bucket, parsed.key, shown, named == _bare(self.options.s3_store_host or ""))
 
+    def owns(self, url: str) -> bool:
+        """Whether the URL is of this server and bucket, as one is that Glance writes for this store."""
+        try:
+            key = self.locate(url)
+        except Unsupported:
+            return False
+        return key.here and key.bucket == self.bucket
+
     def place(self, url: str) -> Place:
         """The object on the server that is asked for it, whichever the URL names. Raises Unsupported."""
         key, options = self.locate(url), self.options
@@ -173,6 +181,10 @@ class Reader:
             "the checksum in S3, nothing was read" if found else "S3 keeps no digest of the whole (parts, encrypted)"
         )
         return Stored(length_of(headers, target), found, basis)
+
+    def owns(self, url: str) -> bool:
+        """As `S3Store.owns`."""
+        return self._s3.owns(url)
 
     def place(self, url: str) -> Place:
         """As `S3Store.place`."""

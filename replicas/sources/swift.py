@@ -87,6 +87,22 @@ class Reader:
         location, _ = self._parse(url, redact(url))
         return f"{location.container}/{location.obj}"
 
+    def owns(self, url: str) -> bool:
+        """Whether user, Keystone and container are those of the store's options: as Glance writes URLs for it."""
+        own = self._options
+        try:
+            location, wanted = self._parse(url, redact(url))
+            mine = self._references().get(own.default_swift_reference, {})
+        except (Unsupported, configparser.Error):
+            return False
+        several = bool(own.swift_store_multiple_containers_seed)
+        beginning = f"{own.swift_store_container}_"
+        is_ours = location.container == own.swift_store_container or (
+            several and location.container.startswith(beginning)
+        )
+        is_mine = (wanted.user, wanted.application_id) == (mine.get("user"), mine.get("application_credential_id"))
+        return is_ours and is_mine and _bare(wanted.auth_url) == _bare(mine.get("auth_address", ""))
+
     def place(self, url: str) -> Place:
         """The object in its account as Keystone says which that is, whoever asks. Raises Denied, Unreachable."""
         location, credentials = self._parse(url, redact(url))
@@ -122,19 +138,25 @@ class Reader:
     def _parse(self, url: str, shown: str) -> tuple[Any, Credentials]:
         from glance_store import exceptions
         from glance_store._drivers.swift import store as driver
-        from glance_store._drivers.swift import utils
 
         location = driver.StoreLocation({}, self._conf, backend_group=self.store)
         try:
             with _PARSING, warnings.catch_warnings(action="ignore"):  # a deprecated option of the file it reads
                 location.parse_uri(url)
-                references = utils.SwiftParams(self._conf, backend=self.store).params
+            references = self._references()
         except (exceptions.GlanceStoreException, ValueError, configparser.Error) as error:
             raise Unsupported(f"{shown}: neither the URL nor the store's options say how to read it") from error
         if not (location.user or getattr(location, "application_credential_id", None)):
             raise Unsupported(f"{shown}: a URL without credentials (swift_store_multi_tenant) is the caller's to read")
         named = urlsplit(url).netloc if location.scheme == "swift+config" else self._options.default_swift_reference
         return location, self._credentials(location, references.get(named, {}))
+
+    def _references(self) -> dict[str, dict[str, Any]]:
+        """The accounts that the store's options know, by name. Raises as glance_store does."""
+        from glance_store._drivers.swift import utils
+
+        with _PARSING, warnings.catch_warnings(action="ignore"):  # as above
+            return dict(utils.SwiftParams(self._conf, backend=self.store).params)
 
     def _credentials(self, location: Any, reference: dict[str, Any]) -> Credentials:
         options = self._options
@@ -155,3 +177,8 @@ class Reader:
             ca_file=options.swift_store_cacert,
             insecure=options.swift_store_auth_insecure,
         )
+
+
+def _bare(address: str) -> str:
+    """Keystone's address without its scheme, as glance_store writes it into a location."""
+    return address.removeprefix("https://").removeprefix("http://").strip("/")

@@ -1,11 +1,12 @@
 """What puts right bytes back where damaged ones, or none, are: one writer per kind of URL, and `Writers`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import Unsupported
 from ..location import scheme
 from ..model import Digest, Location
+from ..sources.owner import owner
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -59,18 +60,15 @@ class Writer(Protocol):
 class Writers:
     """Every place this host can write. For many threads at once."""
 
-    def __init__(self, writers: Sequence[Writer]) -> None:
-        self._writers = tuple(writers)
+    def __init__(self, writers: Sequence[Writer], enabled: Collection[str] = ()) -> None:
+        self._writers, self._enabled = tuple(writers), frozenset(enabled)
 
     def of(self, location: Location) -> Writer:
         """The one that writes there. Raises Unsupported when there is none, or it is not known which."""
         kind = scheme(location.url)
         fitting = [one for one in self._writers if kind in one.schemes]
-        if location.store is None and len(fitting) > 1:
-            raise Unsupported(f"the location names no store and {len(fitting)} could hold it")
-        for one in fitting:
-            if location.store is None or one.store in (None, location.store):
-                return one
+        if (found := owner(fitting, location, self._enabled)) is not None:
+            return found
         raise Unsupported(f"nothing here writes {kind or 'such'} URLs")
 
 
@@ -95,4 +93,4 @@ def from_settings(settings: "Settings") -> Writers:
     limits = Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
     writers += [swift.Writer(conf, one.id, limits) for one in enabled if one.kind == "swift"]
     writers += [s3.Writer(conf, one.id, limits) for one in enabled if one.kind == "s3"]
-    return Writers(writers)
+    return Writers(writers, [one.id for one in enabled if one.id])

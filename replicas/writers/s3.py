@@ -50,6 +50,10 @@ class Writer:
                 self._upload(key, original, ready)
         return _Restored(self._s3, key)
 
+    def owns(self, url: str) -> bool:
+        """As `S3Store.owns`."""
+        return self._s3.owns(url)
+
     def _put(self, key: Key, original: Original, ready: Callable[[], None]) -> None:
         md5 = {"Content-MD5": base64.b64encode(bytes.fromhex(original.md5)).decode()} if original.md5 else {}
         self._wire.put(self._target("put_object", key), gate(original.whole(), ready), original.size, md5)

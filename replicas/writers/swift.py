@@ -55,6 +55,10 @@ class Writer:
 
         return self._reader.ask(url, work)
 
+    def owns(self, url: str) -> bool:
+        """As `swift.Reader.owns`."""
+        return self._reader.owns(url)
+
 
 @dataclass(frozen=True)
 class _Restored:

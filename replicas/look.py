@@ -12,6 +12,8 @@ from .model import Digest, Evidence, Image, Location, Result, Seen, Verdict
 from .sources import Sources
 from .verify import SAMPLE, SAMPLES, comparable, judge, ranges
 
+UNNAMED = "sha256"  # by which copies of an image without a digest are compared
+
 # Every other fault (Unreachable, WrongAnswer) is `unreachable`: an answer that is no copy of anything, such as a
 # redirect to a login page or an encoded body, shows nothing about the bytes. A wrong length is not among them.
 _VERDICTS: Mapping[type[SourceError], Verdict] = MappingProxyType(
@@ -65,6 +67,7 @@ def look(
         checked_at=datetime.now(UTC),
         seconds=time.monotonic() - began,
         size=seen.size,
+        digest=seen.digest if seen.evidence is Evidence.FULL else None,
     )
 
 
@@ -130,7 +133,7 @@ def _range(sources: Sources, location: Location, wanted: range, tell: Callable[[
 
 
 def _read(sources: Sources, image: Image, location: Location, tell: Callable[[int], None]) -> Seen:
-    """Every byte, hashed if there is anything to compare the hash with."""
+    """Every byte, hashed; where the image has no digest, to hold its copies against each other."""
     running, length = _hash(image), 0
     with sources.open(location) as body:
         if image.size is not None and body.size not in (None, image.size):
@@ -142,15 +145,13 @@ def _read(sources: Sources, image: Image, location: Location, tell: Callable[[in
                 return Seen(Evidence.SIZE, image.size + 1, error="or more, it was not read any further")
             if running:
                 running.update(chunk)
-    digest = Digest(image.digest.algorithm, running.hexdigest()) if image.digest and running else None
-    return Seen(Evidence.FULL, length, digest)
+    algorithm = image.digest.algorithm if image.digest else UNNAMED
+    return Seen(Evidence.FULL, length, Digest(algorithm, running.hexdigest()) if running else None)
 
 
 def _hash(image: Image) -> checksum.Hash | None:
-    if image.digest is None:
-        return None
     try:
-        return checksum.start(image.digest.algorithm)
+        return checksum.start(image.digest.algorithm if image.digest else UNNAMED)
     except ValueError:  # unknown to this Python; `judge` says that nothing was hashed
         return None
 

@@ -135,6 +135,11 @@ class Image:
     created_at: datetime | None = None  # UTC, aware
 
     @property
+    def has_no_copy(self) -> bool:
+        """Nobody can download it. An empty image may do without: Glance has no byte of it to send (LP #1025353)."""
+        return not self.locations and self.size != 0
+
+    @property
     def durable(self) -> tuple[Location, ...]:
         """Locations in stores."""
         return tuple(one for one in self.locations if not one.is_cached)
@@ -193,6 +198,7 @@ class Result:
     checked_at: datetime | None = None  # UTC, aware
     seconds: float = 0.0
     size: int | None = None
+    digest: Digest | None = None  # of every byte, where all were read; the ledger does not keep it
 
 
 class Last(NamedTuple):

@@ -29,8 +29,12 @@ def record(connection: sa.Connection, results: Sequence[Result]) -> None:
 
 
 def _read_all(row: Mapping[str, Any]) -> bool:
-    """A full look that broke off says nothing of the bytes; the one before it stands."""
-    return row["evidence"] == Evidence.FULL and not Verdict(row["verdict"]).is_unknown
+    """A full look that broke off says nothing of the bytes; the one before it stands.
+
+    What was read to the end and could not be compared with anything was read all the same.
+    """
+    verdict = Verdict(row["verdict"])
+    return row["evidence"] == Evidence.FULL and (verdict is Verdict.UNVERIFIABLE or not verdict.is_unknown)
 
 
 _FULL = (

@@ -12,6 +12,7 @@ from . import checksum
 from .location import place
 from .model import Digest, Evidence, Image, Location, Result, Seen, Verdict
 
+NO_DIGEST = "the image has no digest to compare with"
 SAMPLES = 8  # ranges of a sample
 SAMPLE = 1 << 20  # bytes of each
 
@@ -25,7 +26,7 @@ def judge(image: Image, location: Location, seen: Seen) -> tuple[Verdict, str]:
     if image.size is not None and seen.size is not None and seen.size != image.size:
         more = f"; {seen.error}" if seen.error else ""
         return Verdict.WRONG_SIZE, f"expected {image.size} bytes, found {seen.size}{more}"
-    if seen.evidence is Evidence.SIZE:
+    if seen.evidence is Evidence.SIZE or (image.size == 0 and image.digest is None):
         return _by_size(image, seen)
     if seen.evidence is Evidence.SAMPLE:
         return _by_sample(image, seen)
@@ -78,6 +79,8 @@ def _by_size(image: Image, seen: Seen) -> tuple[Verdict, str]:
         return Verdict.UNVERIFIABLE, "the image has no size to compare with"
     if seen.size is None:
         return Verdict.UNVERIFIABLE, f"expected {image.size} bytes, the place does not say how many it has"
+    if image.digest is None and image.size:  # no look at all can say that its bytes are right
+        return Verdict.UNVERIFIABLE, f"{NO_DIGEST}; {image.size} bytes as expected; {seen.basis or 'nothing was read'}"
     return Verdict.INTACT, f"{image.size} bytes as expected; {seen.basis or 'the content was not read'}"
 
 
@@ -97,7 +100,8 @@ def _by_digest(image: Image, seen: Seen) -> tuple[Verdict, str]:
     size = f"{seen.size} bytes" + ("" if image.size is None else " as expected") if seen.size is not None else "no size"
     size += f"; {seen.basis}" if seen.basis else ""
     if wanted is None:
-        return Verdict.UNVERIFIABLE, f"the image has no digest to compare with; {size}"
+        read = f"; {found.algorithm} {found.value}" if found else ""
+        return Verdict.UNVERIFIABLE, f"{NO_DIGEST}{read}; {size}"
     if found is None:
         return Verdict.UNVERIFIABLE, f"expected {wanted.algorithm} {wanted.value}, nothing was hashed; {size}"
     if found.algorithm != wanted.algorithm:

@@ -11,6 +11,7 @@ from glance_replicas.need import Need, judged_at
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SIZE, FULL, STORED = Evidence.SIZE, Evidence.FULL, Evidence.STORED
 INTACT, CORRUPT, UNREACHABLE = Verdict.INTACT, Verdict.CORRUPT, Verdict.UNREACHABLE
+UNVERIFIABLE = Verdict.UNVERIFIABLE
 
 
 def ago(hours: float) -> datetime:
@@ -33,11 +34,29 @@ def need(evidence: Evidence = FULL, hours: float = 24, **more: bool) -> Need:
         (Last(CORRUPT, FULL, ago(1), CORRUPT, ago(1)), False),
         (Last(UNREACHABLE, FULL, ago(1), INTACT, ago(2)), False),
         (Last(INTACT, FULL, ago(-1), INTACT, ago(-1)), False),
+        (Last(INTACT, SIZE, ago(1), Verdict.MISSING, ago(2)), False),
+        (Last(UNVERIFIABLE, FULL, ago(1), UNVERIFIABLE, ago(1)), False),
     ],
 )
 def test_only_what_is_intact_as_deep_and_recent_is_spared(last: Last | None, spared: bool) -> None:
     """Damage, unknowns, shallower looks, old ones and those of a clock that was ahead leave a location due."""
     assert need().spares(last) is spared
+
+
+@pytest.mark.parametrize(
+    ("last", "spared"),
+    [
+        (Last(UNVERIFIABLE, FULL, ago(1), UNVERIFIABLE, ago(1)), True),
+        (Last(UNVERIFIABLE, SIZE, ago(1), UNVERIFIABLE, ago(2)), True),
+        (Last(UNVERIFIABLE, SIZE, ago(1)), False),
+        (Last(UNVERIFIABLE, Evidence.SAMPLE, ago(1), INTACT, ago(2)), False),
+        (Last(UNREACHABLE, FULL, ago(1), UNVERIFIABLE, ago(2)), False),
+        (Last(CORRUPT, FULL, ago(1), CORRUPT, ago(1)), False),
+    ],
+)
+def test_what_cannot_be_verified_is_spared_where_that_is_accepted(last: Last, spared: bool) -> None:
+    """A look as deep not long ago is enough; a sample that differed, or no answer, is not."""
+    assert need(unverifiable=True).spares(last) is spared
 
 
 @pytest.mark.parametrize(

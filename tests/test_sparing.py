@@ -26,8 +26,9 @@ pytest_plugins = ["desk"]
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = [NOW - timedelta(hours=hours) for hours in (-1, 0, 1, 24, 25)]
-VERDICTS = (Verdict.INTACT, Verdict.CORRUPT, Verdict.MISSING, Verdict.UNREACHABLE)
-FULL = [None, *itertools.product(VERDICTS[:3], MOMENTS[2:])]
+VERDICTS = (Verdict.INTACT, Verdict.CORRUPT, Verdict.MISSING, Verdict.UNVERIFIABLE, Verdict.UNREACHABLE)
+FULL = [None, *itertools.product(VERDICTS[:4], MOMENTS[2:])]
+BOTH = (False, True)
 IMAGE = "11111111-2222-4333-8444-555555555555"
 
 
@@ -43,8 +44,8 @@ def test_the_database_spares_what_the_rule_spares(database_url: str) -> None:
         row |= {"verdict": verdict.value, "evidence": evidence.value, "seconds": 0.1, "checked_at": at}
         rows.append(row | {"full_verdict": full_verdict and full_verdict.value, "full_checked_at": full_at})
     ledger.database.write(lambda connection: upsert(connection, states, rows))
-    for evidence, run, since in itertools.product(Evidence, (False, True), (None, NOW - timedelta(hours=24))):
-        need = Need(evidence, NOW, since, run)
+    for evidence, run, lax, since in itertools.product(Evidence, BOTH, BOTH, (None, NOW - timedelta(hours=24))):
+        need = Need(evidence, NOW, since, run, lax)
         spared = {key for key, last in known.items() if need.spares(last)}
         assert ledger.keys([IMAGE], need.spared) == spared
         assert (since is None) == (not spared)

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance_replicas.model import Image, Result, Verdict
+from glance_replicas.model import Evidence, Image, Result, Verdict
 from glance_replicas.store_loss import Losses
 
 from . import advice, held_back, report
@@ -19,12 +19,13 @@ _PLACE_FAULTS = (Verdict.UNREACHABLE, Verdict.STALLED, Verdict.DENIED)
 class Tally:
     """Adds results up; keeps those that are not intact."""
 
-    def __init__(self, why_skipped: str = "intact not long ago") -> None:
-        self.why_skipped = why_skipped
+    def __init__(self, why_skipped: str = "intact not long ago", *, allow_unverifiable: bool = False) -> None:
+        self.why_skipped, self._allows = why_skipped, allow_unverifiable
         self.verdicts: collections.Counter[str] = collections.Counter()
         self.due = 0
         self.skipped = 0  # seen recently enough
         self.unsampled = 0  # due, and not in the sample
+        self.empty = 0  # images without any byte that need no location
         self.left = 0  # due, and not looked at because time was up
         self.run: dict[str, int] | None = None  # places by verdict, once the run is over, whoever looked
         self.is_noted = False
@@ -35,20 +36,34 @@ class Tally:
         self._unknown: dict[str, collections.Counter[str]] = {}  # of these, what is not known, by verdict
         self._losses = Losses()
         self._good = advice.Good()
+        self.undigested = 0  # results of images without a digest that say no more than that
+        self._digests: dict[str, Result] = {}  # the first copy of each such image that was read
+        self._differing: dict[str, tuple[Image, Result, Result]] = {}
 
     def add(self, image: Image, result: Result) -> None:
         """One more."""
         self.verdicts[str(result.verdict)] += 1
         self.bytes += result.size or 0
         self._good.add(result)
+        self._compare(image, result)
         place = backend(result.location)
         self._places[place] += 1
         if not result.location.is_cached:
             self._losses.add(place, result.verdict)
         if result.verdict.is_unknown:
             self._unknown.setdefault(place, collections.Counter())[str(result.verdict)] += 1
+        if self._allows and _is_undigested(image, result):
+            return
         if result.verdict.is_damage or (result.verdict.is_unknown and self._unknown[place].total() <= LISTED):
             self._bad.append((image, result))
+
+    def _compare(self, image: Image, result: Result) -> None:
+        """Copies of an image that has no digest of its own are held against each other."""
+        self.undigested += _is_undigested(image, result)
+        if image.digest is None and result.digest is not None:
+            first = self._digests.setdefault(image.id, result)
+            if first.digest != result.digest:
+                self._differing.setdefault(image.id, (image, first, result))
 
     def note(self, due: int, skipped: int, unsampled: int) -> None:
         """How many were due, and how many were not looked at, and why; the first call counts."""
@@ -58,7 +73,7 @@ class Tally:
     @property
     def is_empty(self) -> bool:
         """There is no location to speak of."""
-        return not self.due + self.skipped + self.unsampled
+        return not self.due + self.skipped + self.unsampled + self.empty
 
     @property
     def checked(self) -> int:
@@ -69,10 +84,12 @@ class Tally:
     def status(self) -> int:
         """The exit status: damage before not known; having looked at nothing is not known."""
         found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
-        if self.only_cached or any(one.is_damage for one in found):
+        if self.only_cached or self._differing or any(one.is_damage for one in found):
             return DAMAGED
+        if self._allows and self.verdicts[str(Verdict.UNVERIFIABLE)] == self.undigested:
+            found.discard(Verdict.UNVERIFIABLE)
         unknown = any(one.is_unknown for one in found) or self.left
-        return UNKNOWN if unknown or not self.checked + self.skipped else INTACT
+        return UNKNOWN if unknown or not self.checked + self.skipped + self.empty else INTACT
 
     def lines(self) -> Iterator[str]:
         """Every image that no store has, every bad item, damage first, each with its next step; then the sum."""
@@ -87,6 +104,8 @@ class Tally:
         for store in sorted(lost):
             yield f"{self._losses[store]}: {held_back.WHY}"
             yield f"    next: {held_back.NEXT}"
+        for image, first, other in self._differing.values():
+            yield from advice.differing(image, first, other)
         for image, result in sorted(self._bad, key=lambda one: (gravity(one[1]), one[0].id)):
             if result.verdict.is_unknown and backend(result.location) in sick:
                 continue
@@ -97,6 +116,7 @@ class Tally:
         more = [
             f"{number} {what}"
             for number, what in (
+                (self.empty, "empty, without a location"),
                 (self.skipped, f"skipped, {self.why_skipped}"),
                 (self.unsampled, "not in the sample"),
                 (self.left, "not looked at, time was up"),
@@ -105,6 +125,7 @@ class Tally:
         ]
         if self.only_cached:
             more.append(f"{report.count(len(self.only_cached), 'image')} without a durable copy")
+        more = [f"{self.undigested} of images without a digest", *more] if self.undigested else more
         yield "; ".join([f"{report.count(self.checked, 'location')} verified: {_counts(self.verdicts)}", *more])
         if self.run is not None:
             yield f"the run is over; all of it: {_counts(self.run)}"
@@ -117,8 +138,15 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """The sum as JSON can hold it."""
         names = ("checked", "skipped", "unsampled", "left", "bytes", "run")
+        counts = {"undigested": self.undigested, "differing": len(self._differing)}
         more = {"verdicts": dict(self.verdicts), "images_without_durable_copy": sorted(self.only_cached)}
-        return {name: getattr(self, name) for name in names} | more
+        return {name: getattr(self, name) for name in names} | counts | more
+
+
+def _is_undigested(image: Image, result: Result) -> bool:
+    """Whether nothing but the image's lack of a digest keeps the copy from being called intact."""
+    says_more = result.evidence is Evidence.SAMPLE or image.size is None or result.size != image.size
+    return result.verdict is Verdict.UNVERIFIABLE and image.digest is None and not says_more
 
 
 def _counts(verdicts: Mapping[str, int]) -> str:

@@ -23,7 +23,8 @@ class Verify(OnHostLister):
 
     Reads every byte (--evidence full), ranges (sample), or nothing: asks the place for the digest it keeps (stored),
     or for the length only (size). Exit status: 0 all intact; 1 damage found; 3 something could not be checked, or
-    nothing was there to check. Damage wins.
+    nothing was there to check. Damage wins. Of an image that has no digest nothing can be called intact; when two of
+    its copies that were read differ, one of them is damaged: status 1.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -50,6 +51,8 @@ class Verify(OnHostLister):
         text = "read cached copies over the network; else their hosts are asked to read them"
         add("--remote-reads", action="store_true", help=text)
         add("--freshness", action="store_true", help="look at nothing; show how long ago locations were verified")
+        text = "images without a digest do not make the status 3: their copies are read, sized and compared, no more"
+        add("--allow-unverifiable", action="store_true", help=text)
         text = "with --freshness: status 3 if any location was not verified so recently: 7d"
         add("--overdue", type=values.seconds, metavar="AGE", help=text)
         add("--dry-run", action="store_true", help="only list what would be looked at, in that order")
@@ -66,7 +69,8 @@ class Verify(OnHostLister):
             raise ConfigError("--dry-run begins no run: leave out one of --dry-run and --run")
         if parsed_args.freshness:
             return freshness.COLUMNS, self._fresh(wanted, parsed_args)
-        self.tally = Tally("looked at before in this run" if parsed_args.run else "intact not long ago")
+        why_skipped = "looked at before in this run" if parsed_args.run else "intact not long ago"
+        self.tally = Tally(why_skipped, allow_unverifiable=parsed_args.allow_unverifiable)
         work = Verifying(self, wanted, parsed_args, self.tally)
         if parsed_args.dry_run:
             return PLANNED, (_planned(due.image, due.location, due.last) for due in work.planned())
@@ -91,7 +95,7 @@ class Verify(OnHostLister):
             self.worsen(UNKNOWN)
         if parsed_args.dry_run:
             return 0
-        if self.tally.checked + self.tally.skipped:
+        if self.tally.checked + self.tally.skipped + self.tally.empty:
             self.closing(parsed_args, list(self.tally.lines()))
         if parsed_args.formatter == "jsonl":
             self.app.stdout.write(json.dumps({"summary": self.tally.as_dict()}) + "\n")

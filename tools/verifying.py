@@ -55,7 +55,7 @@ class Verifying:
         if parsed.run is None:
             now = self._now()
             since = now - timedelta(seconds=parsed.max_age) if parsed.max_age is not None else None
-            return Need(self._evidence, now, since), seed
+            return Need(self._evidence, now, since, unverifiable=parsed.allow_unverifiable), seed
         if parsed.max_age is not None or parsed.sample.bytes is not None:
             raise ConfigError("a run looks at everything it selects once: leave out --max-age and a --sample by size")
         options = {"evidence": parsed.evidence, "sample": parsed.sample.text, "seed": parsed.seed}
@@ -140,6 +140,8 @@ class Verifying:
         def bare(image: Image) -> None:
             if image.locations:
                 self._tally.only_cached[image.id] = image
+            elif is_first and not image.has_no_copy:
+                self._tally.empty += 1
             elif is_first:
                 command.note(f"image {image.id} has no location at all: nobody can download it")
                 command.worsen(DAMAGED)

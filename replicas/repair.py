@@ -61,15 +61,17 @@ class Step:
 def plan(image: Image, results: Iterable[Result], obstacle: Callable[[Location], str | None]) -> list[Step]:
     """A step for each copy that is not intact; two names of one copy are one step.
 
-    `results` are fresh, and of all copies. `obstacle` says why this host cannot repair a copy, None: it can.
+    `results` are fresh, and of all copies. `obstacle` says why this host cannot repair a copy, None: it can. An empty
+    image is made good from nothing, as long as it has a digest that says that it is to be empty.
     """
     seen = {location.place(one.location): one for one in results}
     intact = tuple(one.location for one in seen.values() if _is_proven(one))
     is_open = any(one.verdict.is_unknown for one in seen.values())
+    is_empty = image.size == 0 and image.digest is not None
     steps = []
     for one in seen.values():
         if one.verdict is not Verdict.INTACT:
-            action, reason = _decide(one, intact, is_open, obstacle)
+            action, reason = _decide(one, bool(intact) or is_empty, is_open, obstacle)
             steps.append(Step(image, one, action, reason, intact))
     return steps
 
@@ -79,13 +81,13 @@ def _is_proven(result: Result) -> bool:
 
 
 def _decide(
-    result: Result, intact: tuple[Location, ...], is_open: bool, obstacle: Callable[[Location], str | None]
+    result: Result, has_source: bool, is_open: bool, obstacle: Callable[[Location], str | None]
 ) -> tuple[Action, str]:
     if result.verdict.is_unknown:
         return Action.KEEP, "its state is not known, and only damage is repaired"
-    if not intact and is_open:
+    if not has_source and is_open:
         return Action.KEEP, "no copy is known to be intact, and some could not be asked"
-    if not intact:
+    if not has_source:
         return Action.LOST, "no copy of the image is intact; nothing was touched"
     if why := obstacle(result.location):
         return Action.CANNOT, why

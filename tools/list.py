@@ -48,7 +48,7 @@ class List(OnHostLister):
                     yield _row(image, one, last)
             if not is_safe and only_cached(image, lasts):
                 self.note(f"{advice.only_cached(image)}; next: {advice.put_back(image)}")
-            if not image.locations and wanted.takes_every_location:
+            if image.has_no_copy and wanted.takes_every_location:
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 
 

@@ -48,7 +48,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         from glance_replicas.sources import Sources
 
         site, evidence, tally = self.site, Evidence(parsed_args.evidence), Tally()
-        items = [(image, one, evidence) for image, one in self._items(site, parsed_args)]
+        items = [(image, one, evidence) for image, one in self._items(site, parsed_args, tally)]
         sources = Sources([_Copies(site), _Glance(site)])
         rows = []
         for image, result in look_at(sources, items, parsed_args.workers):
@@ -60,13 +60,15 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         self.note(list(tally.lines())[-1])
         return VERIFIED, rows
 
-    def _items(self, site: cloud.Cloud, parsed: argparse.Namespace) -> Iterator[tuple[Image, Location]]:
+    def _items(self, site: cloud.Cloud, parsed: argparse.Namespace, tally: Tally) -> Iterator[tuple[Image, Location]]:
         for name in parsed.image:
             found = site.document(site.find(name), {})
             image = _image(found)
             copies = [one for one in found.readable if parsed.on in (None, one.host)]
             yield from ((image, _location(found, one)) for one in copies)
-            if parsed.through_glance:
+            if image.size == 0 and not copies:
+                tally.empty += 1
+            elif parsed.through_glance:
                 yield image, Location(image.id, f"{_Glance.scheme}:{image.id}", {STORE_KEY: "Glance itself"})
             elif not copies:
                 self.note(f"image {image.id}: no copy that a client can read; try --through-glance")

@@ -189,7 +189,7 @@
     table.append(rows);
     const close = make("button", { type: "button" }, "Close");
     close.addEventListener("click", () => $("details").close());
-    const content = image.copies.length ? table : make("p", {}, "It has no location at all: nobody can download it.");
+    const content = image.copies.length ? table : make("p", {}, image.size === 0 ? "It is empty, and needs no location." : "It has no location at all: nobody can download it.");
     $("details").replaceChildren(make("h2", {}, make("span", { class: "name" }, image.name || image.id)), make("p", { class: "note" }, facts), content, close);
     $("details").showModal();
   }

@@ -92,7 +92,8 @@ class Remedy:
 
     def _restore(self, step: Step) -> Step:
         restored = self._restorer.restore(step.image, step.target, step.intact, self._progress)
-        after = self._look(step, f"restored in place by {who()} from {where(step.intact[0])}")
+        origin = where(step.intact[0]) if step.intact else "nothing, for it is empty"
+        after = self._look(step, f"restored in place by {who()} from {origin}")
         is_intact = after.verdict is Verdict.INTACT
         self._restorer.settle(step.image, restored, is_intact)
         return step.became(Action.RESTORED if is_intact else Action.FAILED, "" if is_intact else after.detail, after)

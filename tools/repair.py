@@ -92,7 +92,7 @@ class Repair(ClosedLister):
             damaged = [one for one, last in known if last.verdict.is_damage]
             for one, last in known:
                 self._held.see(one, last)
-            if not image.locations:
+            if image.has_no_copy:
                 self.note(f"image {image.id} is lost: it has no location at all; restore it from where it came from")
                 self.worsen(DAMAGED)
             elif wanted.ids or damaged:
@@ -205,7 +205,7 @@ def _advice(step: Step) -> str:
 
 
 def _source(step: Step) -> str:
-    return where(step.intact[0]) if step.intact else "-"
+    return where(step.intact[0]) if step.intact else "that needs no bytes"
 
 
 def _row(step: Step) -> tuple[Any, ...]:

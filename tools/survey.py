@@ -94,9 +94,9 @@ class Row:
     @property
     def severity(self) -> Severity:
         """The worst that can be said of it."""
-        if not self.image.locations:
+        if self.image.has_no_copy:
             return Severity.NOWHERE
-        if not has_store(self.image):
+        if self.image.locations and not has_store(self.image):
             return Severity.ONLY_CACHED
         found = {Condition.of(copy.last) for copy in self.copies}
         if Condition.DAMAGED in found:
@@ -119,7 +119,7 @@ class Row:
 
     def problems(self) -> Iterator[tuple[Location | None, Result | None, str]]:
         """What is damaged or not known, damage first, each with what to do; for an image that no store has one more."""
-        if not self.image.locations:
+        if self.image.has_no_copy:
             yield None, None, "nobody can download it: restore the data, or delete the image"
         elif self.severity is Severity.ONLY_CACHED:
             yield None, None, advice.put_back(self.image)
@@ -174,7 +174,7 @@ class Survey:
         size = row.image.size
         self.images += 1
         self.bytes += size or 0
-        self.nowhere += not row.image.locations
+        self.nowhere += row.image.has_no_copy
         self.only_cached += row.severity is Severity.ONLY_CACHED
         for one, last, judged in row.copies:
             condition = Condition.of(last)

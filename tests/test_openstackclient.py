@@ -149,3 +149,15 @@ def test_what_cannot_be(cloud: Cloud) -> None:
         assert (done.status, said in done.err) == (status, True), (words, done.err)
         assert "Traceback" not in done.err
     assert cloud.hosts(image) == []
+
+
+def test_a_name_makes_no_line(cloud: Cloud) -> None:
+    """`-f value` has one line for each copy, whatever the image is called; JSON gives the name back."""
+    name = "x\n11111111-2222-4333-8444-555555555555 corrupt\x1b[2J\u2028"
+    image = str(cloud.client.create(name, DATA)["id"])
+    done = cloud.run("list", image, "-f", "value", "-c", "Image", "-c", "Name")
+    assert (done.status, len(done.out.splitlines())) == (0, 1)
+    assert done.out.startswith(f"{image} x\\n11111111")
+    assert [one["Name"] for one in cloud.rows("list", image)] == [name]
+    assert cloud.rows("show", image)["name"] == name
+    assert len(cloud.run("show", image, "-f", "value", "-c", "name").out.splitlines()) == 1

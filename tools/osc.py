@@ -57,6 +57,9 @@ class InCloud(cloud.Asking):
         site = self.site
         return cloud.asked(site, arguments), site
 
+    def _load_formatter_plugins(self) -> Any:
+        return report.formatters(super()._load_formatter_plugins(), lists=isinstance(self, Lister))  # type: ignore[misc]
+
     def note(self, text: str) -> None:
         """One line for the user on stderr."""
         self.app.stderr.write(f"{text}\n")
@@ -72,9 +75,6 @@ class InCloud(cloud.Asking):
 
 class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     """List the copies of images that you may know of, best first, with the last verdict on each."""
-
-    def _load_formatter_plugins(self) -> Any:
-        return report.formatters(super()._load_formatter_plugins())
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Images, and a host."""

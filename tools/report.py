@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from cliff.columns import FormattableColumn
 from cliff.formatters.base import ListFormatter
+from cliff.formatters.value import ValueFormatter
 from stevedore.extension import Extension, ExtensionManager
 
 NOTHING = "-"
@@ -154,11 +155,42 @@ def plain(value: Any) -> Any:
     return value.machine_readable() if isinstance(value, FormattableColumn) else value
 
 
-def formatters(found: ExtensionManager[Any]) -> ExtensionManager[Any]:
-    """Cliff's formatters and `jsonl`."""
-    entry = EntryPoint("jsonl", f"{__name__}:JsonLines", "cliff.formatter.list")
-    found.extensions.append(Extension("jsonl", entry, JsonLines, JsonLines()))
+class Values(ValueFormatter):  # type: ignore[misc, unused-ignore]
+    """Cliff's `value`, a line for each row whatever users write into names: scripts read it by lines."""
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Write the rows."""
+        for row in data:
+            stdout.write(" ".join(map(_one_line, row)) + "\n")
+
+    def emit_one(
+        self, column_names: Sequence[str], data: Sequence[Any], stdout: TextIO, parsed_args: argparse.Namespace
+    ) -> None:
+        """Write the fields, a line for each."""
+        stdout.writelines(f"{_one_line(one)}\n" for one in data)
+
+
+def _one_line(cell: Any) -> str:
+    return visible(str(cell.machine_readable() if isinstance(cell, FormattableColumn) else cell))
+
+
+def formatters(found: ExtensionManager[Any], *, lists: bool = True) -> ExtensionManager[Any]:
+    """Cliff's formatters, with our own `value`, and for lists `jsonl`."""
+    kept = [one for one in found.extensions if one.name not in ("value", "jsonl")]
+    kept.append(_extension("value", Values, found.namespace))
+    found.extensions[:] = [*kept, _extension("jsonl", JsonLines, found.namespace)] if lists else kept
+    found._extensions_by_name_cache = None
     return found
+
+
+def _extension(name: str, plugin: type, group: str) -> Extension[Any]:
+    return Extension(name, EntryPoint(name, f"{__name__}:{plugin.__name__}", group), plugin, plugin())
 
 
 class Progress:

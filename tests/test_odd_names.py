@@ -1,0 +1,54 @@
+"""Names that users choose: one line for each row in what scripts read by lines, and unchanged in csv and json."""
+
+import csv
+import io
+import json
+
+import pytest
+from programs import Desk
+
+pytest_plugins = ["desk"]
+
+FORGED = "x\n11111111-2222-4333-8444-555555555555 corrupt"
+NAMES = [FORGED, "a\tb", "a\rb", "a\u2028b", "a\x1b[2Jb", "=HYPERLINK(1)", "a\u202eb", "a\x85b", "plain name", "a\\nb"]
+
+
+@pytest.fixture(scope="module")
+def images(desk: Desk) -> dict[str, str]:
+    """Image ids and their names."""
+    found = {desk.image(b"bytes", name): name for name in NAMES}
+    for image in found:
+        desk.add_file(image, b"bytEs", f"second\x1b[2J\u2028{NAMES[0][:2]}" if image == next(iter(found)) else "second")
+    return found
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "repair", "prune"])
+def test_one_line_for_each_row(desk: Desk, images: dict[str, str], command: str) -> None:
+    """`-f value` cannot be forged: as many lines as rows, each of printable characters, and the rows are right."""
+    columns = ("-c", "Image", "-c", "Name", "-c", "URL")
+    rows = desk.run(command, *images, "-f", "json").rows
+    text = desk.run(command, *images, "-f", "value", *columns).out
+    lines = text.split("\n")
+    assert len(lines) - 1 == len(rows) >= len(images)
+    assert lines[:-1] == text.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert sorted(line.split()[0] for line in lines if line) == sorted(row["Image"] for row in rows)
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "repair", "prune"])
+def test_names_come_back_unchanged(desk: Desk, images: dict[str, str], command: str) -> None:
+    """csv, json and jsonl are for programs: what they read is the name."""
+    written = desk.run(command, *images, "-f", "csv", "-c", "Image", "-c", "Name").out
+    assert {row["Image"]: row["Name"] for row in csv.DictReader(io.StringIO(written, newline=""))} == images
+    assert {row["Image"]: row["Name"] for row in desk.run(command, *images, "-f", "json").rows} == images
+    lines = desk.run(command, *images, "-f", "jsonl").out.split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    assert {row["Image"]: row["Name"] for row in rows if "Image" in row} == images
+
+
+def test_what_is_said_below_a_table_is_one_line_each(desk: Desk, images: dict[str, str]) -> None:
+    """No name ends a line of the advice, begins another, or changes the terminal."""
+    done = desk.run("verify", *images)
+    for line in (*done.out.split("\n"), *done.err.split("\n")):
+        assert line.isprintable()
+        assert not line.startswith("11111111")

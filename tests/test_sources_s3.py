@@ -234,21 +234,23 @@ def test_written_by_glance(site: GlanceSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize("metadata", [{}, {"backend": "s1"}, {"store": "gone"}], ids=["none", "old key", "renamed"])
 def test_rows_that_name_no_store_there_is(swift: Swift, tmp_path: Path, metadata: dict[str, str]) -> None:
     """With two stores a row from before multi-store is found by server and bucket, and asked for in no other."""
-    texts = []
+    texts, kind = [], next(iter(metadata), "none")
     for store in ("s1", "s2"):
-        options = swift.s3_options() | {"s3_store_bucket": f"bucket-{store}"}
+        options = swift.s3_options() | {"s3_store_bucket": f"bucket-{kind}-{store}"}
         texts.append("\n".join([f"[{store}]", *(f"{name} = {value}" for name, value in options.items())]))
     sources = load(tmp_path, "\n".join(["[DEFAULT]", "enabled_backends = s1:s3, s2:s3", *texts]))
     client = s3.S3Store(cfg.CONF, "s1", LIMITS).client()
     image = Image("x", "active", len(DATA), Digest("sha256", SHA256.hexdigest()))
     for store, data in (("s1", DATA), ("s2", bytes(len(DATA)))):
-        client.create_bucket(Bucket=f"bucket-{store}")
-        client.put_object(Bucket=f"bucket-{store}", Key="x", Body=data)
+        client.create_bucket(Bucket=f"bucket-{kind}-{store}")
+        client.put_object(Bucket=f"bucket-{kind}-{store}", Key="x", Body=data)
     found = {
-        name: look(sources, image, Location("x", s3_url(swift.url, "x", f"bucket-{name}"), metadata), Evidence.FULL)
+        name: look(
+            sources, image, Location("x", s3_url(swift.url, "x", f"bucket-{kind}-{name}"), metadata), Evidence.FULL
+        )
         for name in ("s1", "s2", "s3")
     }
     assert [one.verdict for one in found.values()] == [Verdict.INTACT, Verdict.CORRUPT, Verdict.UNSUPPORTED]
     assert "let its owner or an admin GET /v2/images/x" in found["s3"].detail
-    gone = Location("x", s3_url(swift.url, "y", "bucket-s2"), metadata)
+    gone = Location("x", s3_url(swift.url, "y", f"bucket-{kind}-s2"), metadata)
     assert look(sources, image, gone, Evidence.FULL).verdict is Verdict.MISSING

@@ -57,7 +57,7 @@ class Started:
 
     def out(self) -> str:
         """What it has written so far."""
-        return (self.folder / "out").read_text()
+        return (self.folder / "out").read_bytes().decode()  # a carriage return stays one
 
     def wait(self) -> Done:
         """Its end."""

@@ -37,7 +37,7 @@ def test_one_line_for_each_row(desk: Desk, images: dict[str, str], command: str)
 
 @pytest.mark.parametrize("command", ["list", "verify", "repair", "prune"])
 def test_names_come_back_unchanged(desk: Desk, images: dict[str, str], command: str) -> None:
-    """csv (which cliff writes with an escape character), json and jsonl are for programs: what they read is the name."""
+    """csv (cliff writes it with an escape character), json and jsonl are for programs: they read the name."""
     written = desk.run(command, *images, "-f", "csv", "-c", "Image", "-c", "Name").out
     assert {
         row["Image"]: row["Name"] for row in csv.DictReader(io.StringIO(written, newline=""), escapechar="\\")

@@ -343,6 +343,7 @@ def test_both_ciphers(length: int, size: int) -> None:
 @pytest.mark.parametrize(
     "stored",
     ["", "file:///plain", "not base64 \u20ac", "QUJD", crypt.encrypt("x" * 16, "file:///a"), crypt.encrypt(KEY, "")],
+    ids=["empty", "plain", "not base64", "short", "another key", "empty inside"],
 )
 def test_what_the_key_does_not_open(stored: str) -> None:
     """Plain text, rubbish, another key's text and an empty URL are all refused."""

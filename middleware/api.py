@@ -105,7 +105,8 @@ class ReplicasApi:
         return bool(shown or rules.check("get_locations"))
 
     def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
-        hosts, states, now = self._hosts.all(), self._hosts.states(image.id), self._hosts.now()
+        hosts = self._hosts.knowing(one.host for one in image.cached)
+        states, now = self._hosts.states(image.id), self._hosts.now()
         rows = []
         for one in image.locations:
             known = hosts.get(one.host or "")
@@ -124,7 +125,7 @@ class ReplicasApi:
         answer = request.get_response(self._app)
         if not is_image_id(image_id) or not _is_small_json(answer):
             return answer
-        if not any(replica_url(one.url, image_id).encode() in answer.body for one in self._hosts.all().values()):
+        if replica_url("", image_id).encode() not in answer.body:
             return answer
         signed = {one.url: self._hosts.sign(one) for one in self._downloadable(request, image_id)}
         text = _replaced(answer.body, {url: new for url, new in signed.items() if new != url})

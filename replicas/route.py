@@ -44,7 +44,7 @@ class Route:
         damaged, or gave wrong bytes here, is not asked; a store that did is last.
         """
         found = list(image.durable)
-        if len(self._hosts.all()) > 1:  # else there is nobody to ask, nor to tell before the first bytes are there
+        if not self._is_alone(image):  # else there is nobody to ask, nor to tell before the first bytes are there
             filling = self._claim(image) if fills else self._filling(image)
             image = self._again(image)  # a fill that ended before our claim has left a row by now
             found = [*self._peers(image), *filling, *image.durable]
@@ -102,8 +102,13 @@ class Route:
         fills = self._hosts.ask_soon("fills", lambda: self._ledger.fills(image.id, LEASE_SECONDS), ())
         return self._others(image, (one for one in fills if one.host != self._settings.host_name))
 
+    def _is_alone(self, image: Image) -> bool:
+        """Whether there is no other host, nor has one come just now."""
+        return len(self._hosts.knowing(one.host for one in image.cached)) <= 1 and len(self._hosts.anew()) <= 1
+
     def _others(self, image: Image, fills: Iterable[Fill]) -> list[Location]:
-        hosts = self._hosts.all()
+        fills = list(fills)
+        hosts = self._hosts.knowing(one.host for one in fills)
         found = [
             Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
             for one in fills
@@ -133,7 +138,7 @@ class Route:
 
     def _elsewhere(self, image: Image) -> list[Location]:
         """Its copies on other living hosts of ours."""
-        hosts = self._hosts.all()
+        hosts = self._hosts.knowing(one.host for one in image.cached)
         return [
             one
             for one in image.cached

@@ -76,6 +76,63 @@ def test_the_last_list_grows_old(cloud: Cloud, locked: sa.Engine, monkeypatch: p
         connection.exec_driver_sql("ROLLBACK")
 
 
+def test_a_host_that_has_just_come_is_read_from(cloud: Cloud) -> None:
+    """A copy of a host that reported after this one's list was made, or its fill, is a source before the stores."""
+    here = cloud.host("here")
+    assert set(here.hosts.all()) == {"here"}
+    there = cloud.host("there")
+    copied = here.catalogue.image(cloud.cached(there))
+    assert copied is not None
+    assert [one.host for one in here.route.order(copied, fills=True)] == ["there", None]
+    assert here.hosts.sign(copied.cached[0]) != copied.cached[0].url
+    time.sleep(1.1)
+    filling = here.catalogue.image(cloud.image())
+    assert filling is not None
+    third = cloud.host("third")
+    third.route.renew(filling, 0)
+    assert [one.host for one in here.route.order(filling, fills=True)] == ["third", None]
+
+
+def test_the_first_fill_beside_a_host_that_has_just_come(cloud: Cloud) -> None:
+    """A host that thought it was alone sees the fill of one that came since, though no row names that one yet."""
+    here = cloud.host("here")
+    assert set(here.hosts.all()) == {"here"}
+    there = cloud.host("there")
+    image = here.catalogue.image(cloud.image())
+    assert image is not None
+    there.route.renew(image, 0)
+    assert [one.host for one in here.route.order(image, fills=True)] == ["there", None]
+
+
+def test_names_of_no_host_are_no_flood(cloud: Cloud) -> None:
+    """Rows that name hosts nobody knows, as users may write them, have the ledger asked once a second at most."""
+    here = cloud.host("here")
+    here.hosts.all()
+    asked = []
+    sa.event.listen(
+        here.ledger.database._engine, "before_cursor_execute", lambda *words: asked.append("replica_hosts" in words[2])
+    )
+    began = time.monotonic()
+    rows = [Location(IMAGE, f"http://127.0.0.9:1/replicas/{IMAGE}", {HOST_KEY: f"none-{one}"}) for one in range(500)]
+    for row in rows:
+        assert here.hosts.sign(row) == row.url
+    assert 1 <= sum(asked) <= 2 + time.monotonic() - began
+
+
+def test_a_list_that_came_late_is_kept(cloud: Cloud, locked: sa.Engine) -> None:
+    """The first list comes too late for who asked: the next has it at once, not when the breaker lets him ask again."""
+    here = cloud.host("here")
+    cloud.host("there")
+    with locked.connect() as connection:
+        connection.exec_driver_sql("BEGIN EXCLUSIVE")
+        assert set(here.hosts.all()) == {"here"}
+        connection.exec_driver_sql("ROLLBACK")
+    end = time.monotonic() + 5
+    while set(here.hosts.all()) != {"here", "there"}:
+        assert time.monotonic() < end, "what the ledger answered is lost"
+        time.sleep(0.05)
+
+
 def test_one_question_that_fails_silences_no_other(cloud: Cloud) -> None:
     """A table that another version has and this database not: what else the ledger knows is asked for all the same."""
     here = cloud.host("here")

@@ -166,6 +166,7 @@ def kept(host: GlanceHost) -> set[str]:
 def test_resurrected_row_goes_again(site: GlanceSite, host: GlanceHost, faulty: FaultyServer) -> None:
     """A withdrawn row that a stale save brings back is withdrawn again, and nothing else is touched (promise 8)."""
     image_id, _ = cached(host)
+    cached(host)  # so that the directory is not empty, as an unmounted one is
     held = Held(host, faulty, image_id)
     withdraw(host, image_id)
     assert held.let_go() == 200

@@ -224,8 +224,11 @@ def test_the_janitor_says_what_was_served(host: GlanceHost) -> None:
     """The line of a pass has the bytes its process served; answers without bytes are no downloads."""
     image_id, data = new_image(host, SIZE)
     assert host.client().download(image_id, headers={"Range": f"bytes={SIZE}-"}).status_code == 416
-    settle((host.cache_dir / image_id).exists)
-    assert counted(host, image_id) == Use(0, 0, 0)
+    assert not (host.cache_dir / image_id).exists(), "a request that is refused begins nothing"
+    assert host.client().download(image_id).content == data
+    assert host.client().download(image_id, headers={"Range": f"bytes={SIZE}-"}).status_code == 416
+    settle(lambda: counted(host, image_id).bytes >= SIZE)
+    assert counted(host, image_id).downloads == 1, "answers without bytes are no downloads"
     told = re.compile(r"janitor: Pass\(.*filling=0, readers=0, served_bytes=(\d+)")
 
     def sums() -> list[int]:

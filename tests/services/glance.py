@@ -1,6 +1,7 @@
 """A real Glance: a site with one catalogue and one back end, and its hosts, each a WSGI server of its own."""
 
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,17 @@ from .swift import Swift
 __all__ = ["GlanceClient", "GlanceHost", "GlanceSite"]
 
 APPLICATION = "glance.wsgi.api:application"
+# Imported once, before uWSGI forks its workers; each then loads its application by itself (--lazy-apps).
+SHARED = (
+    "glance.common.wsgi_app",
+    "glance.api.v2.router",
+    "glance.db.sqlalchemy.api",
+    "glance_store._drivers.filesystem",
+    "glance_store._drivers.http",
+    "glance_replicas.middleware.cache",
+    "glance_replicas.middleware.api",
+    "glance_replicas.middleware.server",
+)
 
 
 class GlanceHost:
@@ -151,6 +163,7 @@ def _uwsgi(host: GlanceHost) -> list[str | Path]:
         *(need("uwsgi"), "--module", APPLICATION, "--virtualenv", sys.prefix),
         *("--master", "--die-on-term", "--no-orphans", "--lazy-apps", "--enable-threads", "--need-app"),
         *("--processes", str(host.processes), "--threads", str(host.threads)),
+        *itertools.chain.from_iterable(("--shared-pyimport", module) for module in SHARED),
         *("--http-socket", host.bound, "--listen", str(backlog), "--buffer-size", "65535"),
         # Four seconds, the default, would cut off a client that reads slowly.
         *("--socket-timeout", "60"),

@@ -1,7 +1,8 @@
 """One download shared by many readers, the writer's side: sources -> digest -> growing file -> commit -> registration.
 
 The last block is written only after the digest agreed, so a file that has its full length is right. The readers'
-side is `follow`: they need to know nothing but the length.
+side is `follow`: they need to know nothing but the length. A client's fill that no reader follows any more ends, and
+its file is left to the background (`queue/`), which goes on at that byte; the next client takes it up as its own.
 """
 
 import logging
@@ -21,6 +22,11 @@ from .relay import Opener, Relay, continued, guarded
 log = logging.getLogger(__name__)
 
 _RENEW = 10.0  # seconds between two words of a fill to the ledger
+_ALONE = 5.0  # seconds without a reader after which a client's fill ends: one that begins anew finds it running
+
+
+class Abandoned(CacheError):
+    """Nobody waits for a client's fill any more; its file is there for the background to go on with."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Background(Protocol):
 def start(cache: Cache, plan: Plan, background: Background | None = None) -> threading.Thread | None:
     """The filler started here; None: another has the lock, or the file is complete.
 
-    Raises CacheError (its child NoRoom when the image does not fit).
+    Raises CacheError (its child NoRoom when the image does not fit); what an earlier filler left stays then.
     """
     growing = cache.begin(plan.image)
     if growing is None:
@@ -69,7 +75,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
         filler = threading.Thread(target=fill.run, name="replica-fill", daemon=True)
         filler.start()
     except BaseException:
-        fill.let_go()
+        fill.let_go(keep=True)
         raise
     return filler
 
@@ -91,6 +97,9 @@ class Fill:
         try:
             kept = self._write()
             self._cache.commit(self._growing, image)
+        except Abandoned as error:
+            failure = error
+            log.info("image %s: %s", image.id, error)
         except Corrupt as error:
             failure = error
             log.error("image %s: fill refused: %s", image.id, error)
@@ -105,17 +114,17 @@ class Fill:
             log.info("image %s: filled, %d bytes (%d taken over) in %.1f s", image.id, self._plan.size, kept, took)
             self._report(lambda: self._plan.committed(image))
         finally:
-            self.let_go()
+            self.let_go(keep=self._background is not None or isinstance(failure, Abandoned))
             self._report(self._plan.ended)
             if self._background is not None:
                 self._report(partial(self._background.ended, failure))
 
-    def let_go(self) -> None:
-        """What is not complete by now is removed; in the background it is left, unlocked, for the next `start`.
+    def let_go(self, *, keep: bool) -> None:
+        """What is not complete by now is removed; or, to `keep` what is written, left unlocked for the next `start`.
 
         Of a file committed or condemned only the descriptor is left.
         """
-        if self._background is not None and self._growing.is_open and self._growing.length:
+        if keep and self._growing.is_open and self._growing.length:
             self._growing.close()
         else:
             self._growing.discard()
@@ -137,19 +146,29 @@ class Fill:
         return kept
 
     def _append(self, chunks: Iterator[bytes], offset: int) -> None:
-        began = time.monotonic()
+        began = wanted = time.monotonic()
         for chunk in chunks:
             try:
                 self._growing.append(chunk, offset)
             except OSError as error:
                 raise CacheError(f"{self._growing.path}: {error.strerror}") from error
             offset += len(chunk)
+            now = time.monotonic()
             if self._background is not None:
                 self._background.written(len(chunk), lambda: self._growing.is_wanted)
-            now = time.monotonic()
+                now = time.monotonic()
+            elif self._growing.is_wanted:
+                wanted = now
+            elif now - wanted > _ALONE:
+                self._abandon(offset)
             if now - began > self._plan.max_seconds:
                 raise CacheError(f"{offset} bytes in {now - began:.0f} s: longer than max_fill_seconds")
             self._renew(offset)
+
+    def _abandon(self, length: int) -> None:
+        """The image is asked of the background, and Abandoned raised. Killed in between: the same, as after a kill."""
+        self._cache.enqueue(self._plan.image.id)
+        raise Abandoned(f"nobody waits for it any more at byte {length} of {self._plan.size}: left to the background")
 
     def _waiting(self) -> None:
         """Only the digest is still missing: followers, and other hosts, see that the filler lives."""

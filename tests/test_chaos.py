@@ -62,7 +62,7 @@ TRIES = 3
 KEY = {
     directory: "_note begin commit condemn drop mark_verified pin remove remove_copy set_aside take",
     copier: "step finish _take_up _is_there _start _steer _tell _settle written",
-    fill: "start run let_go _write _append",
+    fill: "start run let_go _write _append _abandon",
     partial_file: "append discard give_back lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
@@ -212,6 +212,12 @@ def fill_in_two_parts(world: World) -> None:
     filler = fill.start(world.cache, world.keeper.plan(image, background=True), Cancelled())
     if filler:
         filler.join()
+    world.fill(NEW)
+
+
+def fill_abandoned(world: World) -> None:
+    """No client follows the fill: it ends, and its image is asked of the background."""
+    fill._ALONE = -1.0
     world.fill(NEW)
 
 
@@ -389,6 +395,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = 
     "told to end": (nothing, told_to_end),
     "copies": (orders_of_all_kinds, copying),
     "background": (nothing, fill_in_two_parts),
+    "abandoned": (nothing, fill_abandoned),
     "takeover": (half, fill_new),
     "before boot": (before_boot, fill_new),
     "id used again": (half_of_another, fill_new),

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,36 @@ def test_all_readers_leave(world: World) -> None:
         follower.close()
     world.settle(lambda: world.cache.exists(world.image.id))
     assert world.cache.path(world.image.id).read_bytes() == DATA
+
+
+def test_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client's fill that nobody follows any more ends, asked of the background; the next client goes on there."""
+    monkeypatch.setattr("glance_replicas.fill._ALONE", 0.3)
+    world.source.pause = 0.1
+    ended: list[str] = []
+    with closing(start_or_join(world.cache, replace(world.plan(), ended=lambda: ended.append("ended")))) as follower:
+        assert follower.wait(3 * MIB), "for longer than a fill may be alone"
+        assert not ended
+    world.settle(lambda: ended)
+    have = world.cache.partial(world.image.id).stat().st_size
+    assert 3 * MIB < have < SIZE
+    assert [name for name, _ in world.cache.listed("queue")] == [world.image.id]
+    world.source.pause = 0.0
+    assert world.read() == DATA
+    assert world.source.opened == [0, have]
+
+
+def test_what_was_left_outlives_a_start_that_fails(world: World) -> None:
+    """A download that may not fill (no room, too many fills) removes nothing of what another has written."""
+    leave(world.cache.partial(world.image.id), DATA[: 2 * MIB], DATA)
+
+    def refuse(growing: Growing, size: int) -> None:
+        raise CacheError("too many")
+
+    with pytest.raises(CacheError, match="too many"):
+        start(world.cache, replace(world.plan(), reserve=refuse))
+    assert world.read() == DATA
+    assert world.source.opened == [2 * MIB]
 
 
 @pytest.mark.parametrize("at", [0, SIZE // 2, SIZE - 1])

@@ -1,12 +1,14 @@
-"""How many fills the downloads of one process may begin at a time, all together and for one project."""
+"""How many fills the downloads of a host may begin at a time, all together and for one project."""
 
-import threading
-from collections import Counter
 from dataclasses import replace
 
+from .cache import Cache
 from .cache.partial_file import Growing
+from .cache.places import Places
 from .errors import CacheError
 from .fill import Plan
+
+_FILE = "client-fills"
 
 
 class TooManyFills(CacheError):
@@ -14,40 +16,40 @@ class TooManyFills(CacheError):
 
 
 class FillLimits:
-    """`total` fills begun by clients and `each` of one project; 0: no limit. Thread-safe."""
+    """`total` fills begun by clients and `each` of one project, over all processes of a host; 0: no limit.
 
-    def __init__(self, total: int, each: int) -> None:
-        self._total, self._each = total, each
-        self._running: Counter[str] = Counter()
-        self._lock = threading.Lock()
+    Thread-safe. Nothing is looked at before a fill begins.
+    """
+
+    def __init__(self, cache: Cache, total: int, each: int) -> None:
+        self._cache, self._total, self._each = cache, total, each
 
     def limited(self, plan: Plan, project: str) -> Plan:
         """The plan of a client's download: a fill that it begins counts until it ends, or raises TooManyFills."""
+        held: list[Places] = []  # of its fills, one after the other; which is whose makes no difference
 
         def reserve(growing: Growing, size: int) -> None:
-            self._begin(project)
+            held.append(self._take(project))
             try:
                 plan.reserve(growing, size)
             except BaseException:
-                self._end(project)
+                held.pop().free()
                 raise
 
         def ended() -> None:
-            self._end(project)
+            held.pop().free()
             plan.ended()
 
         return replace(plan, reserve=reserve, ended=ended)
 
-    def _begin(self, project: str) -> None:
-        with self._lock:
-            if self._total and self._running.total() >= self._total:
-                raise TooManyFills(f"{self._total} fills of clients run in this process: max_client_fills")
-            if self._each and self._running[project] >= self._each:
+    def _take(self, project: str) -> Places:
+        places = Places(self._cache, _FILE)
+        try:
+            if self._total and not places.take("all", self._total):
+                raise TooManyFills(f"{self._total} fills of clients run on this host: max_client_fills")
+            if self._each and not places.take(f"project {project}", self._each):
                 raise TooManyFills(f"{self._each} fills of project {project} run: max_client_fills_per_project")
-            self._running[project] += 1
-
-    def _end(self, project: str) -> None:
-        with self._lock:
-            self._running[project] -= 1
-            if not self._running[project]:
-                del self._running[project]
+        except BaseException:
+            places.free()
+            raise
+        return places

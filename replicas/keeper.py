@@ -51,7 +51,7 @@ class Keeper:
         self.standing = Standing(settings, self.cache, self.hosts, partial(is_alive, settings=settings))
         self.uses = Uses(self.ledger.database)
         self.activity = Activity()
-        self.fill_limits = FillLimits(settings.max_client_fills, settings.max_client_fills_per_project)
+        self.fill_limits = FillLimits(self.cache, settings.max_client_fills, settings.max_client_fills_per_project)
         self.route = Route(settings, self.hosts, self.ledger, self.catalogue)
         self.space = Space(
             self.cache,

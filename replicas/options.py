@@ -121,8 +121,9 @@ FILLING = [
         "max_client_fills",
         default=32,
         min=0,
-        help="Most fills that downloads begin in one process at a time; what comes then passes through uncached, under "
-        "the same guard. What was asked for ahead of need does not count. 0: no limit.",
+        help="Most fills that downloads begin on this host at a time, all processes together; what comes then passes "
+        "through uncached, under the same guard. What was asked for ahead of need does not count, nor does a fill "
+        "whose clients have all left, which goes on as a copy that was asked for. 0: no limit.",
     ),
     cfg.IntOpt(
         "max_client_fills_per_project",

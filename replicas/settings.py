@@ -54,7 +54,7 @@ class Settings:
     pin_property: str | None = None
     max_pinned_percent: int = 50
     fill_on_range: bool = False
-    max_client_fills: int = 32  # in one process, as the next; 0: no limit
+    max_client_fills: int = 32  # on this host, as the next; 0: no limit
     max_client_fills_per_project: int = 16
     copies_at_once: int = 2
     copy_bytes_per_second: int = 0

@@ -1,6 +1,9 @@
-"""Fills begun by clients are bounded, in a process and for a project; what comes beyond that passes through."""
+"""Fills begun by clients are bounded, on a host and for a project; what comes beyond that passes through."""
 
+import os
+import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
@@ -11,53 +14,94 @@ from services import eventually
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
+from glance_replicas.fill import Plan
 from glance_replicas.fill_limits import FillLimits, TooManyFills
-from glance_replicas.follow import start_or_join
+from glance_replicas.follow import Follower, start_or_join
+from glance_replicas.keeper import Keeper
 
 pytest_plugins = ["cloud"]
+
+SLOW = MIB // 4  # bytes per second of all copies that nobody waits for
+
+
+def begins(keeper: Keeper, limits: FillLimits, plan: Plan, project: str) -> Follower | None:
+    """A follower of a fill of this project, None when it may not begin one."""
+    try:
+        return start_or_join(keeper.cache, limits.limited(plan, project))
+    except TooManyFills:
+        return None
 
 
 def test_a_project_at_its_bound(cloud: Cloud) -> None:
     """One fill more than a project, or all, may have is refused, and nothing is left of it; ended ones do not count."""
-    keeper, limits = cloud.host("here"), FillLimits(3, 2)
-    images = [keeper.active(cloud.image(rate=MIB)) for _ in range(4)]
+    keeper = cloud.host("here")
+    limits, of_another_process = (FillLimits(keeper.cache, 3, 2) for _ in range(2))
+    images = [keeper.active(cloud.image(rate=MIB)) for _ in range(5)]
     plans = [keeper.plan(image) for image in images if image]
     with ExitStack() as open_ones:
-        for plan in plans[:2]:
-            open_ones.enter_context(closing(start_or_join(keeper.cache, limits.limited(plan, "one"))))
+        for plan, one in zip(plans[:2], (limits, of_another_process), strict=True):
+            open_ones.enter_context(closing(start_or_join(keeper.cache, one.limited(plan, "one"))))
         with pytest.raises(TooManyFills, match="max_client_fills_per_project"):
             start_or_join(keeper.cache, limits.limited(plans[2], "one"))
         assert not [name for name, _ in keeper.cache.listed("partial") if name == plans[2].image.id]
-        follower = start_or_join(keeper.cache, limits.limited(plans[0], "one"))
-        assert b"".join(follower.read(0, plans[0].size)) == DATA, "who follows begins nothing"
-        follower.close()
         open_ones.enter_context(closing(start_or_join(keeper.cache, limits.limited(plans[2], "two"))))
-        assert eventually(lambda: not limits._running["one"])
-        with closing(start_or_join(keeper.cache, limits.limited(plans[3], "one"))) as last:
-            assert b"".join(last.read(0, plans[3].size)) == DATA
-    assert eventually(lambda: not limits._running)
+        with pytest.raises(TooManyFills, match=r"max_client_fills$"):
+            start_or_join(keeper.cache, of_another_process.limited(plans[3], "three"))
+        with closing(start_or_join(keeper.cache, limits.limited(plans[0], "one"))) as follower:
+            assert b"".join(follower.read(0, plans[0].size)) == DATA, "who follows begins nothing"
+        found: list[Follower | None] = []
+        assert eventually(lambda: found.append(begins(keeper, limits, plans[4], "one")) or found[-1])
+        with closing(found[-1] or follower) as last:
+            assert b"".join(last.read(0, plans[4].size)) == DATA
 
 
-def test_beyond_the_bound_downloads_pass_through(site: GlanceSite, faulty: FaultyServer) -> None:
-    """Three images at once where one may be filled: all bodies are right, and one of them is kept."""
-    options = {"replicas": {"max_client_fills": "1"}}
-    host = site.add_host("127.0.0.2", processes=1, threads=8, options=options)
-    images = [new_image(host, 2 * MIB) for _ in range(3)]
+def test_a_killed_process_holds_no_place(cloud: Cloud) -> None:
+    """kill -9 of the process that fills frees its place at once; no other process frees it while it lives."""
+    keeper = cloud.host("here")
+    limits = FillLimits(keeper.cache, 1, 0)
+    images = [keeper.active(cloud.image(rate=MIB // 2)) for _ in range(2)]
+    plans = [keeper.plan(image) for image in images if image]
+    child = os.fork()
+    if not child:
+        try:
+            start_or_join(keeper.cache, limits.limited(plans[0], "one"))
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    try:
+        assert eventually(lambda: keeper.cache.partial(plans[0].image.id).exists())
+        assert eventually(lambda: keeper.cache.partial(plans[0].image.id).stat().st_size)
+        assert begins(keeper, limits, plans[1], "two") is None
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with closing(start_or_join(keeper.cache, limits.limited(plans[1], "two"))) as follower:
+        assert b"".join(follower.read(0, plans[1].size)) == DATA
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
+    """Three processes that may run one fill of clients together, and copies at a low rate."""
+    bound = {"max_client_fills": "1", "copy_bytes_per_second": str(SLOW), "janitor_interval_seconds": "1"}
+    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+        yield made.add_host("127.0.0.2", processes=3, threads=4, options={"replicas": bound})
+
+
+def test_beyond_the_bound_downloads_pass_through(host: GlanceHost, faulty: FaultyServer) -> None:
+    """Many images at once on three processes where one may be filled: all bodies are right, and one of them is kept."""
+    images = [new_image(host, 3 * MIB) for _ in range(9)]
     for image_id, _ in images:
-        site.move_to(faulty, image_id, rate=MIB)
-    with ThreadPoolExecutor(3) as pool:
+        host.site.move_to(faulty, image_id, rate=MIB)
+    with ThreadPoolExecutor(9) as pool:
         bodies = list(pool.map(lambda one: host.client().download(one[0]).content, images))
     assert bodies == [data for _, data in images]
     assert eventually(lambda: sum((host.cache_dir / image_id).exists() for image_id, _ in images) == 1)
 
 
-def test_a_client_that_leaves_gives_its_place_back(site: GlanceSite, faulty: FaultyServer) -> None:
+def test_a_client_that_leaves_gives_its_place_back(host: GlanceHost, faulty: FaultyServer) -> None:
     """What it had begun goes on in the background, at its rate, from that byte, until the next client is served."""
-    rate = MIB // 4
-    bound = {"max_client_fills": "1", "copy_bytes_per_second": str(rate), "janitor_interval_seconds": "1"}
-    host = site.add_host("127.0.0.2", processes=1, threads=8, options={"replicas": bound})
     (left, data), (other, _) = new_image(host, 24 * MIB), new_image(host, MIB)
-    site.move_to(faulty, left, rate=2 * MIB)
+    host.site.move_to(faulty, left, rate=2 * MIB)
     with closing(host.client().download(left, stream=True)) as answer:
         next(answer.iter_content(1000))
     assert eventually(lambda: len(faulty.requests(f"/{left}")) == 2, 15), "it ran on as before"
@@ -66,10 +110,10 @@ def test_a_client_that_leaves_gives_its_place_back(site: GlanceSite, faulty: Fau
     assert eventually((host.cache_dir / other).exists), "the place is free for another client"
     began, have = time.monotonic(), growing(host, left)
     time.sleep(2.0)
-    assert growing(host, left) - have < 2 * rate * (time.monotonic() - began)
+    assert growing(host, left) - have < 2 * SLOW * (time.monotonic() - began)
     began = time.monotonic()
     assert host.client().download(left).content == data
-    assert time.monotonic() - began < (len(data) - have) / rate / 2, "a client lifts the rate"
+    assert time.monotonic() - began < (len(data) - have) / SLOW / 2, "a client lifts the rate"
     assert eventually((host.cache_dir / left).exists)
     assert faulty.sent(f"/{left}") < 1.2 * len(data)
 

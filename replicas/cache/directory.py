@@ -8,6 +8,7 @@
         partial/<image_id> growing; locked (flock) by the one process that fills it; a note says what is to come
         known/             the notes, where the file system cannot keep them on the files (`notes`)
         space, janitor     locks
+        client-fills       locks of the places that fills of clients take (`places`)
         since              the moment this directory became ours
         doubts             images that the catalogue has not known lately
 

@@ -100,9 +100,9 @@ class Growing:
     @property
     def is_wanted(self) -> bool:
         """Some reader waits (`wait_for`)."""
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
         try:
-            kind: int = struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, asked))[0]
+            asked = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, byte_range(fcntl.F_WRLCK, 0))
+            kind: int = struct.unpack(_FLOCK, asked)[0]
         except OSError:  # a file system without such locks: nobody is made to wait
             return True
         return kind != fcntl.F_UNLCK
@@ -189,7 +189,12 @@ def on_disk(facts: os.stat_result) -> int:
 def wait_for(fd: int) -> None:
     """Whoever fills the open file sees that it is wanted, until `fd` is closed or this process dies."""
     with contextlib.suppress(OSError):  # see `is_wanted`
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, byte_range(fcntl.F_RDLCK, 0))
+
+
+def byte_range(kind: int, start: int, length: int = 1) -> bytes:
+    """A lock of this kind as fcntl(2) takes it; length 0: to the end, however far that is."""
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
 
 
 def _is_at(facts: os.stat_result, path: Path) -> bool:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..copies import OPEN, Copies
 from ..hosts import silent_after_seconds
 from ..keeper import Keeper
 from ..model import Host, Pass
@@ -84,6 +85,15 @@ class Presence:
         done.withdrawn += self._withdraw_all(here)
         for request in self._ledger.pending_withdrawals(self._settings.host_name):
             self._ledger.finish_withdrawal(request.id)
+        self._refuse_copies()
+
+    def _refuse_copies(self) -> None:
+        """What a guest was asked to fetch has failed: whoever asked learns why, and what to do."""
+        why = f"host {self._settings.host_name} keeps no copies: {self._standing.problem()}"
+        requests = Copies(self._ledger.database)
+        for one in requests.list(hosts=[self._settings.host_name], states=OPEN):
+            if requests.failed(one.image_id, one.host, why):
+                log.warning("image %s: its copy is given up: %s", one.image_id, why)
 
     def _is_former(self, host: Host) -> bool:
         return host.url == self._settings.host_url and host.name in self._standing.former()

@@ -26,6 +26,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     default_type application/octet-stream;
     sendfile on;
+    {http}
     server {{
         listen {address}:{port};
         root {root};
@@ -37,14 +38,21 @@ http {{
 
 
 class Nginx:
-    """A started nginx; `folder` is its own, `root` what it serves, `more` further directives of its server."""
+    """A started nginx; `folder` is its own, `root` what it serves, `more` and `http` further directives there."""
 
     def __init__(
-        self, folder: Path, root: Path, address: str = "127.0.0.1", *, limit_rate: str | None = None, more: str = ""
+        self,
+        folder: Path,
+        root: Path,
+        address: str = "127.0.0.1",
+        *,
+        limit_rate: str | None = None,
+        more: str = "",
+        http: str = "",
     ) -> None:
         self.folder, self.root, self.address, self.port = folder, root, address, free_port(address)
         self.url = f"http://{address}:{self.port}"
-        self._more = more
+        self._more, self._http = more, http
         self._process: Process | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.start(limit_rate)
@@ -55,7 +63,7 @@ class Nginx:
         user = "user root;" if os.geteuid() == 0 else ""
         names = {"folder": self.folder, "address": self.address, "port": self.port, "root": self.root}
         conf = self.folder / "nginx.conf"
-        conf.write_text(CONF.format(user=user, rate=rate, more=self._more, **names))
+        conf.write_text(CONF.format(user=user, rate=rate, more=self._more, http=self._http, **names))
         words = [need("nginx"), "-e", "stderr", "-p", self.folder, "-c", conf]
         self._process = Process(words, self.folder / "nginx.log", cwd=self.folder)
         self._process.wait(lambda: answers(self.address, self.port, "/ready", "HEAD"))

@@ -127,6 +127,12 @@ def test_verify(cloud: Cloud) -> None:
         assert "1 location verified: 1 corrupt" in done.err
         web.put(f"/replicas/{image}", DATA, status=503)
         assert cloud.run("verify", image, "--on", "elsewhere").status == 3
+        web.put(f"/replicas/{image}", DATA)
+        text = "UPDATE images SET checksum = NULL, os_hash_algo = NULL, os_hash_value = NULL WHERE id = :id"
+        cloud.site.rows(text, id=image)
+        assert cloud.run("verify", image, "--on", "elsewhere").status == 3, "it has no digest"
+        done = cloud.run("verify", image, "--on", "elsewhere", "--allow-unverifiable")
+        assert (done.status, "unverifiable cached" in done.err) == (0, False), done
         assert not any(web_request.headers.get("X-Auth-Token") for web_request in web.requests(f"/replicas/{image}"))
 
 

@@ -78,3 +78,18 @@ def test_what_was_read_in_full_is_known_to_be(desk: Desk) -> None:
     status, counts = summary(desk, image, "--max-age", "1h", "--allow-unverifiable")
     assert (status, counts["checked"], counts["skipped"]) == (0, 0, 1)
     assert summary(desk, image, "--max-age", "1h")[1]["checked"] == 1
+
+
+def test_a_report_that_allows_it(desk: Desk) -> None:
+    """Images without a digest are no trouble to a report that allows them; what could not be asked still is."""
+    images = [desk.image(DATA), undigested(desk)]
+    assert desk.run("verify", *images).status == 3
+    assert desk.run("report", *images).status == 3
+    done = desk.run("report", *images, "--allow-unverifiable")
+    assert (done.status, images[1] in done.out) == (0, False)
+    assert desk.run("report", images[1], "--allow-unverifiable").status == 0
+    assert desk.run("report", *images, "--allow-unverifiable", "-f", "json").rows["copies_without_digest"] == 1
+    desk.add_replica(images[1], "http://127.0.0.9:1")
+    assert desk.run("verify", images[1]).status == 3
+    done = desk.run("report", *images, "--allow-unverifiable")
+    assert (done.status, images[1] in done.out) == (3, True)

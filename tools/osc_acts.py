@@ -41,20 +41,23 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         add("--evidence", choices=["size", "full"], default="full", help="how deep (full)")
         add("--through-glance", action="store_true", help="also what Glance itself sends for a download")
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
+        text = "images without a digest do not make the exit status 3; what could not be asked still does"
+        add("--allow-unverifiable", action="store_true", help=text)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each copy; the sum goes to stderr."""
         from glance_replicas.sources import Sources
 
-        site, evidence, tally = self.site, Evidence(parsed_args.evidence), Tally()
+        site, evidence = self.site, Evidence(parsed_args.evidence)
+        tally = Tally(allow_unverifiable=parsed_args.allow_unverifiable)
         items = [(image, one, evidence) for image, one in self._items(site, parsed_args, tally)]
         sources = Sources([_Copies(site), _Glance(site)])
         rows = []
         for image, result in look_at(sources, items, parsed_args.workers):
             tally.add(image, result)
             rows.append(_verified(image, result))
-            if result.verdict.is_damage or result.verdict.is_unknown:
+            if not tally.allows(image, result) and (result.verdict.is_damage or result.verdict.is_unknown):
                 self.note(advice.problem(image, result))
         self.status = worse(self.status, tally.status)
         self.note(list(tally.lines())[-1])

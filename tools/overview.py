@@ -5,6 +5,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Report(OnHost):
         add = parser.add_argument
         add("-f", "--format", choices=["text", "json"], default="text", help="for people (text), or for programs")
         add("--html", type=Path, metavar="FILE", help="write a page for a browser there instead")
+        add("--allow-unverifiable", action="store_true", help="images without a digest are no trouble")
         add("--worst", type=values.positive, default=10, metavar="N", help="images with trouble to name (10)")
         return parser
 
@@ -41,6 +43,7 @@ class Report(OnHost):
         """Print it, or write the page."""
         total = Survey(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
         wanted = selection.from_arguments(parsed_args)
+        self._allows = parsed_args.allow_unverifiable
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
         first = list(self._detailed(heapq.nsmallest(most, found, key=lambda one: one.rank)))
@@ -62,7 +65,7 @@ class Report(OnHost):
 
     def _rows(self, wanted: selection.Selection) -> Iterator[Row]:
         for image, lasts in self.with_lasts(wanted):
-            one = row(image, wanted.has, lasts)
+            one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
             if one.copies or (wanted.takes_every_location and not image.locations):
                 yield one
 
@@ -77,7 +80,8 @@ class Report(OnHost):
         found = total.conditions()
         if found[Condition.DAMAGED] or total.nowhere or total.only_cached:
             self.worsen(DAMAGED)
-        elif found[Condition.UNKNOWN] or not found[Condition.INTACT] + found[Condition.SHALLOW]:
+        allowed = total.undigested if self._allows else 0
+        if found[Condition.UNKNOWN] > allowed or not found[Condition.INTACT] + found[Condition.SHALLOW] + allowed:
             self.worsen(UNKNOWN)
 
 

@@ -90,6 +90,13 @@ class Row:
 
     image: Image
     copies: tuple[Copy, ...]
+    allows_undigested: bool = False  # that an image has no digest is no trouble
+
+    @property
+    def undigested(self) -> int:
+        """Copies of which no more could be said than that the image has no digest."""
+        lasts = [copy.last for copy in self.copies if copy.last is not None and self.image.digest is None]
+        return sum(last.verdict is Verdict.UNVERIFIABLE for last in lasts)
 
     @property
     def severity(self) -> Severity:
@@ -98,7 +105,10 @@ class Row:
             return Severity.NOWHERE
         if self.image.locations and not has_store(self.image):
             return Severity.ONLY_CACHED
-        found = {Condition.of(copy.last) for copy in self.copies}
+        conditions = [Condition.of(copy.last) for copy in self.copies]
+        found = set(conditions)
+        if self.allows_undigested and conditions.count(Condition.UNKNOWN) == self.undigested:
+            found.discard(Condition.UNKNOWN)
         if Condition.DAMAGED in found:
             durable = {Condition.of(copy.last) for copy in self.copies if not copy.location.is_cached}
             if Condition.INTACT not in durable:
@@ -158,6 +168,7 @@ class Survey:
     bytes: int = 0
     nowhere: int = 0  # images without any location
     only_cached: int = 0  # images without a location in a store
+    undigested: int = 0  # copies that are unverifiable because their image has no digest
     durable: Sum = field(default_factory=Sum)
     cached: Sum = field(default_factory=Sum)
     places: dict[Place, Sum] = field(default_factory=dict)
@@ -176,6 +187,7 @@ class Survey:
         self.bytes += size or 0
         self.nowhere += row.image.has_no_copy
         self.only_cached += row.severity is Severity.ONLY_CACHED
+        self.undigested += row.undigested
         for one, last, judged in row.copies:
             condition = Condition.of(last)
             for total in (
@@ -223,6 +235,7 @@ class Survey:
             "bytes": self.bytes,
             "images_without_location": self.nowhere,
             "images_without_durable_copy": self.only_cached,
+            "copies_without_digest": self.undigested,
             "copies": {"durable": self.durable.copies, "cached": self.cached.copies},
             "conditions": {str(one): found[one] for one in Condition},
             "verdicts": dict(self.verdicts),

@@ -52,10 +52,14 @@ class Tally:
             self._losses.add(place, result.verdict)
         if result.verdict.is_unknown:
             self._unknown.setdefault(place, collections.Counter())[str(result.verdict)] += 1
-        if self._allows and _is_undigested(image, result):
+        if self.allows(image, result):
             return
         if result.verdict.is_damage or (result.verdict.is_unknown and self._unknown[place].total() <= LISTED):
             self._bad.append((image, result))
+
+    def allows(self, image: Image, result: Result) -> bool:
+        """Whether it is unverifiable for want of a digest, and that is accepted."""
+        return self._allows and _is_undigested(image, result)
 
     def _compare(self, image: Image, result: Result) -> None:
         """Copies of an image that has no digest of its own are held against each other."""

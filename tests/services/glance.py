@@ -258,7 +258,7 @@ class GlanceSite:
         return host.start() if start else host
 
     def wait_known(self, timeout: float = 20.0) -> None:
-        """Every running host with our pipeline is in the ledger; a host learns of the others some seconds later."""
+        """Every running host with our pipeline is in the ledger, where others find it when a row or a fill names it."""
         names = {host.name for host in self.hosts if host.running() and "replica" in host.pipeline}
         hosts = "SELECT name FROM replica_hosts"
         if not eventually(lambda: names <= {row["name"] for row in self.ledger_rows(hosts)}, timeout):

@@ -157,8 +157,13 @@ def _answer_of(made: document.Document, living: Container[str | None], request: 
     """JSON, or Metalink for those who ask for it; what is to be read at once names copies on living hosts only."""
     kept = tuple(one for one in made.replicas if one.durable or one.host in living)
     at_once = replace(made, replicas=kept)
-    offers = request.accept.acceptable_offers([JSON, metalink.MEDIA_TYPE])
-    if offers and offers[0][0] == metalink.MEDIA_TYPE:
+    offers = [offer for offer, _ in request.accept.acceptable_offers([JSON, metalink.MEDIA_TYPE])]
+    if made.size == 0 and not at_once.readable and metalink.MEDIA_TYPE in offers:  # a file in it must have a URL
+        offers.remove(metalink.MEDIA_TYPE)
+        if not offers:
+            words = Refusal.EMPTY.format(image=made.image_id)
+            raise webob.exc.HTTPNotAcceptable(explanation=words, body_template="${explanation}")
+    if offers and offers[0] == metalink.MEDIA_TYPE:
         answer = webob.Response(content_type=metalink.MEDIA_TYPE, body=metalink.dump(at_once))
     else:
         answer = webob.Response(content_type=JSON, text=document.dump(made))

@@ -30,6 +30,7 @@ class Refusal(enum.StrEnum):
     """What an HTTP error of ours explains."""
 
     NO_IMAGE = "No image found with ID {image}"  # in Glance's own words
+    EMPTY = "Image {image} has no bytes: there is nothing to download, and Metalink cannot say so. An empty file is it."
     NO_HOST = "There is no host {host} that keeps copies"
     DEACTIVATED = "The requested image has been deactivated. Image data download is forbidden."  # Glance's too
     NOT_SIGNED = "No valid signature, and not from a trusted network."

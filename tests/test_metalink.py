@@ -116,3 +116,13 @@ def test_json_stays_the_default(site: GlanceSite) -> None:
         answer = site.hosts[0].client().request("GET", f"/v2/images/{image}/replicas", headers={"Accept": accept})
         assert answer.headers["Content-Type"] == "application/json", accept
         assert answer.json()["image_id"] == image
+
+
+def test_an_empty_image(site: GlanceSite) -> None:
+    """A file in Metalink has a URL (RFC 5854, 4.1.2): 406 says that there is nothing to download, or it is JSON."""
+    client = site.hosts[0].client()
+    path = f"/v2/images/{client.create(data=b'')['id']}/replicas"
+    answer = client.request("GET", path, headers={"Accept": metalink.MEDIA_TYPE})
+    assert (answer.status_code, "has no bytes" in answer.text) == (406, True)
+    for accept in (f"{metalink.MEDIA_TYPE}, application/json;q=0.5", "*/*"):
+        assert client.request("GET", path, headers={"Accept": accept}).json()["size"] == 0

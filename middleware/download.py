@@ -144,7 +144,7 @@ class Download:
 
     def _unread(self, plan: Plan, copy: Copy) -> webob.Response:
         def body(_start: int, _stop: int) -> Iterator[bytes]:
-            return unread.whole(self._keeper, plan, copy, unread.readable(self._keeper, plan, copy))
+            return unread.whole(self._keeper, plan, copy, goes_on=True)
 
         return self._response(body, copy.close, "hit; detail=adopted")
 

@@ -6,12 +6,13 @@ block, and goes.
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from glance_replicas.cache import Copy
 from glance_replicas.cache.partial_file import read
 from glance_replicas.errors import CacheError, Corrupt, ReplicaError
 from glance_replicas.fill import Plan
+from glance_replicas.host import withheld
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import Relay, guarded
@@ -19,14 +20,21 @@ from glance_replicas.relay import Relay, guarded
 log = logging.getLogger(__name__)
 
 
-def whole(keeper: Keeper, plan: Plan, copy: Copy, chunks: Iterable[bytes] | None = None) -> Iterator[bytes]:
-    """All bytes of the file (or `chunks`, which are to be the same). Raises Corrupt in place of a wrong end."""
+def whole(keeper: Keeper, plan: Plan, copy: Copy, *, goes_on: bool = False) -> Iterator[bytes]:
+    """All bytes of the file. Raises Corrupt in place of a wrong end, CacheError where it cannot be read.
+
+    With `goes_on` the rest comes from the sources then: what they gave says nothing of the file.
+    """
+    reading = _Reading(keeper, plan, copy, goes_on)
     try:
-        yield from guarded(iter(chunks or read(copy.fd, 0, plan.size)), plan.digest, plan.size)
+        yield from guarded(iter(reading), plan.digest, plan.size)
     except Corrupt:
-        _put_aside(keeper, plan, copy)
+        if not reading.has_failed:
+            _put_aside(keeper, plan, copy)
         raise
-    if keeper.cache.exists(plan.image.id) and keeper.cache.mark_verified(plan.image, copy):
+    if reading.has_failed or not keeper.cache.exists(plan.image.id):
+        return
+    if keeper.cache.mark_verified(plan.image, copy):
         threading.Thread(target=_adopted, args=(keeper, plan.image), name="replica-report", daemon=True).start()
 
 
@@ -40,17 +48,26 @@ def _adopted(keeper: Keeper, image: Image) -> None:
         log.exception("image %s: after its adoption", image.id)
 
 
-def readable(keeper: Keeper, plan: Plan, copy: Copy) -> Iterator[bytes]:
-    """The bytes of the file, and from where it cannot be read those of the sources; it goes then."""
-    position = 0
-    try:
-        for chunk in read(copy.fd, 0, plan.size):
-            yield chunk
-            position += len(chunk)
-    except CacheError as error:
-        log.error("image %s: read from the sources at byte %d: %s", plan.image.id, position, error)
-        _put_aside(keeper, plan, copy)
-        yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
+class _Reading:
+    """The bytes of a file; from where it cannot be read it is withheld, and `has_failed`."""
+
+    def __init__(self, keeper: Keeper, plan: Plan, copy: Copy, goes_on: bool) -> None:
+        self._keeper, self._plan, self._copy, self._goes_on = keeper, plan, copy, goes_on
+        self.has_failed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        position, plan = 0, self._plan
+        try:
+            for chunk in read(self._copy.fd, 0, plan.size):
+                yield chunk
+                position += len(chunk)
+        except CacheError as error:
+            self.has_failed = True
+            withheld.withhold(self._keeper.cache, plan.image.id, self._copy.fd, error)
+            if not self._goes_on:
+                raise
+            log.warning("image %s: read from the sources at byte %d", plan.image.id, position)
+            yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
 
 
 def _put_aside(keeper: Keeper, plan: Plan, copy: Copy) -> None:

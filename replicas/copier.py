@@ -10,7 +10,7 @@ from threading import Thread
 
 from .cache import Entry
 from .copies import HIGH, Copies
-from .errors import CacheError, Corrupt, Refused
+from .errors import CacheError, Corrupt, Refused, Unreadable
 from .fill import start
 from .keeper import Keeper
 from .model import Image
@@ -107,7 +107,11 @@ class Copier:
 
     def _take_up(self, want: Want) -> bool:
         """Whether a fill was started."""
-        copy = self._cache.hold(want.image_id)
+        try:
+            copy = self._cache.hold(want.image_id)
+        except Unreadable as error:
+            self._orders.failed(want, str(error))
+            return False
         if copy is not None:
             copy.close()
             self._is_there(want, copy.entry)
@@ -127,6 +131,8 @@ class Copier:
             self._orders.refused(want, "the image is not active")
         elif entry.is_anothers(image):
             self._drop(image)
+        elif entry.fault:
+            self._orders.failed(want, f"a file is there and cannot be read: {entry.fault}")
         elif entry.is_file_of(image):
             self._keeper.register(image)
             if want.pin:

@@ -22,7 +22,7 @@ class CacheError(ReplicaError):
 
 
 class Unreadable(CacheError):
-    """A file of the cache is there and its bytes cannot be had (I/O error, cut short)."""
+    """A file of the cache is there and its bytes cannot be had (denied, I/O error): they may be right or wrong."""
 
 
 class Unwritable(ReplicaError):

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 
 from .cache import Cache
 from .cache.partial_file import read, try_lock, wait_for
-from .errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable
+from .errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable, Unreadable
 from .fill import Plan, start
+from .host.withheld import withhold
 from .relay import Relay, guarded
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class Follower:
                     yield chunk
                     position += len(chunk)
         except CacheError as error:
+            if isinstance(error, Unreadable):
+                withhold(self._cache, self._plan.image.id, self._fd, error)
             log.warning("image %s: follower goes on alone at byte %d: %s", self._plan.image.id, position, error)
             yield from self._alone(position, stop)
 

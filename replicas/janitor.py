@@ -36,7 +36,7 @@ from functools import partial
 from .cache.host_lock import HostLock
 from .copier import Copier
 from .copies import HIGH, Copies
-from .errors import CacheError, ReplicaError
+from .errors import CacheError, ReplicaError, Unreadable
 from .host.presence import Presence
 from .host.user import give_away
 from .keeper import Keeper
@@ -188,7 +188,10 @@ class Janitor:
         self._witness.step()
         asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
         for request in self._keeper.hosts.ask("removals", asked, ()):
-            self._remove(request, Pass())
+            try:
+                self._remove(request, Pass())
+            except CacheError as error:
+                log.warning("image %s: not removed as asked: %s", request.image_id, error)
 
     def _heartbeat(self, done: Pass) -> None:
         self._presence.announce(done)
@@ -201,7 +204,10 @@ class Janitor:
 
     def _removals(self, done: Pass) -> None:
         for request in self._keeper.ledger.pending_withdrawals(self._settings.host_name):
-            self._remove(request, done)
+            try:
+                self._remove(request, done)
+            except CacheError as error:  # perhaps of this file alone
+                done.problems.append(f"removals: image {request.image_id}: {error}")
 
     def _remove(self, request: Withdrawal, done: Pass) -> None:
         if self._copier.fills(request.image_id):  # a copy that was cancelled ends first, or its file would come after
@@ -222,7 +228,10 @@ class Janitor:
 
     def _is_refused(self, request: Withdrawal) -> bool:
         """Whether the file stays, being the last one. Raises CatalogueError, LedgerError, CacheError: not known."""
-        copy = self._cache.hold(request.image_id)
+        try:
+            copy = self._cache.hold(request.image_id)
+        except Unreadable:
+            return self._keeper.removals.is_refused(request, time.time())  # whatever was known of it may be of another
         if copy is None:
             return False
         with closing(copy):
@@ -284,6 +293,7 @@ class Janitor:
     def _scrub_one(self) -> None:
         try:
             self._scrubber.adopt()
+            self._scrubber.again()
             self._scrubber.oldest()
         except ReplicaError as error:
             log.warning("janitor: scrub: %s", error)

@@ -15,7 +15,7 @@ from .cache import Cache, Copy
 from .cache.eviction import NoRoom, Space
 from .cache.partial_file import Growing
 from .catalogue import Catalogue
-from .errors import CacheError, CatalogueError, ConfigError, Gone, Refused
+from .errors import CacheError, CatalogueError, ConfigError, Gone, Refused, Unreadable
 from .fill import Plan
 from .fill_limits import FillLimits
 from .host.standing import Standing
@@ -103,10 +103,16 @@ class Keeper:
     def copy(self, image: Image) -> Copy | None:
         """This host's complete file, open, read or not (the caller looks); one that is another image's goes.
 
-        Raises CacheError; CatalogueError when the registration of such a file cannot be withdrawn.
+        Raises CacheError, its child Unreadable for one that is withheld; CatalogueError when the registration of such
+        a file cannot be withdrawn.
         """
         copy = self.cache.open(image.id)
-        if copy is None or not copy.entry.is_anothers(image):
+        if copy is None:
+            return None
+        if not copy.entry.is_anothers(image):
+            if copy.entry.fault:
+                copy.close()
+                raise Unreadable(f"its cached file is withheld until it can be read: {copy.entry.fault}")
             return copy
         with closing(copy):
             self.dispel(image, copy)
@@ -156,7 +162,7 @@ class Keeper:
             return False
         try:
             with closing(held):
-                if not held.entry.is_file_of(image):
+                if held.entry.fault or not held.entry.is_file_of(image):
                     log.info("image %s: not registered before its file was read", image.id)
                 elif self.catalogue.add(image.id, url, self.metadata()):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)

@@ -34,7 +34,7 @@ class Pinning:
         wanted = [one for one in entries if one.image_id in asked]
         kept = {one.image_id for one in self._within_bound(wanted)}
         for entry in entries:
-            if entry.pinned != (entry.image_id in kept):
+            if entry.readable and entry.pinned != (entry.image_id in kept):
                 self._change(entry, asked)
         self._complain([one.image_id for one in wanted if one.image_id not in kept], done)
 

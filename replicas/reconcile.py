@@ -16,6 +16,8 @@ from functools import partial
 from . import location
 from .cache import Entry
 from .cache.doubts import Doubts
+from .errors import Unreadable
+from .host import withheld
 from .keeper import Keeper
 from .ledger_tables import states
 from .model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
@@ -57,17 +59,15 @@ class Reconciler:
                     done.withdrawn += 1
 
     def _close(self, entries: Iterable[Entry], rows: Mapping[str, Location], done: Pass) -> None:
-        """Files that Glance's user cannot read, whoever runs this: they serve nobody, and have no row."""
-        found = {one.image_id for one in entries if not one.readable}
-        if found:
-            user = self._cache.user().name
-            done.problems.append(
-                f"reconcile: {len(found)} files cannot be read by {user}, who runs Glance, and are not registered; "
-                f"as root: chown -R {user} {self._cache.folder}"
-            )
-            log.error("janitor: %s", done.problems[-1])
-        for row in [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]:
-            done.withdrawn += self._keeper.catalogue.withdraw(row)
+        """Files that Glance's user cannot read, whoever runs this: they serve nobody (`host.withheld`)."""
+        found = {one.image_id: one for one in entries if not one.readable}
+        for problem in withheld.problems(found.values(), self._cache):
+            done.problems.append(f"reconcile: {problem}")
+            log.error("janitor: %s", problem)
+        theirs = [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]
+        keeper = self._keeper
+        for row in withheld.rows_to_withdraw(theirs, found, keeper.ledger, keeper.hosts, keeper.removals):
+            done.withdrawn += keeper.catalogue.withdraw(row)
 
     def _going(
         self, entries: Mapping[str, Entry], statuses: Mapping[str, str], is_familiar: bool, done: Pass
@@ -118,7 +118,10 @@ class Reconciler:
 
     def _is_right(self, image: Image) -> bool:
         """Whether the file is known to be this image's; what cannot be goes."""
-        copy = self._keeper.copy(image)
+        try:
+            copy = self._keeper.copy(image)
+        except Unreadable:
+            return False
         if copy is None:
             return False
         with closing(copy):
@@ -189,7 +192,7 @@ class Reconciler:
         """
         for host in self._keeper.ledger.hosts():
             if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
-                done.withdrawn += self._withdraw(host, self._keeper.removals.buried(self._rows(host)))
+                done.withdrawn += self._withdraw(host, self._keeper.removals.expendable(self._rows(host)))
 
     def withdraw_all(self, host: Host) -> int:
         """Rows withdrawn that name this host and its URL, both."""

@@ -1,6 +1,5 @@
 """Reads a host's files again: those of the stock cache once, to adopt them, our own when it has been too long."""
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -8,12 +7,12 @@ from contextlib import closing
 from . import checksum, disk_read
 from .cache import Copy
 from .errors import Unreadable
+from .host import withheld
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
 
-log = logging.getLogger(__name__)
-
 _RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
+_AGAIN_SECONDS = 600.0  # between two tries of a file that could not be read
 
 
 class Scrubber:
@@ -43,6 +42,13 @@ class Scrubber:
         self._adopted += right
         return right
 
+    def again(self) -> None:
+        """Files that could not be read are tried again, not too often; one that is right has its row again."""
+        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        for one in self._keeper.cache.entries():
+            if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
+                self.verify(one.image_id, rate)
+
     def oldest(self) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
         rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
@@ -55,42 +61,49 @@ class Scrubber:
         return verdict
 
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
-        """One complete file hashed: marked when right; row, then file gone when wrong, or unreadable.
+        """One complete file hashed: marked when right; row, then file gone when wrong.
+
+        One that cannot be read is unknown, not wrong: it stays, and is withheld until it can (`host.withheld`).
 
         `rate` in bytes/s, 0: no limit.
 
         Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
         """
-        image, copy = self._keeper.active(image_id), self._keeper.cache.open(image_id)
+        image = self._keeper.active(image_id)
+        try:
+            copy = self._keeper.cache.open(image_id)
+        except Unreadable as error:
+            return withheld.verdict(error)
         if image is None or image.digest is None or copy is None:
             return Verdict.UNVERIFIABLE
         with closing(copy):
-            if copy.entry.is_anothers(image):
-                self._keeper.dispel(image, copy)
-                self._damaged += 1
-                return Verdict.CORRUPT
-            if not self._is_right(copy, image.digest, rate):
-                self._condemn(image, copy)
-                return Verdict.CORRUPT
-            if not self._keeper.cache.mark_verified(image, copy):
-                return Verdict.UNVERIFIABLE
-        if not copy.entry.verified:
+            verdict = self._judge(image, image.digest, copy, rate)
+        if verdict is Verdict.INTACT and (copy.entry.fault or not copy.entry.verified):
             self._registered += self._keeper.verified(image)
-        return Verdict.INTACT
+        return verdict
+
+    def _judge(self, image: Image, digest: Digest, copy: Copy, rate: int) -> Verdict:
+        """What the file is; it is marked, or gone, or withheld then."""
+        if copy.entry.is_anothers(image):
+            self._keeper.dispel(image, copy)
+            self._damaged += 1
+            return Verdict.CORRUPT
+        try:
+            is_right = self._agrees(copy, digest, rate)
+        except Unreadable as error:
+            withheld.withhold(self._keeper.cache, image.id, copy.fd, error)
+            return withheld.verdict(error)
+        if not is_right:
+            self._condemn(image, copy)
+            return Verdict.CORRUPT
+        return Verdict.INTACT if self._keeper.cache.mark_verified(image, copy) else Verdict.UNVERIFIABLE
 
     def _condemn(self, image: Image, copy: Copy) -> None:
         self._keeper.put_aside(image, copy)
         self._damaged += 1
 
-    def _is_right(self, copy: Copy, digest: Digest, rate: int) -> bool:
-        """A file that cannot be read serves nobody, and would be the next one due for ever."""
-        try:
-            return self._agrees(copy, digest, rate)
-        except Unreadable as error:
-            log.error("image %s: %s", copy.entry.image_id, error)
-            return False
-
     def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
+        """Whether all bytes of the file are those of the digest. Raises Unreadable."""
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
         try:
             for chunk in disk_read.chunks(copy.fd, 0, copy.entry.size):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from .errors import ReplicaError
+from .host import withheld
 from .keeper import Keeper
 from .location import is_replica_of
 from .looks import WITHDRAWN, Look, Looks
@@ -90,6 +91,8 @@ class Witness:
             return location, verdict, f"{image.digest.algorithm} and {image.size} bytes as expected", image.size
         if verdict is Verdict.CORRUPT:
             return location, verdict, f"the bytes are other ones; {WITHDRAWN}", None
+        if verdict in withheld.WORDS:
+            return location, verdict, withheld.WORDS[verdict], None
         return None
 
     def _absent(self, image: Image, location: Location) -> tuple[Location, Verdict, str, int | None] | None:

@@ -71,7 +71,7 @@ KEY = {
     pinning: "_change carry carry_one",
     reconcile: "_mark _register _remove _withdraw bury reconcile withdraw_all",
     route: "_claim release renew",
-    scrub: "_condemn adopt oldest verify",
+    scrub: "_condemn _judge adopt oldest verify",
     eviction: "_claim _drop _evict _evict_some _lock reserve trim",
 }
 # Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines;
@@ -84,6 +84,7 @@ SPARED = re.compile(
     r"|owner\.url|moved from|is called|rename\(|_withdraw_all\(host"  # two hosts in one place, or one that changed
     r"|not registered yet|open_own\(_MARK"
     r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"
+    r"|withheld|withhold|entry\.fault|problems\.append|is_refused\(request, time"  # files that cannot be read
     r"|self\._others\($"  # only where other hosts are known in time; what it claims `renew` claims as well
 )
 

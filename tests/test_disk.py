@@ -28,7 +28,8 @@ from glance_replicas.fill import start
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.middleware import direct
 from glance_replicas.middleware.serve import Body, Way
-from glance_replicas.model import Verdict
+from glance_replicas.model import Pass, Verdict
+from glance_replicas.reconcile import Reconciler
 from glance_replicas.scrub import Scrubber
 
 
@@ -176,7 +177,7 @@ def read_fails_in_a_takeover(disk: Disk, world: World, number: int) -> None:
 
 
 def read_fails_in_a_scrub(disk: Disk, world: World, number: int) -> None:
-    """A file that cannot be read is withdrawn and set aside like a damaged one; the next one due has its turn."""
+    """A file that cannot be read is no damaged one: it stays, without its row; the next one due has its turn."""
     with GlanceSite(world.cache.folder / "configured") as site, FaultyServer() as durable:
         loaded = settings.load([str(site.add_host("127.0.0.2", start=False).config_file)])
         with closing(Cloud(world.cache.folder / "cloud", loaded, durable)) as cloud:
@@ -186,9 +187,13 @@ def read_fails_in_a_scrub(disk: Disk, world: World, number: int) -> None:
                 fill(keeper, name)
             disk.fail("read", bad, number)
             scrubber = Scrubber(keeper, lambda: None)
-            assert [scrubber.verify(name) for name in (bad, good)] == [Verdict.CORRUPT, Verdict.INTACT]
+            assert [scrubber.verify(name) for name in (bad, good)] == [Verdict.UNREACHABLE, Verdict.INTACT]
+            assert {entry.image_id: entry.readable for entry in keeper.cache.entries()} == {bad: False, good: True}
+            Reconciler(keeper).reconcile(Pass())
             assert (cloud.rows(bad), cloud.rows(good)) == ([], ["here"])
-            assert [entry.image_id for entry in keeper.cache.entries()] == [good]
+            disk.heal()
+            assert scrubber.verify(bad) is Verdict.INTACT
+            assert cloud.rows(bad) == ["here"]
 
 
 Scenario = Callable[[Disk, World, int], None]

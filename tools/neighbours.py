@@ -35,10 +35,17 @@ def shared(facts: Facts, settings: Settings) -> dict[str, Any]:
 
 
 def _closed(settings: Settings) -> dict[str, Any]:
-    """Files of the directory that are another user's."""
+    """Files of the directory that are another user's, or could not be read."""
     try:
         cache = Cache(settings.cache_dir) if settings.cache_dir else None
-        return {"closed_files": tuple(user.closed(cache)), "cache_user": cache.user().name} if cache else {}
+        if cache is None:
+            return {}
+        faulty = ((one.image_id, one.fault) for one in cache.entries() if one.fault)
+        return {
+            "closed_files": tuple(user.closed(cache)),
+            "cache_user": cache.user().name,
+            "withheld_files": tuple(sorted(faulty)),
+        }
     except CacheError:
         return {}
 

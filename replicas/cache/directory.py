@@ -31,10 +31,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import ownership
-from ..errors import CacheError
+from ..errors import CacheError, Unreadable
 from ..model import Digest, Image, is_image_id
 from .entry import STICKY, Copy, Entry, entry, purpose
-from .notes import FOR, PINNED, READ, Known, Notes, parse
+from .notes import FAULT, FOR, PINNED, READ, Known, Notes, parse
 from .partial_file import Growing, try_lock
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ OWN = ".glance-replicas"
 _STOCK = ("incomplete", "invalid", "queue")
 _FOLDERS = {"": "", "incomplete": "incomplete", "invalid": "invalid", "queue": "queue", "partial": f"{OWN}/partial"}
 _BEFORE = {"since": ".replicas"}  # names of version 0.1, which `DELETE /v2/cache` removes
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ESTALE)  # as the system says of a file
 _TOUCH_SECONDS = 60.0  # the last use is written at most this often
 
 
@@ -95,14 +96,12 @@ class Cache:
 
     def exists(self, image_id: str) -> bool:
         """Whether there is a complete file, verified or not. Raises CacheError when that cannot be known."""
-        with self.errors(image_id):
-            fd = self._open(self.path(image_id))
-            if fd is not None:
-                os.close(fd)
-            return fd is not None
+        with self.errors(image_id), contextlib.suppress(FileNotFoundError):
+            return stat.S_ISREG(os.lstat(self.path(image_id)).st_mode)
+        return False
 
     def open(self, image_id: str) -> Copy | None:
-        """The complete file, verified or not (the caller looks), or None. Raises CacheError."""
+        """The complete file, verified or not (the caller looks), or None. Raises CacheError, its child Unreadable."""
         with self.errors(image_id):
             fd = self._open(self.path(image_id))
             if fd is None:
@@ -120,11 +119,20 @@ class Cache:
                     try:
                         facts = item.stat(follow_symlinks=False)
                         if ownership.may_read(facts, user, groups):
-                            yield self._entry(Path(item.path), item.name, facts)
+                            yield self._listed(Path(item.path), facts)
                         else:
-                            yield replace(entry(item.name, facts, None, False), readable=False)
+                            yield replace(entry(item.name, facts), readable=False)
                     except FileNotFoundError:
                         continue
+
+    def _listed(self, path: Path, facts: os.stat_result) -> Entry:
+        """One whose notes cannot be read cannot be read itself: it is none the less there."""
+        try:
+            return self._entry(path, path.name, facts)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return replace(entry(path.name, facts), readable=False, fault=error.strerror or str(error))
 
     def begin(self, image: Image) -> Growing | None:
         """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
@@ -212,6 +220,17 @@ class Cache:
         if digest is not None:
             known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time())
             self._notes.set(fd, image_id, READ, str(known))
+            self._notes.set(fd, image_id, FAULT, None)
+
+    def withhold(self, image_id: str, fd: int, error: Unreadable) -> None:
+        """The complete file behind `fd` could not be read: it is kept and serves nobody until somebody can.
+
+        Nothing is noted of a growing one. Raises CacheError.
+        """
+        with self.errors(image_id), contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.lstat(self.path(image_id))):
+                why = str(error).encode("ascii", "replace").decode()
+                self._notes.set(fd, image_id, FAULT, f"{time.time():.0f} {why}")
 
     def used(self, image_id: str) -> None:
         """Bytes of the image were sent to somebody who asked for them: its file goes later than others."""
@@ -353,9 +372,15 @@ class Cache:
             return None
 
     def take(self, image_id: str) -> Copy | None:
-        """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError."""
+        """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError.
+
+        Also None when it cannot be opened: nobody knows whether it is read.
+        """
         with self.errors(image_id):
-            fd = self._open(self.path(image_id))
+            try:
+                fd = self._open(self.path(image_id))
+            except PermissionError:
+                return None
             if fd is None:
                 return None
             if try_lock(fd, fcntl.LOCK_EX):
@@ -373,15 +398,20 @@ class Cache:
 
     def _entry(self, file: int | Path, image_id: str, facts: os.stat_result) -> Entry:
         known = parse(self._notes.get(file, image_id, READ))
-        return entry(image_id, facts, known, self._notes.get(file, image_id, PINNED) is not None)
+        pinned = self._notes.get(file, image_id, PINNED) is not None
+        return entry(image_id, facts, known, pinned, self._notes.get(file, image_id, FAULT))
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """Inside, a fault of the file system is a CacheError that names the directory and `what`."""
+        """Inside, a fault of the file system is a CacheError that names the directory and `what`.
+
+        Of one that may be a single file's it is the child Unreadable.
+        """
         try:
             yield
         except OSError as error:
-            raise CacheError(f"cache directory {self.folder} ({what}): {error.strerror or error}") from error
+            kind = Unreadable if error.errno in _UNREADABLE else CacheError
+            raise kind(f"cache directory {self.folder} ({what}): {error.strerror or error}") from error
 
 
 def _without_atime(path: Path, flags: int) -> int:

@@ -23,7 +23,9 @@ class Entry:
     used_at: float
     pinned: bool = False  # never evicted
     written_at: float = 0.0
-    readable: bool = True  # by who uses the directory; nothing but its inode is known of one that is not
+    readable: bool = True  # by who uses the directory, when that was tried last; one that is not serves nobody
+    fault: str = ""  # what the system said then; nothing where the file's mode forbids it
+    tried_at: float = 0.0  # when it was tried
 
     @property
     def verified(self) -> bool:
@@ -69,8 +71,11 @@ class Copy:
         self.close()
 
 
-def entry(image_id: str, facts: os.stat_result, known: Known | None, pinned: bool) -> Entry:
+def entry(
+    image_id: str, facts: os.stat_result, known: Known | None = None, pinned: bool = False, fault: str | None = None
+) -> Entry:
     """What is known of a file by its inode and its notes."""
+    tried_at, _, why = (fault or "").partition(" ")
     if known is not None and not known.holds(facts):
         known = None
     return Entry(
@@ -81,6 +86,9 @@ def entry(image_id: str, facts: os.stat_result, known: Known | None, pinned: boo
         facts.st_atime,
         pinned or bool(facts.st_mode & STICKY),
         facts.st_mtime,
+        readable=not fault,
+        fault=why,
+        tried_at=float(tried_at) if tried_at.isdecimal() else 0.0,
     )
 
 

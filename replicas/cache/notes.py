@@ -3,6 +3,7 @@
     user.replicas         which bytes these are: digest, size, mtime, and when they were last read
     user.replicas.for     of a growing file: which image's bytes they are to be
     user.replicas.pinned  never evicted
+    user.replicas.fault   it could not be read: when that was tried last, and what the system said
 
 chmod and chown change none of them, and make none. What is said of the bytes holds only for the size and the mtime it
 names: whoever writes to a file takes it back. Only root and processes of our own user can write a note.
@@ -24,7 +25,7 @@ from pathlib import Path
 from .. import ownership
 from ..model import Digest
 
-READ, FOR, PINNED = "", ".for", ".pinned"
+READ, FOR, PINNED, FAULT = "", ".for", ".pinned", ".fault"
 _ATTRIBUTE = "user.replicas"
 _FORM = "1"  # of the line; another one is a later version's, and says nothing to us
 _NO_NOTE = (errno.ENODATA, errno.ENOENT)
@@ -96,7 +97,7 @@ class Notes:
 
     def forget(self, image_id: str) -> None:
         """Of a file that has gone."""
-        for key in (READ, FOR, PINNED):
+        for key in (READ, FOR, PINNED, FAULT):
             (self._beside / f"{image_id}{key}").unlink(missing_ok=True)
 
     def _set_attribute(self, fd: int, name: str, text: str | None) -> None:

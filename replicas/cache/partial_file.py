@@ -215,13 +215,16 @@ def _boot_time() -> float:
 
 
 def read(fd: int, start: int, stop: int) -> Iterator[bytes]:
-    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises Unreadable."""
+    """Bytes [start, stop) of an open file in chunks of at most `checksum.PIECE`. Raises Unreadable.
+
+    CacheError when it is shorter.
+    """
     while start < stop:
         try:
             chunk = os.pread(fd, min(checksum.PIECE, stop - start), start)
         except OSError as error:
             raise Unreadable(f"reading a cached file: {error.strerror}") from error
         if not chunk:
-            raise Unreadable(f"a cached file ends at byte {start}, expected {stop}")
+            raise CacheError(f"a cached file ends at byte {start}, expected {stop}")
         yield chunk
         start += len(chunk)

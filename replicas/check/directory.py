@@ -17,6 +17,14 @@ def _cache_dir(facts: Facts) -> Findings:
             "a program that was run as another user made them, or took them over; Glance serves and registers none",
             f"as root: chown -R {facts.cache_user} {facts.cache_dir or ''}",
         )
+    if facts.withheld_files:
+        number, (one, why) = len(facts.withheld_files), facts.withheld_files[0]
+        yield Finding(
+            ERROR,
+            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {one} among them, could not be read: {why}",
+            "they stay, and are neither served nor registered until they can be read; one may be a last intact copy",
+            "look at the disk (dmesg, smartctl -a), or at SELinux and AppArmor; they are tried again every ten minutes",
+        )
     if facts.disk_bytes is not None and facts.max_bytes + facts.min_free_bytes > facts.disk_bytes:
         yield Finding(
             WARNING,

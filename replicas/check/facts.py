@@ -59,6 +59,7 @@ class Facts:
     directory_owner: str | None = None  # the other host whose directory this is
     closed_files: tuple[str, ...] = ()  # in the directory, that who runs Glance cannot read
     cache_user: str = ""  # who that is
+    withheld_files: tuple[tuple[str, str], ...] = ()  # that could not be read when that was tried last, and why
     url_owner: str | None = None  # the other living host that has this URL
     other_store_ids: tuple[tuple[str, str], ...] = ()  # hosts whose rows name a store id that is none here
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide

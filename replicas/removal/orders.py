@@ -77,8 +77,8 @@ class RemovalOrders:
             self._ledger.refuse_withdrawal(request.id, why)
         return why is not None
 
-    def buried(self, rows: Iterable[Location]) -> Iterator[Location]:
-        """Of these rows of a host that is gone for good those that may go: not those of a last intact copy."""
+    def expendable(self, rows: Iterable[Location]) -> Iterator[Location]:
+        """Of these rows, whose hosts or files cannot be had, those that may go: not those of a last intact copy."""
         found = list(rows)
         images = {image.id: image for image in self._catalogue.images({one.image_id for one in found})}
         known = self._known.of({one.image_id for one in found})

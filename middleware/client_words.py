@@ -58,9 +58,10 @@ class Refusal(enum.StrEnum):
     BAD_FORCE = '"force" is true or false'
     FORCE_IS_FOR_ADMINS = "Only an admin may force the removal of a last intact copy"
     FORCE_NEEDS_REASON = '"force" needs a "reason", which is recorded'
-    LAST_DURABLE = (
-        "This would remove the last durable copy of image {image} and leave only copies in host caches, which may "
-        "vanish at any time. Copy the image to another store first, or delete the image."
+    LAST_OF_IMAGE = (
+        "This would remove the last durable copy of image {image}, or the last intact copy that is known of, and leave "
+        "only damaged ones or copies in host caches, which may vanish at any time. Copy the image to another store "
+        "first, or delete the image."
     )
 
 

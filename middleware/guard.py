@@ -6,7 +6,8 @@ is deleted, for patched locations, for an import that cleans up after itself, an
 
 An image is deleted    Our rows go when Glance begins to take its locations away, for delayed delete cannot delete an
                        http location. They are back if Glance fails. A fault of ours: Glance deletes all the same.
-A location is removed  409 when the rules say that it stays (`replicas/removal`). They are asked, and the row
+A location is removed  409 when the rules say that it stays (`replicas/removal`); why, and what to do, is in the log,
+                       for whoever may remove a location need not be an operator. They are asked, and the row
                        withdrawn, under a lock on the image's row, so that of two removals at a time the second sees
                        the first. The row is back if the store keeps the bytes. What cannot be asked, or a fault of
                        ours: 503, and nothing is removed. No download waits for a removal.
@@ -139,18 +140,18 @@ class Guard:
             return self._decide(request, image_id, entry)
         except LastCopy as error:
             log.warning("image %s: a removal was refused: %s", image_id, error)
-            request.refusal = webob.exc.HTTPConflict(explanation=str(error))
-            raise
+            request.refusal = webob.exc.HTTPConflict(explanation=Refusal.LAST_OF_IMAGE.format(image=image_id))
+            raise LastCopy(Refusal.LAST_OF_IMAGE.format(image=image_id)) from error  # Glance may write it into a task
         except Refused:  # there is no such image: nothing of it can be lost
             return [], True
         except ReplicaError as error:
             log.warning("image %s: nothing is removed: %s", image_id, error)
             request.refusal = _not_now(image_id)
-            raise Refused(f"image {image_id}: nothing is removed: {error}") from error
+            raise Refused(Refusal.NOT_NOW.format(image=image_id)) from error
         except Exception as error:  # outermost edge of a removal: not known to be safe
             log.exception("image %s: nothing is removed", image_id)
             request.refusal = _not_now(image_id)
-            raise Refused(f"image {image_id}: nothing is removed, for a fault of the image cache") from error
+            raise Refused(Refusal.NOT_NOW.format(image=image_id)) from error
 
     def _decide(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
         known = self._ask(image_id)

@@ -12,7 +12,8 @@ from oslo_config import cfg
 
 from glance_replicas import settings
 from glance_replicas.check import pipeline
-from glance_replicas.errors import ConfigError
+from glance_replicas.errors import CacheError, ConfigError
+from glance_replicas.host import server_note
 from glance_replicas.janitor import Janitor
 from glance_replicas.keeper import Keeper
 from glance_replicas.settings import Settings
@@ -48,7 +49,14 @@ class Running:
         with _lock:
             started, self._started = self._started, True
         if not started:
+            self._note_server()
             self.janitor.start()
+
+    def _note_server(self) -> None:
+        try:
+            server_note.write(self.keeper.cache, wsgi.endings(wsgi.server()))
+        except CacheError as error:
+            log.warning("replica check will not know how this host is run: %s", error)
 
     def stop(self) -> None:
         """The janitor ends after the step it is in; requests under way are served on."""

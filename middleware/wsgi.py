@@ -17,6 +17,7 @@ from typing import Any
 from oslo_config import cfg
 
 from glance_replicas.check import pipeline
+from glance_replicas.check.server import CONSEQUENCE, ENDINGS
 from glance_replicas.errors import ConfigError
 
 _SOCKETS = {"http-socket", "socket", "uwsgi-socket"}  # HTTP, or uwsgi to a proxy; each closed after one answer
@@ -24,16 +25,6 @@ _PLAIN = {"abstract", "chmod", "chown", "map", "setns", "wait-for", "notify", "s
 _ROUTERS = {"http", "httprouter", "http-to-https", "https", "https2", "http11", "fastrouter", "rawrouter", "sslrouter"}
 _LOOPS = {"async", "gevent", "gevent-monkey-patch", "asyncio", "ugreen", "greenlet", "tornado", "coroae", "fiber"}
 _ROUTING = re.compile(r"(.+-)?route(-.+)?")  # rules of uWSGI's internal routing may add transformations
-_RETIRES = "retires workers without regard to the bodies and fills of their other threads"
-_ENDINGS = {
-    "harakiri": "kills a worker when one request of it, such as a long download, takes longer",
-    "max-worker-lifetime": _RETIRES,
-    "max-requests": _RETIRES,
-    "reload-on-rss": _RETIRES,
-    "evil-reload-on-rss": "kills a worker by its size, whatever it does",
-    "cheaper": _RETIRES,
-    "idle": _RETIRES,
-}
 _PACKERS = re.compile("gzip|deflate|compress|brotli|zstd", re.IGNORECASE)  # in the name of a filter
 
 
@@ -99,12 +90,15 @@ def outside(conf: cfg.ConfigOpts) -> tuple[str, ...] | None:
     return found[: found.index(pipeline.CACHE)] if pipeline.CACHE in found else found
 
 
+def endings(found: Server) -> dict[str, str]:
+    """Options of uWSGI that end a process while it sends or fills, with their values."""
+    return {name: ", ".join(found.options[name]) for name in ENDINGS if name in found.options}
+
+
 def risks(found: Server) -> Iterator[str]:
-    """Options of uWSGI that end a process while it sends or fills, and what comes of each; one line for the log."""
-    for name, what in _ENDINGS.items():
-        if name in found.options:
-            value = ", ".join(found.options[name])
-            yield f"uWSGI's {name} = {value} {what}; what is being filled is taken over, a body breaks off visibly"
+    """What comes of each of them; one line for the log."""
+    for name, value in endings(found).items():
+        yield f"uWSGI's {name} = {value} {ENDINGS[name][0]}; {CONSEQUENCE}"
 
 
 def _not_plain(options: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -87,6 +87,8 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"cache_driver": "xattr", "glance_max_bytes": 7}, Severity.INFO, "image_cache_max_size = 7 is less than"),
     ({"directory_owner": "api2"}, Severity.ERROR, "is that of host api2"),
     ({"closed_files": ("x", "y"), "cache_user": "glance"}, Severity.ERROR, "2 files, x among them, cannot be read by"),
+    ({"server_endings": (("harakiri", "60"),)}, Severity.WARNING, "uWSGI runs this host with harakiri = 60"),
+    ({"server_endings": (("max-requests", "9"),)}, Severity.WARNING, "uWSGI runs this host with max-requests = 9"),
     ({"url_owner": "api2"}, Severity.ERROR, "is that of host api2, which lives"),
     (
         {"other_store_ids": (("api2", "cache"),)},

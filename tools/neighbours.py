@@ -10,7 +10,7 @@ from glance_replicas.cache import Cache
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.check import Facts
 from glance_replicas.errors import CacheError, CatalogueError
-from glance_replicas.host import mark, user
+from glance_replicas.host import mark, server_note, user
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
 from glance_replicas.hosts import is_alive, silent_after_seconds
@@ -29,13 +29,13 @@ def shared(facts: Facts, settings: Settings) -> dict[str, Any]:
     return {
         "directory_owner": there.host if there and there.age_seconds < silent_after_seconds(settings) else None,
         "url_owner": other.name if other else None,
-        **_closed(settings),
+        **_directory(settings),
         "other_store_ids": tuple(sorted(set(_store_ids(facts, settings)))),
     }
 
 
-def _closed(settings: Settings) -> dict[str, Any]:
-    """Files of the directory that are another user's, or could not be read."""
+def _directory(settings: Settings) -> dict[str, Any]:
+    """Files that are another user's or could not be read; and what the server that uses it has written down there."""
     try:
         cache = Cache(settings.cache_dir) if settings.cache_dir else None
         if cache is None:
@@ -45,6 +45,7 @@ def _closed(settings: Settings) -> dict[str, Any]:
             "closed_files": tuple(user.closed(cache)),
             "cache_user": cache.user().name,
             "withheld_files": tuple(sorted(faulty)),
+            "server_endings": server_note.read(cache),
         }
     except CacheError:
         return {}

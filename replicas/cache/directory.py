@@ -10,6 +10,7 @@
         space, janitor     locks
         client-fills       locks of the places that fills of clients take (`places`)
         since              the moment this directory became ours
+        server             what the WSGI server was started with
         doubts             images that the catalogue has not known lately
 
 All that is known of a file is on its inode, so that a rename carries it: size, notes (what was read, pinned), mtime

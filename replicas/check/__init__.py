@@ -6,7 +6,7 @@ is named in `SUBJECTS`.
 
 from collections.abc import Iterable
 
-from . import databases, directory, hosts, pipeline, policies, readers, stock_cache, stores
+from . import databases, directory, hosts, pipeline, policies, readers, server, stock_cache, stores
 from .facts import Facts, Job, Store
 from .finding import Finding, Rule, Severity
 
@@ -21,6 +21,7 @@ SUBJECTS = (
     databases,
     policies,
     stock_cache,
+    server,
 )
 RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
 

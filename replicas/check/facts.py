@@ -67,3 +67,4 @@ class Facts:
     glance_max_bytes: int = 0  # image_cache_max_size
     cache_jobs: tuple[Job, ...] = ()
     unread_jobs: tuple[str, ...] = ()  # places of jobs that may not be read
+    server_endings: tuple[tuple[str, str], ...] = ()  # options of uWSGI that end a process, and values, at its start

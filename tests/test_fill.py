@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -160,6 +161,19 @@ def test_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.source.pause = 0.0
     assert world.read() == DATA
     assert world.source.opened == [0, have]
+
+
+def test_a_download_that_fails_leaves_no_descriptor(world: World) -> None:
+    """The growing file is there and the complete one cannot be opened: each try is an error, and nothing stays open."""
+    growing = world.cache.begin(world.image)
+    assert growing is not None
+    os.mknod(world.cache.path(world.image.id), stat.S_IFSOCK | 0o600)  # ENXIO, for root as well
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(CacheError):
+            world.join()
+    assert len(os.listdir("/proc/self/fd")) == before
+    growing.discard()
 
 
 def test_what_was_left_outlives_a_start_that_fails(world: World) -> None:

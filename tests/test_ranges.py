@@ -1,5 +1,6 @@
 """Ranges and conditions on a host that has not got the image: answered at once, begun nothing, holding nobody."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -153,6 +154,44 @@ def test_slow_readers_leave_the_api_free(host: GlanceHost) -> None:
         assert time.monotonic() - began < SOON
     for number, (head, body) in enumerate(zip(heads, bodies, strict=True)):
         assert head + b"".join(body) == (data[77 : 3 * SIZE + 1] if number % 2 else data), number
+
+
+def generated(host: GlanceHost, image_id: str) -> list[int]:
+    """Bytes that uWSGI itself wrote of each download of an image, by its log."""
+    return [int(one) for one in re.findall(rf"GET /v2/images/{image_id}/file => generated (\d+) bytes", host.log())]
+
+
+def test_by_itself_the_kernel_sends(host: GlanceHost, faulty: FaultyServer) -> None:
+    """`sendfile = auto` on http-socket, the default: of fill, hit and range uWSGI writes the first piece only."""
+    image_id, data = cold(host, faulty, rate=None)
+    assert host.client().download(image_id).content == data
+    assert eventually((host.cache_dir / image_id).exists)
+    assert host.client().download(image_id).content == data
+    part = host.client().download(image_id, headers={"Range": f"bytes=77-{5 * MIB}"}).content
+    assert part == data[77 : 5 * MIB + 1]
+    assert eventually(lambda: len(generated(host, image_id)) == 3)
+    assert max(generated(host, image_id)) <= MIB
+
+
+def test_a_worker_that_retires_sends_what_it_has_begun(
+    host: GlanceHost, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that a thread of ours sends when uWSGI retires its worker (max-requests) comes to its end."""
+    options = {"replicas": {"janitor": "false", "max_streams": "1"}}
+    other = host.site.add_host("127.0.0.4", processes=1, threads=4, options=options, start=False)
+    words = [*other.command(), "--max-requests", "12", "--min-worker-lifetime", "1"]
+    monkeypatch.setattr(other, "command", lambda: words)
+    with other.start():
+        image_id, data = new_image(other, 4 * SIZE)
+        assert other.client().download(image_id).content == data
+        assert eventually((other.cache_dir / image_id).exists)
+        by_the_server, by_us = (other.client().download(image_id, stream=True) for _ in range(2))
+        while not eventually(lambda: "The work of process" in other.log(), 0.5):
+            assert other.client().request("GET", "/v2/images").status_code == 200
+        assert by_the_server.content == data
+        time.sleep(1.0)  # the server's threads have ended
+        assert by_us.content == data
+        assert other.client().request("GET", "/v2/images").status_code == 200
 
 
 def test_slow_readers_of_a_fill(host: GlanceHost, faulty: FaultyServer) -> None:

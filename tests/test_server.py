@@ -317,6 +317,25 @@ def test_a_busy_host_refuses(busy: GlanceHost) -> None:
     slow[1].close()
 
 
+def test_hosts_pass_a_busy_one_by(busy: GlanceHost, faulty: FaultyServer) -> None:
+    """The one host that has an image sends enough already: another one asks the store, and its client is served."""
+    data = random.Random(6).randbytes(24 * MIB)
+    image_id = str(busy.client().create(data=data)["id"])
+    busy.site.move_to(faulty, image_id)
+    assert busy.client().download(image_id).content == data
+    assert eventually(lambda: len(busy.site.locations(image_id)) == 2), "not registered"
+    slow = [requests.get(signed(busy, image_id), stream=True, timeout=30) for _ in range(2)]
+    assert [one.status_code for one in slow] == [200, 200]
+    with busy.site.add_host("127.0.0.5", processes=1) as other:
+        busy.site.wait_known()
+        assert other.client().download(image_id).content == data
+        assert f"image {image_id}: refused for now: max_peer_streams are under way" in busy.log()
+        assert eventually((other.cache_dir / image_id).exists)
+    assert busy.site.backend_reads(image_id) == 2
+    for one in slow:
+        one.close()
+
+
 def test_places_are_given_back(busy: GlanceHost) -> None:
     """Whole bodies, ranges, 304, 416, clients that leave: no place is lost (F 63)."""
     url = signed(busy, cached(busy, DATA))

@@ -30,6 +30,7 @@ from .glance_tables import (
     stranded_locations,
     tags,
 )
+from .ledger_tables import clock
 from .location import is_ours
 from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, ZONE_KEY, Image, Location
 
@@ -169,9 +170,10 @@ class Catalogue:
         return [row.id for row in self._rows(wanted)]
 
     def ages(self, image_ids: Collection[str]) -> dict[int, float]:
-        """Seconds since each active location of these images was made, by row, by this machine's clock."""
+        """Seconds since each active location of these images was made, by row, by the database's clock."""
         columns = sa.select(locations.c.id, locations.c.created_at).where(locations.c.deleted == sa.false())
-        now, found = _now(), {}
+        with self._errors():
+            now, found = database.reading(self._engine, clock).replace(tzinfo=None), {}
         for part in _chunks(sorted(set(image_ids)), CHUNK):
             for row, made in self._rows(columns.where(locations.c.image_id.in_(part))):
                 found[row] = (now - made).total_seconds()
@@ -314,7 +316,7 @@ class Catalogue:
         there = next((one for one in self._of_image(connection, image_id) if one.url == url), None)
         if there is not None:
             return _corrected(connection, there, metadata)
-        now = _now()
+        now = clock(connection).replace(tzinfo=None)  # ages are by this clock, whichever machine asks for them
         values: dict[str, object] = {
             "image_id": image_id,
             "value": self._reader.stored(url),
@@ -367,6 +369,7 @@ def _mentions(host_name: str) -> sa.ColumnElement[bool]:
 
 
 def _now() -> datetime:
+    """What Glance, too, writes into these columns: its machine's clock."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 

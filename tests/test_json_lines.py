@@ -16,7 +16,7 @@ from glance_replicas.tools.report import AtOnce, Bytes, JsonLines, When, plain
 NAMES = ("Image", "100 %s", "\N{SNOWMAN}")
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
 ODD = st.sampled_from(
-    [True, Verdict.INTACT, MOMENT, Bytes(7), Bytes(None), When(MOMENT), [1, "x"], {"a": None}, 10**30]
+    [True, Verdict.INTACT, MOMENT, Bytes(7), Bytes(None), When(MOMENT, MOMENT), [1, "x"], {"a": None}, 10**30]
 )
 VALUES = st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | ODD
 ROWS = st.lists(st.tuples(VALUES, VALUES, VALUES), max_size=5)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +98,14 @@ class Audit(ClosedLister):
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of one place; what may go goes on the way."""
         refusal = report.too_many(parsed.max_share) if parsed.remove_dark else None
+        now = self.now()
         actions: list[str] = []
         for one in report.findings:
             action = "remove" if parsed.remove_dark and one.may_go and not refusal else "keep"
             if action == "remove" and parsed.yes and listing is not None:
                 action = self._remove(auditor, listing, one)
             actions.append(action)
-            yield _row(one, action, refusal)
+            yield _row(one, action, refusal, now)
         removed = sum(one in ("removed", "asked") for one in actions)
         self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem:
@@ -146,11 +148,11 @@ def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bo
         yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"
 
 
-def _row(one: "Finding", action: str, refusal: str | None) -> tuple[Any, ...]:
+def _row(one: "Finding", action: str, refusal: str | None, now: datetime) -> tuple[Any, ...]:
     stray = one.stray
     return (
         *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(one.status)),
-        *(Bytes(stray.size), When(stray.first_seen), stray.sightings, action),
+        *(Bytes(stray.size), When(stray.first_seen, now), stray.sightings, action),
         _next(one, action, refusal),
     )
 

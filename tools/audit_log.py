@@ -3,6 +3,7 @@
 import argparse
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from cliff.columns import FormattableColumn
@@ -63,9 +64,10 @@ class AuditLog(OnHostLister):
             within_seconds=parsed_args.since,
             is_open=parsed_args.open,
         )
+        now = self.now()
         if self.for_people(parsed_args) and not parsed_args.columns:
-            return BRIEF, [_brief(one) for one in self._found]
-        return COLUMNS, [_row(one) for one in self._found]
+            return BRIEF, [_brief(one, now) for one in self._found]
+        return COLUMNS, [_row(one, now) for one in self._found]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then the open ones and the sum."""
@@ -91,15 +93,15 @@ def _next(one: Withdrawal) -> str:
     )
 
 
-def _row(one: Withdrawal) -> tuple[Any, ...]:
+def _row(one: Withdrawal, now: datetime) -> tuple[Any, ...]:
     return (
-        *(one.id, When(one.requested_at), When(one.finished_at), one.image_id, Text(one.host), Text(one.who)),
+        *(one.id, When(one.requested_at, now), When(one.finished_at, now), one.image_id, Text(one.host), Text(one.who)),
         *(Text(one.reason), Keeps(one.proof), one.url),
     )
 
 
-def _brief(one: Withdrawal) -> tuple[Any, ...]:
+def _brief(one: Withdrawal, now: datetime) -> tuple[Any, ...]:
     """For people: what is open is told below the table."""
     cells = (Text(one.host), Text(one.who), Text(one.reason), Keeps(one.proof))
     wrapped = (textwrap.fill(cell.human_readable(), width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    return (one.id, When(one.requested_at), one.image_id, *wrapped)
+    return (one.id, When(one.requested_at, now), one.image_id, *wrapped)

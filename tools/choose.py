@@ -58,6 +58,6 @@ def _row(place: int, choice: Choice[Replica], show_urls: bool) -> tuple[Any, ...
     one, state = choice.location, choice.location.state
     return (
         *(place, one.kind, report.Text(one.host), report.Text(one.zone), report.Text(one.store)),
-        *(report.Text(state and str(state.verdict)), report.When(state and state.checked_at)),
+        *(report.Text(state and str(state.verdict)), report.seen(state)),
         *("; ".join(choice.reasons), one.url if show_urls else redact(one.url)),
     )

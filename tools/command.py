@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
@@ -150,6 +151,15 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
             except LedgerError as error:
                 self.ledger_failed(error)
         return set()
+
+    def now(self) -> datetime:
+        """The ledger's time, which what it holds is of; this machine's when the ledger cannot be asked."""
+        if not self._ledger_failed:
+            try:
+                return self.ledger.now()
+            except LedgerError as error:
+                self.ledger_failed(error)
+        return datetime.now(UTC)
 
     def _unknown(self, text: str) -> None:
         self.note(text)

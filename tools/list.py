@@ -1,7 +1,9 @@
 """`replica list`: every location of every image, with what is known of its state."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from glance_replicas import location
@@ -36,7 +38,8 @@ class List(OnHostLister):
         rows = self._rows(selection.from_arguments(parsed_args, state=True))
         if parsed_args.formatter == "jsonl":  # of millions of rows, and the values are what it takes
             return COLUMNS, AtOnce(rows)
-        return COLUMNS, (tuple(map(_shown, KINDS, row)) for row in rows)
+        now = self.now()
+        return COLUMNS, (tuple(map(_shown, KINDS, row, itertools.repeat(now))) for row in rows)
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):
@@ -55,8 +58,10 @@ class List(OnHostLister):
 KINDS = (None, Text, None, Bytes, None, Text, Text, Text, Text, Text, When, None)  # of the columns
 
 
-def _shown(kind: Callable[[Any], Any] | None, value: Any) -> Any:
-    return kind(value) if kind else value
+def _shown(kind: type[Text] | type[Bytes] | type[When] | None, value: Any, now: datetime) -> Any:
+    if kind is None:
+        return value
+    return When(value, now) if issubclass(kind, When) else kind(value)
 
 
 def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:

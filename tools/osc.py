@@ -118,6 +118,8 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
         """One field for each fact."""
         found, _ = self.ask(parsed_args)
         looks = [one.state for one in found.replicas if one.state]
+        times = [one.checked_at for one in looks if one.checked_at]
+        last = next((one for one in looks if times and one.checked_at == max(times)), None)
         digest = found.digest
         facts = {
             "image": found.image_id,
@@ -130,7 +132,7 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
             "stores": ", ".join(sorted({one.store or one.kind for one in found.replicas if one.durable})),
             "damaged": sum(look.verdict.is_damage for look in looks),
             "never_looked_at": len(found.replicas) - len(looks),
-            "last_looked_at": report.When(max((look.checked_at for look in looks if look.checked_at), default=None)),
+            "last_looked_at": report.seen(last),
             "alarm": report.Text(found.alarm),
             "best": redact(found.replicas[0].url) if found.replicas else None,
         }
@@ -156,7 +158,7 @@ def _row(found: Document, one: Replica) -> tuple[Any, ...]:
         *(found.image_id, report.Text(found.name), one.priority, one.kind),
         *(report.Text(one.host), report.Text(one.zone), report.Text(one.store)),
         *(report.Text(state and str(state.verdict)), report.Text(state and str(state.evidence))),
-        *(report.When(state and state.checked_at), redact(one.url)),
+        *(report.seen(state), redact(one.url)),
     )
 
 

@@ -31,8 +31,8 @@ class List(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each pin."""
-        found = _pins(self).all(parsed_args.image or None, parsed_args.host)
-        return COLUMNS, [(one.image_id, one.host, one.who, When(one.pinned_at)) for one in found]
+        found, now = _pins(self).all(parsed_args.image or None, parsed_args.host), self.now()
+        return COLUMNS, [(one.image_id, one.host, one.who, When(one.pinned_at, now)) for one in found]
 
 
 class Add(OnHost):

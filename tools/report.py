@@ -6,15 +6,18 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
 from json.encoder import encode_basestring_ascii as _text
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cliff.columns import FormattableColumn
 from cliff.formatters.base import ListFormatter
 from cliff.formatters.value import ValueFormatter
 from stevedore.extension import Extension, ExtensionManager
+
+if TYPE_CHECKING:
+    from glance_replicas.document import State
 
 NOTHING = "-"
 _TOGETHER = 500  # lines written at once when nobody waits for one
@@ -80,11 +83,18 @@ class Age(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
 
 
 class When(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
-    """A moment in UTC, or None: `3 h ago`; ISO 8601 for programs."""
+    """A moment in UTC, or None: `3 h ago`; ISO 8601 for programs.
+
+    `now` by the clock that the moment is of, which is the ledger's and not this machine's.
+    """
+
+    def __init__(self, moment: datetime | None, now: datetime) -> None:
+        super().__init__(moment)
+        self._now = now
 
     def human_readable(self) -> str:
         """As an age."""
-        return NOTHING if self._value is None else f"{age((datetime.now(UTC) - self._value).total_seconds())} ago"
+        return NOTHING if self._value is None else f"{age((self._now - self._value).total_seconds())} ago"
 
     def machine_readable(self) -> Any:
         """As ISO 8601."""
@@ -99,6 +109,14 @@ class Text(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
         if self._value is None:
             return NOTHING
         return short(visible(str(self._value)))
+
+
+def seen(state: "State | None") -> When:
+    """When a copy was last looked at, as old as whoever told it said; else by this machine's clock."""
+    moment, age_seconds = (state.checked_at, state.age_seconds) if state else (None, None)
+    if moment is None or age_seconds is None:
+        return When(moment, datetime.now(UTC))
+    return When(moment, moment + timedelta(seconds=age_seconds))
 
 
 class AtOnce:

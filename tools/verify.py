@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from glance_replicas import location
@@ -73,7 +74,8 @@ class Verify(OnHostLister):
         self.tally = Tally(why_skipped, allow_unverifiable=parsed_args.allow_unverifiable)
         work = Verifying(self, wanted, parsed_args, self.tally)
         if parsed_args.dry_run:
-            return PLANNED, (_planned(due.image, due.location, due.last) for due in work.planned())
+            now = self.now()
+            return PLANNED, (_planned(due.image, due.location, due.last, now) for due in work.planned())
         seen = work.results()
         if parsed_args.formatter != "jsonl":
             seen = iter(sorted(seen, key=lambda one: (gravity(one[1]), one[0].id)))
@@ -121,10 +123,10 @@ def _row(image: Image, result: Result) -> tuple[Any, ...]:
     )
 
 
-def _planned(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
+def _planned(image: Image, one: Location, last: Last | None, now: datetime) -> tuple[Any, ...]:
     verdict, _, checked_at = last.look if last else (None, None, None)
     return (
         *(image.id, Text(image.name), location.kind(one), Text(one.host), Text(one.store)),
-        *(Text(verdict and str(verdict)), When(checked_at)),
+        *(Text(verdict and str(verdict)), When(checked_at, now)),
         *(Bytes(image.size), location.redact(one.url)),
     )

@@ -5,10 +5,10 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from glance_replicas.errors import ConfigError, LedgerError
+from glance_replicas.errors import ConfigError
 from glance_replicas.ledger import place_key
 from glance_replicas.look import look
 from glance_replicas.model import Evidence, Image, Location, Result
@@ -69,13 +69,7 @@ class Verifying:
 
     def _now(self) -> datetime:
         """The ledger's time, or ours without one: then nothing is known of any place."""
-        try:
-            return self._command.ledger.now()
-        except LedgerError as error:
-            if self._parsed.run is not None:
-                raise
-            self._command.ledger_failed(error)
-            return datetime.now(UTC)
+        return self._command.now() if self._parsed.run is None else self._command.ledger.now()
 
     def planned(self) -> Iterator[Due]:
         """What is due, in order."""

@@ -65,6 +65,11 @@ class PutBack:
         before, restored = look(self._sources, image, place, Evidence.FULL), None
         if before.verdict is Verdict.MISSING:
             restored = self._write(image, place, self._intact(results))
+        elif before.verdict.is_unknown:
+            raise Refused(
+                f"image {image.id}: nothing was written, {redact(place.url)} could not be looked at: {before.detail}; "
+                "see that the store answers and that its bucket, container or folder is there"
+            )
         elif before.verdict is not Verdict.INTACT:
             raise Refused(
                 f"image {image.id}: {before.verdict} at {redact(place.url)}: {before.detail}; it is never overwritten: "

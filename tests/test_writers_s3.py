@@ -9,8 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
+from programs import Programs
+from services.faulty import FaultyServer
 from services.gateway import Gateway
+from services.glance import GlanceSite
 from services.proxy import FaultyProxy
+from services.schema import add_image
 from services.swift import Swift
 from test_sources import LIMITS, load, read, s3_url
 from test_writers_file import Bytes
@@ -21,6 +25,8 @@ from glance_replicas.model import Location
 from glance_replicas.sources import Sources
 from glance_replicas.sources.s3 import S3Store
 from glance_replicas.writers.s3 import Writer
+
+pytest_plugins = ["desk"]
 
 BUCKET = "written"
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
@@ -161,3 +167,66 @@ def test_no_list_of_uploads(server: Swift | Gateway, tmp_path: Path, client: Any
         else:
             assert [one.name for one in entries] == [f"{BUCKET}/{ID}"]
             assert "uploads that were never completed are not listed" in caplog.text
+
+
+@pytest.mark.parametrize("sources", [6], indirect=True)
+def test_an_image_that_is_only_cached_goes_back(
+    server: Swift | Gateway, sources: Sources, client: Any, *, programs: Programs, faulty: FaultyServer, tmp_path: Path
+) -> None:
+    """`replica repair --to-store`: one PUT and an upload of parts, into the bucket and under the name that Glance gives
+    them, with a row that Glance's own driver reads; what a run killed before its row left is found."""
+    options = server.s3_options() | {
+        "s3_store_bucket": BUCKET,
+        "s3_store_large_object_size": "6",
+        "s3_store_large_object_chunk_size": "5",
+    }
+    site = GlanceSite(tmp_path / "site", store="s3", options={"fast": options})
+    host = site.add_host("127.0.0.2", start=False)
+
+    def run(*words: object, status: int = 0) -> Any:
+        done = programs.run("--config-file", host.config_file, *words)
+        assert done.status == status, done
+        return done
+
+    for number, data in enumerate((DATA[:100_000], DATA)):
+        name = f"b0000000-0000-4000-8000-{number:012d}"
+        faulty.put(f"/replicas/{name}", data)
+        add_image(site.database_url, name, data)
+        site.add_location(name, f"{faulty.url}/replicas/{name}", {"store": "web", "replica_host": "api9"})
+        run("repair", name, "--to-store", "fast", status=1)
+        assert not client.list_objects_v2(Bucket=BUCKET, Prefix=name).get("KeyCount"), "only a plan so far"
+        run("repair", name, "--to-store", "fast", "--yes")
+        assert client.get_object(Bucket=BUCKET, Key=name)["Body"].read() == data
+        [row] = [one for one in site.locations(name) if one["url"].startswith("s3")]
+        assert row["url"].endswith(f"/{BUCKET}/{name}")
+        assert row["metadata"] == {"store": "fast"}
+        run("verify", name)
+        site.rows("DELETE FROM image_locations WHERE value LIKE 's3%' AND image_id = :i", i=name)
+        written = client.head_object(Bucket=BUCKET, Key=name)["LastModified"]
+        run("repair", name, "--to-store", "fast", "--yes")
+        assert client.head_object(Bucket=BUCKET, Key=name)["LastModified"] == written
+        assert [one["url"] for one in site.locations(name) if one["url"].startswith("s3")] == [row["url"]]
+    client.put_object(Bucket=BUCKET, Key=name, Body=b"another's")
+    site.rows("DELETE FROM image_locations WHERE value LIKE 's3%' AND image_id = :i", i=name)
+    assert "never overwritten" in run("repair", name, "--to-store", "fast", "--yes", status=1).out
+    assert client.get_object(Bucket=BUCKET, Key=name)["Body"].read() == b"another's"
+
+
+@pytest.mark.parametrize("sources", [6], indirect=True)
+def test_a_bucket_that_is_not_there(
+    server: Swift | Gateway, sources: Sources, programs: Programs, faulty: FaultyServer, tmp_path: Path
+) -> None:
+    """`--to-store` makes no bucket: it says which one is missing, no row is added, and its copy is what it was."""
+    name = "b0000000-0000-4000-8000-000000000009"
+    options = server.s3_options() | {"s3_store_bucket": "not-there"}
+    site = GlanceSite(tmp_path / "site", store="s3", options={"fast": options})
+    host = site.add_host("127.0.0.2", start=False)
+    faulty.put(f"/replicas/{name}", DATA)
+    add_image(site.database_url, name, DATA)
+    site.add_location(name, f"{faulty.url}/replicas/{name}", {"store": "web", "replica_host": "api9"})
+    done = programs.run("--config-file", host.config_file, "repair", name, "--to-store", "fast", "--yes")
+    assert done.status == 1, done
+    assert "nothing was written" in done.out
+    assert "/not-there/" in done.out
+    assert "overwritten" not in done.out
+    assert len(site.locations(name)) == 1

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from services.client import PATCH, GlanceClient
 from services.databases import MariaDB
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas import database
+from glance_replicas import database, settings
+from glance_replicas.errors import CatalogueError
+from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
@@ -31,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator
         "slow": {"filesystem_store_datadir": str(folder / "slow")},
     }
     (folder / "slow").mkdir()
-    with GlanceSite(folder, mariadb.create_glance("test_guard"), options=options) as made:
+    with GlanceSite(folder, mariadb.ordinary(mariadb.create_glance("test_guard")), options=options) as made:
         made.add_host("127.0.0.2", processes=1, start=False)
         made.add_host("127.0.0.3", processes=1, start=False, server="gunicorn")
         made.add_host("127.0.0.4", processes=1, start=False, options={"DEFAULT": {"delayed_delete": "true"}})
@@ -249,6 +253,8 @@ def test_last_intact_copy_stays(site: GlanceSite, one: GlanceHost) -> None:
     ledger.record([Result(found, Verdict.CORRUPT, Evidence.FULL)])
     refused = one.client().request("DELETE", f"/v2/stores/fast/{image_id}")
     assert (refused.status_code, "damaged" in refused.text) == (409, True), refused.text
+    assert "replica repair" not in refused.text, "who may remove a location need not be an operator"
+    assert f"Repair them first: replica repair {image_id} --yes" in one.log()
     assert stores(site, image_id) == ["fast", "slow", "web"]
     assert one.client().request("DELETE", f"/v2/stores/slow/{image_id}").status_code == 204
     ledger.close()
@@ -263,6 +269,8 @@ def test_last_intact_copy_on_a_host_stays(site: GlanceSite, one: GlanceHost) -> 
         ledger.record([Result(Location(image_id, row["url"], row["metadata"], row["id"]), verdict, Evidence.FULL)])
     refused = patched(one.client(), image_id, [{"op": "remove", "path": "/locations/1"}])
     assert (refused.status_code, "last intact copy" in refused.text) == (409, True), refused.text
+    assert "replica repair" not in refused.text
+    assert f"replica repair {image_id} --yes" in one.log()
     assert stores(site, image_id) == ["fast", "web"]
     ledger.record(
         [Result(Location(image_id, fast["url"], fast["metadata"], fast["id"]), Verdict.INTACT, Evidence.FULL)]
@@ -348,6 +356,45 @@ def test_two_at_a_time_leave_one(site: GlanceSite, one: GlanceHost) -> None:
             asked = [pool.submit(host.client().request, "DELETE", f"/v2/stores/{s}/{image_id}") for host, s in wanted]
         assert sorted(one.result().status_code for one in asked) == [204, 409]
         assert stores(site, image_id) in (["fast", "web"], ["slow", "web"])
+
+
+def test_a_read_only_database_removes_nothing(site: GlanceSite, one: GlanceHost, mariadb: MariaDB) -> None:
+    """`SET GLOBAL read_only = ON`: every removal is put off with a clear answer, no copy goes, none is evicted; lists
+    and downloads go on. Writable again, the same removal is done."""
+    image_id = doubled(site, one)
+    data = one.client().download(image_id).content
+    patch = [{"op": "remove", "path": "/locations/0"}]
+    mariadb.execute("SET GLOBAL read_only = ON")
+    try:
+        store = one.client().request("DELETE", f"/v2/stores/fast/{image_id}")
+        location = patched(one.client(), image_id, patch)
+        order = one.client().request("DELETE", f"/v2/images/{image_id}/replicas/{one.name}")
+        with closing_keeper(one, max_bytes=1) as keeper, pytest.raises(CatalogueError, match="read-only"):
+            keeper.space.trim(keeper.withdraw)
+        listed = one.client().request("GET", f"/v2/images/{image_id}/replicas")
+        downloaded = one.client().download(image_id).content
+    finally:
+        mariadb.execute("SET GLOBAL read_only = OFF")
+    for answer in (store, location):
+        assert (answer.status_code, "Nothing was removed" in answer.text) == (503, True), answer.text
+    assert (order.status_code, "Nothing was asked for" in order.text) == (503, True), order.text
+    assert (listed.status_code, len(listed.json()["replicas"]), downloaded) == (200, 3, data)
+    assert "read-only" in one.log(), "why is in the log"
+    assert stores(site, image_id) == ["fast", "slow", "web"]
+    assert (one.cache_dir / image_id).read_bytes() == data
+    assert one.client().request("DELETE", f"/v2/stores/fast/{image_id}").status_code == 204
+    assert stores(site, image_id) == ["slow", "web"]
+
+
+@contextmanager
+def closing_keeper(host: GlanceHost, **changes: Any) -> Iterator[Keeper]:
+    """The host's own code, here."""
+    keeper = Keeper(replace(settings.load([str(host.config_file)]), **changes))
+    try:
+        yield keeper
+    finally:
+        keeper.catalogue.close()
+        keeper.ledger.close()
 
 
 def test_what_cannot_be_asked_removes_nothing(site: GlanceSite, one: GlanceHost) -> None:

@@ -190,6 +190,12 @@ class MariaDB(DatabaseServer):
         """PyMySQL."""
         return f"mysql+pymysql://glance:glance@{self.address}:{self.port}/{name}?charset=utf8mb3"
 
+    def ordinary(self, url: str) -> str:
+        """The URL of the same database for a user that may use it and administer nothing: `read_only` holds for it."""
+        name = sa.make_url(url).database
+        self.execute(f"GRANT ALL ON `{name}`.* TO 'ordinary'@'%' IDENTIFIED BY 'glance'")
+        return url.replace("//glance:", "//ordinary:")
+
     def create(self, name: str) -> str:
         """An empty database, utf8mb3 as Glance wants it."""
         self.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb3")

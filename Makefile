@@ -28,8 +28,9 @@ lint: sources
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict -p glance_replicas
 
+# Files side by side, in as many processes as WORKERS; they wait more than they compute.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 # A million hostile inputs; INPUTS=N for another number, SEED=N for the same ones again.
 fuzz: sources

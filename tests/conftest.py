@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,15 @@ from glance_replicas.ledger import Ledger
 
 _numbers = itertools.count(1)
 
+# Files run side by side: those that take longest begin first, so that no long one is left at the end.
+LONGEST = [
+    f"test_{name}.py"
+    for name in (
+        "access_table chaos janitor cache_filter client_programs fault_matrix restored locked_databases attack "
+        "glance_cache_tests ledger writers_s3 tools_prune_reasons catalogue removal repair_killed identity guard"
+    ).split()
+]
+
 
 def pytest_configure() -> None:
     """Programs under test can be interrupted, also when this run is a background job of a shell (SIGINT ignored)."""
@@ -37,6 +47,23 @@ def pytest_configure() -> None:
 def pytest_sessionfinish() -> None:
     """Leave no process behind."""
     end_reaper()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they were."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The files that took most time."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(report, "duration", 0.0)
+    terminalreporter.section("seconds by file")
+    for name, taken in seconds.most_common(20):
+        terminalreporter.line(f"{taken:7.0f}  {name}")
 
 
 @pytest.fixture

@@ -31,10 +31,26 @@ _numbers = itertools.count(1)
 # Files run side by side: those that take longest begin first, so that no long one is left at the end.
 LONGEST = [
     f"test_{name}.py"
-    for name in (
-        "access_table chaos janitor cache_filter client_programs fault_matrix restored locked_databases attack "
-        "glance_cache_tests ledger writers_s3 tools_prune_reasons catalogue removal repair_killed identity guard"
-    ).split()
+    for name in [
+        "access_table",
+        "chaos",
+        "janitor",
+        "cache_filter",
+        "client_programs",
+        "fault_matrix",
+        "restored",
+        "locked_databases",
+        "attack",
+        "glance_cache_tests",
+        "ledger",
+        "writers_s3",
+        "tools_prune_reasons",
+        "catalogue",
+        "removal",
+        "repair_killed",
+        "identity",
+        "guard",
+    ]
 ]
 
 

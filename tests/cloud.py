@@ -36,14 +36,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> settings.Settings:
 class Cloud:
     """One catalogue, one ledger, one durable back end (a faulty server), and hosts made as they are needed."""
 
-    def __init__(self, folder: Path, loaded: settings.Settings, durable: FaultyServer) -> None:
-        self.site = GlanceSite(folder / "site")
+    def __init__(
+        self, folder: Path, loaded: settings.Settings, durable: FaultyServer, database_url: str | None = None
+    ) -> None:
+        self.site = GlanceSite(folder / "site", database_url)
         self.durable, self._folder = durable, folder
-        ledger = f"sqlite:///{folder / 'site' / 'glance-replicas.sqlite'}"
         self._settings = dataclasses.replace(
             loaded,
             database=self.site.database_url,
-            ledger=ledger,
+            ledger=self.site.ledger_url,
             connect_timeout_seconds=1.0,
             stall_timeout_seconds=1.0,
             dead_after_seconds=3600,

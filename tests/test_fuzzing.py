@@ -1,11 +1,21 @@
 """Hostile input, a bounded part of `make fuzz`: each target with bytes that hypothesis chooses."""
 
+import base64
+
 import pytest
 from fuzzing.targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 _EXAMPLES = 400
+# Inputs that `make fuzz` found to break a target, by the target.
+_BROKE = [
+    # a method that is a lone surrogate was an exception
+    (
+        "signatures",
+        "CAsAAAAAAFEAJWNjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2MlAP////////////////////8AAAAAAA==",
+    ),
+]
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -19,3 +29,9 @@ def test_holds(name: str) -> None:
         target(data)
 
     holds()
+
+
+@pytest.mark.parametrize(("name", "data"), _BROKE)
+def test_what_broke_once_holds(name: str, data: str) -> None:
+    """What broke a target in a longer run does no more."""
+    TARGETS[name](base64.b64decode(data))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,17 +72,26 @@ def reuse(host: GlanceHost, image_id: str, data: bytes) -> None:
     host.client().create(data=data, id=image_id)
 
 
-@pytest.mark.parametrize("size", [SIZE, SIZE - 7])
-@pytest.mark.parametrize("left", ["read by us", "unread, old", "growing"])
-def test_id_used_again(host: GlanceHost, size: int, left: str) -> None:
-    """Nobody is sent a byte of the purged image, by any path, before or after a pass; the old file goes (OSSN-0075)."""
-    image_id, old, path = cached(host)
+LEFT = ["read by us", "unread, old", "growing"]
+
+
+def leave(host: GlanceHost, image_id: str, data: bytes, left: str) -> None:
+    """The complete file becomes what else a host may have of an image when it is purged."""
+    path = host.cache_dir / image_id
     if left == "unread, old":
         path.chmod(0o640)
-        path.write_bytes(old)
+        path.write_bytes(data)
         os.utime(path, (OLD_CLOCK, OLD_CLOCK))
     elif left == "growing":
         os.rename(path, host.partial_dir / image_id)
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE - 7])
+@pytest.mark.parametrize("left", LEFT)
+def test_id_used_again(host: GlanceHost, size: int, left: str) -> None:
+    """Nobody is sent a byte of the purged image by its per-host URL, nor after a pass; the file goes (OSSN-0075)."""
+    image_id, old, path = cached(host)
+    leave(host, image_id, old, left)
     new = new_bytes(size)
     reuse(host, image_id, new)
     answer = direct(host, image_id)
@@ -92,6 +102,32 @@ def test_id_used_again(host: GlanceHost, size: int, left: str) -> None:
     settle(lambda: rows(host, image_id) == 1)
     assert path.read_bytes() == new
     assert received(lambda: direct(host, image_id)) == new
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=5-9"}], ids=["whole", "range"])
+@pytest.mark.parametrize("left", LEFT)
+def test_id_used_again_and_downloaded_at_once(host: GlanceHost, left: str, headers: dict[str, str]) -> None:
+    """The first who asks Glance, before any pass and with the old file in its place, gets bytes of the new image."""
+    image_id, old, path = cached(host)
+    leave(host, image_id, old, left)
+    new = new_bytes(SIZE)
+    reuse(host, image_id, new)
+    wanted = new[5:10] if headers else new
+    assert host.client().download(image_id, headers=headers).content == wanted
+    assert not path.exists() or path.read_bytes() == new
+    assert host.client().download(image_id).content == new
+    settle(lambda: rows(host, image_id) == 1)
+    assert path.read_bytes() == new
+
+
+@pytest.mark.parametrize("left", LEFT[:2])
+def test_id_used_again_and_a_pass_comes_first(host: GlanceHost, left: str) -> None:
+    """A pass that is the first to see the old file registers nothing and removes it."""
+    image_id, old, path = cached(host)
+    leave(host, image_id, old, left)
+    reuse(host, image_id, new_bytes(SIZE))
+    run(host)
+    assert (rows(host, image_id), path.exists()) == (0, False)
 
 
 def test_a_file_that_is_right_by_now_stays(host: GlanceHost) -> None:
@@ -165,7 +201,10 @@ def test_unread_files_are_read_at_the_bounded_rate(host: GlanceHost) -> None:
     """A pass reads what nobody has read yet, registers it, and keeps `scrub_bytes_per_second`."""
     image_id, data = new_image(host, SIZE)
     (host.cache_dir / image_id).write_bytes(data)
+    host.configure({"replicas": {"scrub_bytes_per_second": str(MIB)}})  # for the program alone
+    began = time.monotonic()
     done = run(host)
+    assert time.monotonic() - began > SIZE / MIB
     assert done["adopted"] == 1
     assert rows(host, image_id) == 1
     assert entry_of(host.cache_dir / image_id).verified

@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from programs import Programs
 from services import absent
 from services.cached import note
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
+from services.schema import add_image
 from test_failures_host import Cloud, fill
 
 from glance_replicas import disk_read, settings
@@ -22,6 +24,7 @@ from glance_replicas.sources import Sources, file
 
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB + 1234)
+IMAGES = [f"90000000-0000-4000-8000-{number:012d}" for number in range(2)]
 
 
 class Device:
@@ -114,3 +117,26 @@ def test_scrub(device: Device, tmp_path: Path) -> None:
             device.rot(data, len(data) // 2)
             assert path.read_bytes() == data
             assert Scrubber(keeper, lambda: None).oldest() is Verdict.CORRUPT
+
+
+def test_the_programs_read_the_disk(device: Device, tmp_path: Path) -> None:
+    """`verify` says corrupt the first time, and for `prune` such a copy is none that stays."""
+    with GlanceSite(tmp_path / "site") as site, Programs() as programs:
+        host = site.add_host("127.0.0.2", options={"fast": {"filesystem_store_datadir": str(device.root)}}, start=False)
+        hot, damaged = device.root / "hot", device.root / "damaged"
+        hot.write_bytes(DATA)
+        damaged.write_bytes(DATA[::-1])
+        for name in IMAGES:
+            add_image(site.database_url, name, DATA)
+            for path in (hot, damaged):
+                site.add_location(name, path.as_uri(), {"store": "fast"})
+        words = ("--config-file", host.config_file)
+        found = programs.run(*words, "verify", IMAGES[0], "-f", "json").rows
+        assert sorted(row["Verdict"] for row in found) == ["corrupt", "intact"]
+        assert hot.read_bytes() == DATA
+        device.rot(DATA, len(DATA) // 2)
+        done = programs.run(*words, "prune", IMAGES[0], "--state", "corrupt", "--yes")
+        assert len(site.locations(IMAGES[0])) == 2, done
+        done = programs.run(*words, "verify", IMAGES[1], "-f", "json")
+        assert (done.status, [row["Verdict"] for row in done.rows]) == (1, ["corrupt", "corrupt"])
+        assert hot.read_bytes() == DATA, "who reads it the usual way sees nothing of it"

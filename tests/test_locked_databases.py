@@ -5,10 +5,12 @@ Sources: MariaDB MDEV-5336 (BACKUP STAGE), Percona's notes on FLUSH TABLES WITH 
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import requests
 import sqlalchemy as sa
 from scenes import new_image, settle
 from services.databases import MariaDB, Postgres
@@ -20,6 +22,7 @@ from glance_replicas.settings import default_ledger
 
 SIZE = (3 << 20) + 17
 FIRST_BYTE = 3.0  # seconds
+CLIENTS = 16
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def a_host(folder: Path, url: str | None) -> Iterator[GlanceHost]:
         ledger.upgrade()
         ledger.heartbeat(Host("other", "zone-b", "http://127.0.0.9:9"))
         ledger.close()
-        yield made.add_host("127.0.0.2", processes=1)
+        yield made.add_host("127.0.0.2", processes=1, threads=CLIENTS + 4)
 
 
 @contextmanager
@@ -65,17 +68,39 @@ def first_byte(host: GlanceHost, image_id: str) -> tuple[float, bytes]:
     return time.monotonic() - began, first + b"".join(body)
 
 
+def shown(host: GlanceHost, image_id: str) -> tuple[float, str]:
+    """Seconds until the image's document is there, and the signed URL of this host in it."""
+    began = time.monotonic()
+    (url,) = (one["url"] for one in host.client().replicas(image_id)["replicas"] if one["host"] == host.name)
+    return time.monotonic() - began, str(url)
+
+
+def opened(url: str) -> tuple[float, int]:
+    """Seconds until a signed URL has sent all, and how many bytes these were."""
+    began = time.monotonic()
+    with requests.Session() as session:
+        session.trust_env = False
+        body = session.get(url, timeout=90).content
+    return time.monotonic() - began, len(body)
+
+
 def downloads(host: GlanceHost, url: str, *statements: str, undo: str = "") -> None:
-    """A miss, a follower and a hit while the lock is held; the row comes when it is gone."""
+    """Many misses at once, a hit, the document and a signed URL while the lock is held; the row comes afterwards."""
     image_id, data = new_image(host, SIZE)
     hit, _ = new_image(host, SIZE)
     assert host.client().download(hit).status_code == 200
+    settle(lambda: host.name in registered(host, hit))
     with held(url, *statements, undo=undo):
-        seconds, body = first_byte(host, image_id)
-        assert body == data
-        assert seconds < FIRST_BYTE, "a miss"
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            found = list(pool.map(lambda _: first_byte(host, image_id), range(CLIENTS)))
+        assert all(body == data for _, body in found)
+        assert max(seconds for seconds, _ in found) < FIRST_BYTE, "misses"
         assert first_byte(host, image_id)[0] < FIRST_BYTE, "a hit or a follower"
         assert first_byte(host, hit)[0] < FIRST_BYTE, "a hit"
+        seconds, signed = shown(host, hit)
+        assert seconds < FIRST_BYTE, "the document"
+        seconds, length = opened(signed)
+        assert (length, seconds < FIRST_BYTE) == (SIZE, True), "a signed URL"
     settle(lambda: host.name in registered(host, image_id), 90)
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from programs import Programs
+from programs import Done, Programs
 from scenes import new_bytes, settle
 from services import free_port
 from services.faulty import FaultyServer
@@ -147,15 +147,34 @@ def test_get(scene: Scene, faulty: FaultyServer, programs: Programs, target: Pat
     member = scene.hosts[0].client(roles=("member", "reader"))  # who sees no store, which is plain http here
     document.write_text(member.request("GET", f"/v2/images/{image_id}/replicas").text)
     words = ["get", image_id, "--document", document, "-o", target]
-    ca_file = str(scene.authority.file)
     assert programs.run(*words).status != 0, "without it no copy can be read"
-    if how == "option":
-        done = programs.run(*words, "--os-cacert", ca_file)
-    else:
-        with Programs(OS_CACERT=ca_file) as others:
-            done = others.run(*words)
+    done = told(scene, programs, how, *words)
     assert done.status == 0, done.err
     assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_get_by_way_of_the_cloud(scene: Scene, faulty: FaultyServer, target: Path, how: str) -> None:
+    """The same where Glance itself is asked over TLS, too; the bytes are the host's."""
+    image_id, data = cached_on(scene, 0, faulty)
+    identity = scene.hosts[1].client(roles=("member", "reader")).identity
+    headers = [word for name, value in identity.items() for word in ("--header", f"{name}: {value}")]
+    words = ["get", image_id, *headers, "-o", target]
+    with Programs(OS_AUTH_TYPE="none", OS_ENDPOINT=scene.urls[1], HOME="/nonexistent") as mine:
+        assert mine.run(*words).status != 0, "without it Glance cannot be asked"
+        done = told(scene, mine, how, *words, OS_AUTH_TYPE="none", OS_ENDPOINT=scene.urls[1], HOME="/nonexistent")
+    assert (done.status, "from api1" in done.err) == (0, True), done.err
+    assert target.read_bytes() == data
+    assert scene.site.backend_reads(image_id) == 1
+
+
+def told(scene: Scene, programs: Programs, how: str, *words: object, **env: str) -> Done:
+    """A program that is told the authority, by the option or by OS_CACERT."""
+    ca_file = str(scene.authority.file)
+    if how == "option":
+        return programs.run(*words, "--os-cacert", ca_file)
+    with Programs(OS_CACERT=ca_file, **env) as others:
+        return others.run(*words)
 
 
 def test_without_the_authority(scene: Scene, faulty: FaultyServer, programs: Programs, tmp_path: Path) -> None:

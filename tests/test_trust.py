@@ -7,14 +7,20 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+import webob
+import webob.exc
+from cloud import DATA, Cloud
 from services.glance import GlanceSite
 
 from glance_replicas.hosts import Hosts
 from glance_replicas.ledger import Ledger
+from glance_replicas.middleware.server import ReplicaServer
 from glance_replicas.middleware.trust import Trust
 from glance_replicas.model import Host
 from glance_replicas.networks import is_too_wide
 from glance_replicas.settings import Settings
+
+pytest_plugins = ["cloud"]
 
 EVERYWHERE = ("192.0.2.0/24", "2001:db8::/32", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "fc00::/7", "fe80::/10")
 
@@ -97,6 +103,30 @@ def test_nobody_while_the_hosts_are_not_known(ledger: Ledger, tmp_path: Path) ->
 def test_too_wide(network: str, wide: bool) -> None:
     """A network that is everybody's is told from the widest ones of one owner."""
     assert is_too_wide(ip_network(network)) == wide
+
+
+@pytest.mark.parametrize(
+    ("peer", "status"),
+    [
+        ("192.0.2.7", 200),
+        ("::ffff:192.0.2.7", 200),
+        ("198.51.100.7", 403),
+        ("127.0.0.1", 403),
+        ("192.0.2.9", 403),
+        ("", 403),
+    ],
+)
+def test_what_the_filter_lets_in(cloud: Cloud, peer: str, status: int) -> None:
+    """All bytes without a signature for a client of a trusted network; not for others, for this machine, or for a host,
+    whatever address a header claims."""
+    here = cloud.host("here", trusted_networks=(ip_network("192.0.2.0/24"), ip_network("127.0.0.0/8")))
+    cloud.host("other", "http://192.0.2.9:9292")
+    name = cloud.cached(here)
+    request = webob.Request.blank(f"/replicas/{name}", environ={"REMOTE_ADDR": peer})
+    if status != 200:
+        request.headers["X-Forwarded-For"] = request.headers["Forwarded"] = "192.0.2.7"
+    answer = request.get_response(ReplicaServer(here, webob.exc.HTTPNotFound()))
+    assert (answer.status_int, answer.body == DATA) == (status, status == 200)
 
 
 def test_everybody_stops_the_start(tmp_path: Path) -> None:

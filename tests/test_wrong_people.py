@@ -110,11 +110,13 @@ def test_an_import_that_redirects(site: GlanceSite, secret: dict[str, Any], serv
     held = site.hosts[1]
     server.put("/mine", b"", redirect_to=f"{held.url}/replicas/{secret['id']}")
     for host in site.hosts[:2]:
+        before = len(server.requests("/mine"))
         image_id = thief(host).create()["id"]
         method = {"method": {"name": "web-download", "uri": f"{server.url}/mine"}}
         answer = thief(host).request("POST", f"/v2/images/{image_id}/import", json=method)
         assert answer.status_code == 202, answer.text
         settled(thief(host), image_id)
+        assert len(server.requests("/mine")) > before, "Glance never asked"
         assert secret["data"] not in thief(host).download(image_id).content
 
 

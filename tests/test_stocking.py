@@ -308,6 +308,15 @@ def test_an_image_with_capitals_in_its_id_is_one_of_them(host: GlanceHost, here:
     assert asked(here).keys() == wanted
 
 
+def test_an_empty_image_is_asked_for_by_no_pass(host: GlanceHost, here: Settings) -> None:
+    """No host keeps a copy of nothing: no pass asks for one, nor complains of it."""
+    tag = fresh()
+    empty, one = image(host, tag, size=0), image(host, tag)
+    write(here, f"rules: [{{match: {{tag: {tag}}}, copies: all}}]")
+    assert [run(here) for _ in range(2)] == [[], []]
+    assert (empty in asked(here), one in asked(here)) == (False, True)
+
+
 @pytest.mark.usefixtures("plugins")
 def test_one_odd_wish_costs_no_other(host: GlanceHost, here: Settings) -> None:
     """What is no wish for an image is a problem of the pass, named once; the policy's wishes before and after count."""

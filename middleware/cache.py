@@ -16,7 +16,7 @@ from glance_replicas.errors import CacheError, ReplicaError
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import IMAGE_ACTIVE
 
-from . import glance_cache, host, serve
+from . import glance_cache, host, serve, whole
 from .access import Access
 from .client_words import Bypass, bypass
 from .download import App, Download
@@ -50,6 +50,7 @@ class CacheFilter:
         self._access = Access()
         self._parking = host.parking()
         self._guard = Guard(keeper, self._access)
+        whole.watch(self._guard.handlers)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve, or pass on with the removals guarded."""

@@ -20,7 +20,7 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import guarded
 
-from . import connection, direct, serve, unread
+from . import connection, direct, serve, unread, whole
 from .client_words import Bypass
 from .parking import Parking, Spot
 from .streams import Place
@@ -106,6 +106,7 @@ class Download:
 
     def passed(self, why: Bypass) -> webob.Response:
         """Glance's own answer, except that a whole body with the wrong digest is broken off before its end."""
+        self._request.environ[whole.GUARDED] = True
         image, answer = self._image, self._request.get_response(self._app)
         if answer.status_int != 200 or image.digest is None or not image.size or answer.content_length != image.size:
             return answer

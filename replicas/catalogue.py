@@ -32,7 +32,7 @@ from .glance_tables import (
 )
 from .ledger_tables import clock
 from .location import is_ours
-from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, ZONE_KEY, Image, Location
+from .model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
 
 CHUNK = 500  # ids in one IN list
 LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
@@ -206,18 +206,22 @@ class Catalogue:
             for *row, status, deleted in rows:
                 yield self._reader.location(*row), status == "active" and not deleted
 
-    def add(self, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
+    def add(self, image_id: str, url: str, metadata: Mapping[str, object], *, digest: Digest | None = None) -> bool:
         """The image has an active row with this URL, of this host and zone; False when that was so already.
 
         A row of that URL that names another host or zone is corrected; its store id is Glance's to write, and stays.
 
-        Raises Gone when the image is deleted, Refused when it is not active yet, or unknown, or no database of
-        Glance's could hold the URL.
+        `digest` is that of the bytes there: an id may be used again while they are fetched (OSSN-0075).
+
+        Raises Gone when the image is deleted, Refused when it is not active yet, or unknown, or has another digest, or
+        no database of Glance's could hold the URL.
         """
         if database.UNSTORABLE.search(url):
             raise Refused(f"image {image_id}: the URL has characters Glance does not store (above U+FFFF, or NUL)")
         with self._errors():
-            return database.writing(self._engine, lambda connection: self._add(connection, image_id, url, metadata))
+            return database.writing(
+                self._engine, lambda connection: self._add(connection, image_id, url, metadata, digest)
+            )
 
     def withdraw(self, location: Location) -> bool:
         """Exactly this row is deleted; False when it was gone. A later row with the same URL is left alone."""
@@ -307,13 +311,23 @@ class Catalogue:
         with self._errors():
             return database.reading(self._engine, lambda connection: database.tuples(connection, query))
 
-    def _add(self, connection: sa.Connection, image_id: str, url: str, metadata: Mapping[str, object]) -> bool:
+    def _add(
+        self,
+        connection: sa.Connection,
+        image_id: str,
+        url: str,
+        metadata: Mapping[str, object],
+        digest: Digest | None,
+    ) -> bool:
         row = connection.execute(_lock(image_id)).one_or_none()
         state = live_status(row.status, row.deleted) if row and row.id == image_id else "unknown"
         if state not in LIVE:
             refusal = Gone if state in IMAGE_IS_GONE else Refused
             raise refusal(f"image {image_id} is {state}: no location can be added")
-        there = next((one for one in self._of_image(connection, image_id) if one.url == url), None)
+        image = self._image(connection, image_id)
+        if image is None or (digest is not None and image.digest != digest):
+            raise Refused(f"image {image_id} has other bytes by now: no location of these can be added")
+        there = next((one for one in image.locations if one.url == url), None)
         if there is not None:
             return _corrected(connection, there, metadata)
         now = clock(connection).replace(tzinfo=None)  # ages are by this clock, whichever machine asks for them

@@ -164,7 +164,7 @@ class Keeper:
             with closing(held):
                 if held.entry.fault or not held.entry.is_file_of(image):
                     log.info("image %s: not registered before its file was read", image.id)
-                elif self.catalogue.add(image.id, url, self.metadata()):
+                elif self.catalogue.add(image.id, url, self.metadata(), digest=image.digest):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)
                     return True
         except Gone as error:  # deleted while it was filled

@@ -91,7 +91,7 @@ class PutBack:
             if after.verdict is not Verdict.INTACT:
                 raise Refused(f"image {image.id}: what was written reads back {after.verdict}: {after.detail}")
             self._must_be_wanted(image)
-            self._catalogue.add(image.id, place.url, place.metadata)
+            self._catalogue.add(image.id, place.url, place.metadata, digest=image.digest)
         except Refused:
             if restored is not None:
                 restored.remove()

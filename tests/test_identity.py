@@ -68,7 +68,7 @@ def reuse(host: GlanceHost, image_id: str, data: bytes) -> None:
     for table in ("image_locations", "image_properties", "image_tags", "image_members"):
         query(host.site.database_url, f"DELETE FROM {table} WHERE image_id = :id", id=image_id)
     query(host.site.database_url, "DELETE FROM images WHERE id = :id", id=image_id)
-    host.site.store_file(image_id).unlink()
+    host.site.store_file(image_id).unlink(missing_ok=True)
     host.client().create(data=data, id=image_id)
 
 
@@ -128,6 +128,24 @@ def test_id_used_again_and_a_pass_comes_first(host: GlanceHost, left: str) -> No
     reuse(host, image_id, new_bytes(SIZE))
     run(host)
     assert (rows(host, image_id), path.exists()) == (0, False)
+
+
+def test_id_used_again_while_it_is_filled(host: GlanceHost, faulty: FaultyServer) -> None:
+    """What a fill brings of an image that is purged meanwhile is never a location of the one that has its id now."""
+    image_id, _ = new_image(host, SIZE)
+    host.site.move_to(faulty, image_id, rate=MIB)
+    path, seen, new = host.cache_dir / image_id, [], new_bytes(SIZE)
+    with host.client().download(image_id, stream=True):
+        settle((host.partial_dir / image_id).exists)
+        reuse(host, image_id, new)
+        settle(lambda: seen.append(rows(host, image_id)) or path.exists())
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        seen.append(rows(host, image_id))
+    assert set(seen) == {0}
+    assert direct(host, image_id).status_code == 404
+    assert host.client().download(image_id).content == new
+    settle(lambda: rows(host, image_id) == 1)
 
 
 def test_a_file_that_is_right_by_now_stays(host: GlanceHost) -> None:

@@ -62,7 +62,7 @@ def give(path: Path | int, folder: Path) -> None:
     Killed before it: a file of root's, which the next pass that runs as root gives away.
     """
     if os.geteuid() == 0 and (user := user_of(folder)) is not None:
-        os.chown(path, user.uid, user.gid)
+        os.chown(path, user.uid, user.gid, follow_symlinks=isinstance(path, int))
 
 
 def give_all(paths: Iterable[Path], user: User) -> int:

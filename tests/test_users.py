@@ -12,12 +12,14 @@ from services.databases import server_folder
 from services.glance import GlanceHost, GlanceSite
 from services.users import as_user
 
+from glance_replicas.cache.directory import OWN
 from glance_replicas.ledger import Ledger
 from glance_replicas.location import replica_url
 from glance_replicas.settings import default_ledger
 
 GLANCE, STRANGER = 64061, 64062  # users that this machine need not know
 SIZE = 200_000
+NEW = ("doubts.new", "last_copies.new", "space", "client-fills")  # what a pass may write
 
 
 def program(host: GlanceHost, *arguments: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
@@ -51,6 +53,24 @@ def test_what_root_makes_is_the_users(host: GlanceHost) -> None:
     made = [*everything(host.cache_dir), *ledger.parent.glob(f"{ledger.name}*")]
     assert len(made) > 6
     assert {path.name for path in made if path.lstat().st_uid != GLANCE} == set()
+
+
+def test_root_follows_no_link(host: GlanceHost) -> None:
+    """A link that Glance's user puts in the place of a file of ours is not followed by a pass of root's."""
+    assert program(host, "db", "upgrade").returncode == 0
+    program(host, "janitor", "--once")
+    secret, own = host.site.folder / "secret", host.cache_dir / OWN
+    secret.write_text("root's alone")
+    secret.chmod(0o600)
+    for name in (path.name for path in [*own.iterdir(), *map(own.joinpath, NEW)] if not path.is_dir()):
+        before = (own / name).exists() and (own / name).rename(own / "before")
+        (own / name).symlink_to(secret)
+        os.chown(own / name, GLANCE, GLANCE, follow_symlinks=False)
+        program(host, "janitor", "--once")
+        assert (secret.stat().st_uid, secret.read_text()) == (0, "root's alone"), name
+        (own / name).unlink(missing_ok=True)
+        if before:
+            (own / "before").rename(own / name)
 
 
 def test_a_stranger_is_refused(host: GlanceHost) -> None:

@@ -30,6 +30,7 @@ _ATTRIBUTE = "user.replicas"
 _FORM = "1"  # of the line; another one is a later version's, and says nothing to us
 _NO_NOTE = (errno.ENODATA, errno.ENOENT)
 _NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 3  # two processes that open a file to their notes at once may close it to each other
 
 
@@ -125,7 +126,8 @@ class Notes:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         ownership.give(path.parent, path.parent.parent)
         new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-        new.write_text(text, "ascii")
+        with open(os.open(new, _NEW, 0o640), "w", encoding="ascii") as file:
+            file.write(text)
         ownership.give(new, path.parent)
         os.replace(new, path)
 

@@ -9,15 +9,13 @@ the directory, so that a process that starts meanwhile has it too. An image that
 evicted.
 """
 
-import json
 import logging
-import os
 from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..cache import Cache
-from ..errors import CatalogueError
+from ..cache import Cache, own_file
+from ..errors import CacheError, CatalogueError
 from ..hosts import Hosts
 from ..ledger import Ledger
 from ..model import is_image_id
@@ -37,7 +35,7 @@ class Keeping:
 
     def __init__(self, catalogue: "Catalogue", ledger: Ledger, hosts: Hosts, cache: Cache) -> None:
         self._catalogue, self._known, self._hosts = catalogue, KnownCopies(ledger.database), hosts
-        self._cache, self._file = cache, cache.own(NAME)
+        self._cache = cache
 
     def kept(self, image_ids: Collection[str]) -> set[str]:
         """Those of these images of which nothing may be evicted. Somebody waits for bytes: it takes seconds at most."""
@@ -72,16 +70,11 @@ class Keeping:
         return {image.id for image in self._catalogue.images(image_ids) if not has_store(image)}
 
     def _remember(self, image_ids: Collection[str]) -> None:
-        with self._cache.errors(NAME):
-            spare = self._file.with_suffix(".new")
-            with spare.open("w") as file:
-                json.dump(sorted(image_ids), file)
-                file.flush()
-                os.fsync(file.fileno())
-            spare.rename(self._file)
+        own_file.write(self._cache, NAME, sorted(image_ids))
 
     def _remembered(self) -> set[str]:
-        with suppress(OSError, ValueError):
-            found = json.loads(self._file.read_text())
-            return {one for one in found if isinstance(one, str) and is_image_id(one)}
+        with suppress(CacheError):
+            found = own_file.read(self._cache, NAME)
+            listed = found if isinstance(found, list) else ()
+            return {one for one in listed if isinstance(one, str) and is_image_id(one)}
         return set()

@@ -72,11 +72,16 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
     fill = Fill(cache, plan, growing, background)
     try:
         plan.reserve(growing, plan.size)
-        filler = threading.Thread(target=fill.run, name="replica-fill", daemon=True)
-        filler.start()
     except BaseException:
         fill.let_go(keep=True)
         raise
+    filler = threading.Thread(target=fill.run, name="replica-fill", daemon=True)
+    try:
+        filler.start()
+    except RuntimeError as error:  # no more threads
+        fill.let_go(keep=True)
+        plan.ended()
+        raise CacheError(f"image {plan.image.id}: not filled: {error}") from error
     return filler
 
 
@@ -124,8 +129,8 @@ class Fill:
 
         Of a file committed or condemned only the descriptor is left.
         """
-        if keep and self._growing.is_open and self._growing.length:
-            self._growing.close()
+        if keep:
+            self._growing.give_up()
         else:
             self._growing.discard()
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from . import checksum
 from .cache import Cache
 from .cache.partial_file import read, try_lock, wait_for
 from .errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable, Unreadable
@@ -111,10 +112,18 @@ class Follower:
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Parts of [start, stop) in order, each as soon as the file has its bytes.
 
-        Raises Corrupt when the fill turned out wrong, CacheError when the file has no more: `read` goes on alone.
+        The last block is looked at once more: a file that was found damaged since it was opened does not end well.
+
+        Raises Corrupt when the fill, or the file, turned out wrong, CacheError when the file has no more: `read` goes
+        on alone.
         """
+        last, size = self._plan.size - checksum.BLOCK, self._plan.size
         while start < stop:
             end = min(self._await(start), stop)
+            if end == size and start < last:
+                end = last
+            elif end == size and self._cache.fate(self._plan.image.id, self._fd) == "invalid":
+                raise Corrupt("the file was found damaged while it was sent")
             yield start, end
             start = end
 

@@ -148,11 +148,7 @@ class Orders:
 
 def discard(cache: Cache, image_id: str) -> None:
     """The growing file of an image is gone, unless somebody fills it. Raises CacheError."""
-    with cache.errors(image_id):
-        growing = Growing.lock(cache.partial(image_id), 1 << 62)
-        if growing is not None:
-            log.info("image %s: growing file without a filler removed", image_id)
-            growing.discard()
+    cache.drop_left(image_id)
 
 
 def give_back(cache: Cache, growing: Mapping[str, stat_result]) -> None:

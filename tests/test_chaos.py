@@ -77,10 +77,10 @@ KEY = {
 # Lines of them for what must not happen, for faults that are no crash, or for what takes a day or two machines;
 # test_power_loss is about crashes of the machine.
 SPARED = re.compile(
-    r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close)\(\)|os\.close\(fd\)$|errno|break$"
+    r"except |log\.exception\(|raise( |$)|f\"|growing\.(discard|close|give_up)\(\)|os\.close\(fd\)$|errno|break$"
     r"|log\.warning\(\"image %s: (fill given up|cached but)|return( None| 0| False| True| \(\))?$"
     r"|Verdict\.UNVERIFIABLE$|its file has gone|not registered before its file was read"
-    r"|renewed = |self\._plan\.renew, |fill\.let_go\(\)|drop\(\"invalid\""
+    r"|renewed = |self\._plan\.renew, |fill\.let_go\(|plan\.ended\(\)|drop\(\"invalid\""
     r"|owner\.url|moved from|is called|rename\(|_withdraw_all\(host"  # two hosts in one place, or one that changed
     r"|not registered yet|open_own\(_MARK"
     r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"

@@ -494,6 +494,46 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     assert int(out) < 32 * 1024, "KiB"
 
 
+def test_a_fill_that_gets_no_thread_holds_nothing(world: World) -> None:
+    """No thread to be had: the fill has ended for who counts fills, its lock is free, and downloads pass by."""
+    ended: list[str] = []
+    plan = replace(world.plan(), ended=lambda: ended.append("ended"))
+    usual = threading.stack_size(1 << 46)  # more than there are addresses
+    try:
+        with pytest.raises(CacheError, match="not filled"):
+            start(world.cache, plan)
+    finally:
+        threading.stack_size(usual)
+    assert ended == ["ended"]
+    assert world.cache.listed("partial") == []
+    assert world.read() == DATA
+
+
+@pytest.mark.parametrize("size", [SIZE, MIB // 2])
+def test_found_damaged_while_it_is_sent(world: World, size: int) -> None:
+    """Who reads a complete file that is set aside meanwhile does not get its last block; one evicted is sent whole."""
+    data = DATA[:size]
+    world.source.data, world.digest = data, checksum.of([data], "sha512")[0]
+    world.image = replace(world.image, size=size, digest=world.digest)
+    for is_damaged in (False, True):
+        with closing(world.join()) as first:
+            assert b"".join(first.read(0, size)) == data
+        world.settle(lambda: world.cache.exists(world.image.id))
+        copy = world.cache.open(world.image.id)
+        assert copy is not None
+        with closing(world.join()) as late, closing(copy):
+            read = late.read(0, size)
+            got = [next(read)] if size == SIZE else []
+            if is_damaged:
+                world.cache.set_aside(world.image.id, copy)
+                with pytest.raises(Corrupt):
+                    got.extend(read)
+                assert len(b"".join(got)) <= size - min(size, checksum.BLOCK)
+            else:
+                world.cache.remove_copy(world.image.id, copy)
+                assert b"".join([*got, *read]) == data
+
+
 def test_a_fill_that_cannot_start_frees_its_lock(world: World) -> None:
     """When room is refused the growing file is gone and the next request is free to try."""
 

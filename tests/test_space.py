@@ -290,6 +290,37 @@ def test_a_copy_that_becomes_the_last_while_its_row_goes_stays(cache: Cache) -> 
     assert (gone, cache.exists(A)) == ([A], True)
 
 
+def test_a_file_that_came_while_its_row_went_stays(cache: Cache) -> None:
+    """Somebody orders the copy away while it is evicted, and a fill brings it again: its row is there, and its file."""
+    keep(cache, A, 9000)
+
+    def withdraw(image_id: str) -> None:
+        cache.remove(image_id)
+        keep(cache, image_id, 0)
+
+    assert Space(cache, SIZE // 2, 0).trim(withdraw) == 0
+    assert cache.exists(A)
+
+
+def test_growing_files_that_nobody_fills_go_last(cache: Cache) -> None:
+    """Where complete files are not enough what an abandoned fill left goes, and not what is being filled."""
+    keep(cache, A, 9000)
+    for image_id in (B, C):
+        growing = cache.begin(picture(image_id, 2 * SIZE))
+        assert growing is not None
+        growing.append(b"x" * SIZE, 0)
+        if image_id == B:
+            growing.close()
+    space = Space(cache, 3 * SIZE + 16384, 0)
+    assert fill(cache, space, SIZE) == [A]
+    assert cache.partial(B).exists()
+    assert fill(cache, space, 2 * SIZE) == []
+    assert (cache.partial(B).exists(), cache.partial(C).exists()) == (False, True)
+    with pytest.raises(NoRoom):
+        fill(cache, space, 3 * SIZE)
+    growing.discard()
+
+
 def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
     """A fill that fits does not wait for one that evicts and whose database says nothing."""
     keep(cache, A, 9000)

@@ -75,8 +75,11 @@ class Cache:
         return self.folder / OWN / name
 
     def open_own(self, name: str, flags: int = 0) -> int:
-        """A descriptor on such a file, made if there was none, and then the directory's owner's. Raises OSError."""
-        fd = os.open(self.own(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o640)
+        """A descriptor on such a file, made if there was none, and then the directory's owner's. Raises OSError.
+
+        No symbolic link is followed: the directory's owner may have put one there for a program that root runs.
+        """
+        fd = os.open(self.own(name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o640)
         ownership.give(fd, self.folder / OWN)
         return fd
 
@@ -146,11 +149,14 @@ class Cache:
                 growing = Growing.lock(self.partial(image.id), image.size or 0)
                 if growing is None:
                     return None
-                if self.path(image.id).exists() or not self._is_for(growing, image):
-                    growing.discard()
-                    continue
-                self._notes.set(growing.fd, image.id, FOR, purpose(image))
-                return growing
+                try:
+                    if not self.path(image.id).exists() and self._is_for(growing, image):
+                        self._notes.set(growing.fd, image.id, FOR, purpose(image))
+                        return growing
+                except BaseException:  # its lock must not outlive this call
+                    growing.give_up()
+                    raise
+                growing.discard()
             return None
 
     def _is_for(self, growing: Growing, image: Image) -> bool:
@@ -161,10 +167,41 @@ class Cache:
         """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
         with self.errors(image.id):
             fd = self._open(self.partial(image.id))
-            if fd is not None and self._notes.get(fd, image.id, FOR) != purpose(image):
-                os.close(fd)
+            if fd is None:
                 return None
-            return fd
+            try:
+                if self._notes.get(fd, image.id, FOR) == purpose(image):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            return None
+
+    def is_filled(self, image_id: str) -> bool:
+        """Whether somebody writes to the growing file of an image. Raises CacheError."""
+        with self.errors(image_id):
+            fd = self._open(self.partial(image_id))
+            if fd is None:
+                return False
+            try:
+                return not try_lock(fd, fcntl.LOCK_SH)
+            finally:
+                os.close(fd)
+
+    def drop_left(self, image_id: str) -> int:
+        """The growing file of an image is gone, unless somebody fills it; bytes of the disk freed.
+
+        Raises CacheError.
+        """
+        with self.errors(image_id):
+            growing = Growing.lock(self.partial(image_id), 1 << 62)
+            if growing is None:
+                return 0
+            freed = growing.held
+            growing.discard()
+        log.info("image %s: growing file without a filler removed, %d bytes", image_id, freed)
+        return freed
 
     def fate(self, image_id: str, fd: int) -> str:
         """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
@@ -285,11 +322,16 @@ class Cache:
         with self.errors(image_id):
             (self.folder / "queue" / image_id).touch(0o640)
 
-    def remove_copy(self, image_id: str, copy: Copy) -> None:
-        """The complete file is gone, unless another took its place meanwhile. Its registration must be gone already."""
+    def remove_copy(self, image_id: str, copy: Copy) -> int:
+        """The complete file is gone, unless another took its place meanwhile; bytes freed.
+
+        Its registration must be gone already.
+        """
         with self.errors(image_id), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(copy.fd), os.lstat(self.path(image_id))):
                 os.unlink(self.path(image_id))
+                return copy.entry.size
+        return 0
 
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
         """The image ids in `partial`, `incomplete`, `invalid`, `queue` or "" (complete), with their facts.

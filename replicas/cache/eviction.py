@@ -3,6 +3,9 @@
 What is wrong (`invalid/`) goes first, then copies that another host holds as well, then copies that only this host has,
 of each the least recently used first; whatever was used in the last hour comes after all the rest.
 
+Growing files that nobody fills go last of all, where nothing else is left: they wait for the background, and whoever
+goes on with one then begins anew.
+
 It is decided first what goes; when that is not enough, nothing goes. The lock of the space is held while bytes are
 counted and reserved, never while a database is asked: of two fills that evict at a time each counts again afterwards.
 """
@@ -18,7 +21,7 @@ from itertools import islice
 
 from ..errors import CacheError
 from .directory import Cache
-from .entry import Entry
+from .entry import Copy, Entry
 from .partial_file import Growing, on_disk
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Victims:
 
     over: int  # bytes that are still wanted when all of it has gone; not positive: none
     wrong: list[str] = field(default_factory=list)  # in `invalid/`
+    left: list[str] = field(default_factory=list)  # growing files without a filler
     files: list[Entry] = field(default_factory=list)
     kept: list[Entry] = field(default_factory=list)  # last copies that were passed over
 
@@ -141,12 +145,26 @@ class Space:
                 victims.over -= facts.st_size
         if victims.over > 0:
             entries = [entry for entry in self._cache.entries() if not entry.pinned]
-            everything = sum(entry.size for entry in entries)
+            left = self._left()
+            everything = sum(entry.size for entry in entries) + sum(left.values())
             if whole and everything < victims.over:
                 victims.over -= everything
             else:
                 self._choose_files(self._in_order(entries), victims)
+                self._choose_left(left, victims)
         return victims
+
+    def _left(self) -> dict[str, int]:
+        """Bytes of the disk that growing files have which nobody fills, the longest untouched first."""
+        growing = sorted(self._cache.listed("partial"), key=lambda one: one[1].st_mtime)
+        return {image_id: on_disk(facts) for image_id, facts in growing if not self._cache.is_filled(image_id)}
+
+    @staticmethod
+    def _choose_left(left: dict[str, int], victims: Victims) -> None:
+        for image_id, size in left.items():
+            if victims.over > 0:
+                victims.left.append(image_id)
+                victims.over -= size
 
     def _choose_files(self, entries: Iterable[Entry], victims: Victims) -> None:
         """As many as it takes, asked about together."""
@@ -193,6 +211,7 @@ class Space:
     def _evict(self, victims: Victims, withdraw: Withdraw) -> int:
         """Bytes freed."""
         freed = sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
+        freed += sum(self._cache.drop_left(image_id) for image_id in victims.left)
         for start in range(0, len(victims.files), _HELD):
             freed += self._evict_some(victims.files[start : start + _HELD], withdraw)
         return freed
@@ -207,16 +226,17 @@ class Space:
             copies = [copy for entry in entries if (copy := self._cache.take(entry.image_id)) is not None]
             for copy in copies:
                 taken.enter_context(closing(copy))
-            gone = [copy.entry for copy in copies if not copy.entry.pinned]
-            for entry in gone:
-                withdraw(entry.image_id)
-            kept = set(self._kept([entry.image_id for entry in gone])) if gone else set()
-            return sum(self._drop(entry) for entry in gone if entry.image_id not in kept)
+            gone = [copy for copy in copies if not copy.entry.pinned]
+            for copy in gone:
+                withdraw(copy.entry.image_id)
+            kept = set(self._kept([copy.entry.image_id for copy in gone])) if gone else set()
+            return sum(self._drop(copy) for copy in gone if copy.entry.image_id not in kept)
 
-    def _drop(self, entry: Entry) -> int:
-        idle = time.time() - entry.used_at
+    def _drop(self, copy: Copy) -> int:
+        """Bytes freed; none where an order has taken the file meanwhile, and a fill has put one of its own there."""
+        entry, idle = copy.entry, time.time() - copy.entry.used_at
         log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
-        return self._cache.drop("", entry.image_id)
+        return self._cache.remove_copy(entry.image_id, copy)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -165,6 +165,13 @@ class Growing:
         """Followers see that the writer lives though nothing can be written yet: another ctime, the same mtime."""
         os.utime(self.fd, ns=(time.time_ns(), os.fstat(self.fd).st_mtime_ns))
 
+    def give_up(self) -> None:
+        """What is written is left unlocked for the next filler; a file without a byte is gone."""
+        if self.is_open and self.length:
+            self.close()
+        else:
+            self.discard()
+
     def discard(self) -> None:
         """The file is gone; readers find it so and go on elsewhere. Nothing happens to one closed or moved away."""
         if self.is_in_place:

@@ -329,6 +329,7 @@ class Cache:
         """
         with self.errors(image_id), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(copy.fd), os.lstat(self.path(image_id))):
+                self._notes.forget(image_id)
                 os.unlink(self.path(image_id))
                 return copy.entry.size
         return 0
@@ -349,8 +350,13 @@ class Cache:
         return found
 
     def drop(self, folder: str, image_id: str) -> int:
-        """Remove one name from a folder ("" for the complete file); bytes freed. Raises CacheError."""
+        """Remove one name from a folder ("" for the complete file, and its notes first); bytes freed.
+
+        Killed after the notes: a complete file that nobody has read. Raises CacheError.
+        """
         with self.errors(image_id):
+            if not folder:
+                self._notes.forget(image_id)
             return self._unlink(self.folder / _FOLDERS[folder] / image_id)
 
     def clear_incomplete(self, idle_seconds: float) -> list[tuple[str, int]]:

@@ -97,7 +97,7 @@ class Notes:
             self._set_beside(self._beside / f"{image_id}{key}", text)
 
     def forget(self, image_id: str) -> None:
-        """Of a file that has gone."""
+        """What was noted beside of a file that is gone or about to go; nothing of it holds for the next one."""
         for key in (READ, FOR, PINNED, FAULT):
             (self._beside / f"{image_id}{key}").unlink(missing_ok=True)
 

@@ -48,6 +48,20 @@ def test_names_come_back_unchanged(desk: Desk, images: dict[str, str], command: 
     assert {row["Image"]: row["Name"] for row in rows if "Image" in row} == images
 
 
+def test_names_of_files_make_no_line(desk: Desk) -> None:
+    """What `audit` finds in a store has the name somebody gave it: one line each all the same; JSON gives it back."""
+    path = desk.site.store_dir / f"{FORGED}\x1b[2J"
+    path.write_bytes(b"dark")
+    words = ("audit", "--store", "fast", "--grace", "0s")
+    try:
+        rows, done = desk.run(*words, "-f", "json").rows, desk.run(*words, "-f", "value", "-c", "Name")
+    finally:
+        path.unlink()
+    assert str(path) in {row["Name"] for row in rows}, rows
+    assert len(done.out.split("\n")) - 1 == len(rows)
+    assert all(line.isprintable() for line in (*done.out.split("\n"), *done.err.split("\n")))
+
+
 def test_what_is_said_below_a_table_is_one_line_each(desk: Desk, images: dict[str, str]) -> None:
     """No name ends a line of the advice, begins another, or changes the terminal."""
     done = desk.run("verify", *images)

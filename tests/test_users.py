@@ -86,10 +86,11 @@ def test_a_stranger_is_refused(host: GlanceHost) -> None:
 
 
 def test_glance_goes_on_with_what_root_made(host: GlanceHost) -> None:
-    """A copy that root fetched is served and registered by Glance's user, others are cached, its heartbeat comes; what
-    root can read alone is registered by nobody, named by `replica check`, and mended by the next pass of root's."""
+    """The heartbeat comes; what root can read alone is registered by nobody, named by `replica check`, and mended by
+    the next pass of root's. What that pass fetches is a hit for Glance's user, who caches others, too."""
     with Served(host):
         fetched, data = new_image(host, SIZE)
+        (queued, more), (other, _) = new_image(host, SIZE), new_image(host, SIZE)
         settle(lambda: Ledger(host.site.ledger_url).hosts(), 30)
         assert host.client().download(fetched).content == data
         settle(lambda: rows(host, fetched))
@@ -99,10 +100,19 @@ def test_glance_goes_on_with_what_root_made(host: GlanceHost) -> None:
         done = program(host, "check")
         assert f"1 files, {fetched} among them, cannot be read by {GLANCE}" in done.stdout
         assert f"1 files, {fetched} among them, cannot be read by {GLANCE}" in program(host, "check", uid=GLANCE).stdout
+    (host.cache_dir / "queue" / queued).touch()
     assert program(host, "janitor", "--once").returncode == 0
+    assert {path.name for path in everything(host.cache_dir) if path.lstat().st_uid != GLANCE} == set()
+    assert (host.cache_dir / queued).stat().st_uid == GLANCE
+    assert not (host.cache_dir / "queue" / queued).exists()
     assert (host.cache_dir / fetched).stat().st_uid == GLANCE
     assert rows(host, fetched)
     assert "cannot be read" not in program(host, "check").stdout
+    with Served(host):
+        answer = host.client().download(queued)
+        assert (answer.content == more, "; hit" in answer.headers["Cache-Status"]) == (True, True)
+        assert host.client().download(other).status_code == 200
+        settle(lambda: rows(host, queued) and rows(host, other))
 
 
 def rows(host: GlanceHost, image_id: str) -> list[str]:
@@ -124,3 +134,4 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._host.stop()
+        del self._host.command  # the class's again

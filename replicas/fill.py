@@ -158,17 +158,21 @@ class Fill:
             except OSError as error:
                 raise CacheError(f"{self._growing.path}: {error.strerror}") from error
             offset += len(chunk)
+            is_attended = self._is_attended(len(chunk))
             now = time.monotonic()
-            if self._background is not None:
-                self._background.written(len(chunk), lambda: self._growing.is_wanted)
-                now = time.monotonic()
-            elif self._growing.is_wanted:
-                wanted = now
-            elif now - wanted > _ALONE:
+            wanted = now if is_attended else wanted
+            if now - wanted > _ALONE:
                 self._abandon(offset)
             if now - began > self._plan.max_seconds:
                 raise CacheError(f"{offset} bytes in {now - began:.0f} s: longer than max_fill_seconds")
             self._renew(offset)
+
+    def _is_attended(self, length: int) -> bool:
+        """Whether the fill is to go on after `length` bytes more: the background has its own say, by raising."""
+        if self._background is not None:
+            self._background.written(length, lambda: self._growing.is_wanted)
+            return True
+        return self._growing.is_wanted
 
     def _abandon(self, length: int) -> None:
         """The image is asked of the background, and Abandoned raised. Killed in between: the same, as after a kill."""

@@ -62,7 +62,7 @@ TRIES = 3
 KEY = {
     directory: "_note begin commit condemn drop mark_verified pin remove remove_copy set_aside take",
     copier: "step finish _take_up _is_there _start _steer _tell _settle written",
-    fill: "start run let_go _write _append _abandon",
+    fill: "start run let_go _write _append _is_attended _abandon",
     partial_file: "append discard give_back lock reserve",
     janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",

@@ -8,12 +8,14 @@ import enum
 
 from glance_replicas.cache.eviction import NoRoom
 from glance_replicas.errors import ReplicaError
+from glance_replicas.fill_limits import TooManyFills
 
 
 class Bypass(enum.StrEnum):
     """The detail of `Cache-Status` (RFC 9211) where Glance answered without the cache."""
 
     NO_ROOM = "no room"
+    TOO_MANY = "too many fills"
     NO_SOURCE = "the fill gave nothing"
     UNAVAILABLE = "cache unavailable"
     FAULT = "internal error"
@@ -67,4 +69,6 @@ class Refusal(enum.StrEnum):
 
 def bypass(error: ReplicaError) -> Bypass:
     """The word for a fault of the cache before anything was sent."""
+    if isinstance(error, TooManyFills):
+        return Bypass.TOO_MANY
     return Bypass.NO_ROOM if isinstance(error, NoRoom) else Bypass.UNAVAILABLE

@@ -46,9 +46,9 @@ class FillLimits:
         places = Places(self._cache, _FILE)
         try:
             if self._total and not places.take("all", self._total):
-                raise TooManyFills(f"{self._total} fills of clients run on this host: max_client_fills")
+                raise TooManyFills(f"all {self._total} fills of clients that max_client_fills allows run already")
             if self._each and not places.take(f"project {project}", self._each):
-                raise TooManyFills(f"{self._each} fills of project {project} run: max_client_fills_per_project")
+                raise TooManyFills(f"project {project} has all {self._each} fills of max_client_fills_per_project")
         except BaseException:
             places.free()
             raise

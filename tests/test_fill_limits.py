@@ -45,7 +45,7 @@ def test_a_project_at_its_bound(cloud: Cloud) -> None:
             start_or_join(keeper.cache, limits.limited(plans[2], "one"))
         assert not [name for name, _ in keeper.cache.listed("partial") if name == plans[2].image.id]
         open_ones.enter_context(closing(start_or_join(keeper.cache, limits.limited(plans[2], "two"))))
-        with pytest.raises(TooManyFills, match=r"max_client_fills$"):
+        with pytest.raises(TooManyFills, match="max_client_fills allows"):
             start_or_join(keeper.cache, of_another_process.limited(plans[3], "three"))
         with closing(start_or_join(keeper.cache, limits.limited(plans[0], "one"))) as follower:
             assert b"".join(follower.read(0, plans[0].size)) == DATA, "who follows begins nothing"
@@ -88,13 +88,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
 
 
 def test_beyond_the_bound_downloads_pass_through(host: GlanceHost, faulty: FaultyServer) -> None:
-    """Many images at once on three processes where one may be filled: all bodies are right, and one of them is kept."""
+    """Many images at once on three processes where one may be filled: all are right, one is kept, the others say why."""
     images = [new_image(host, 3 * MIB) for _ in range(9)]
     for image_id, _ in images:
         host.site.move_to(faulty, image_id, rate=MIB)
     with ThreadPoolExecutor(9) as pool:
-        bodies = list(pool.map(lambda one: host.client().download(one[0]).content, images))
-    assert bodies == [data for _, data in images]
+        answers = list(pool.map(lambda one: host.client().download(one[0]), images))
+    assert [one.content for one in answers] == [data for _, data in images]
+    passed = [one.headers["Cache-Status"] for one in answers if "fwd=bypass" in one.headers["Cache-Status"]]
+    assert passed == ['"api1"; fwd=bypass; detail="too many fills"'] * 8
     assert eventually(lambda: sum((host.cache_dir / image_id).exists() for image_id, _ in images) == 1)
 
 

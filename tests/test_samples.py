@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 import requests
+from glance import policies
+from oslo_config import cfg
+from oslo_context.context import RequestContext
+from oslo_policy import policy
 from services import environment, eventually, free_port, need
 from services.client import GlanceClient
 from services.glance import GlanceSite
 from services.process import Process
 
 from glance_replicas import options, rules_file
-from glance_replicas.check import pipeline
+from glance_replicas.check import pipeline, readers
 
 ROOT = Path(__file__).resolve().parent.parent
 ETC = ROOT / "etc"
@@ -79,6 +83,30 @@ def test_sample_pipeline_is_glances_own_beside_ours() -> None:
     for section in stock.sections():
         for name, value in stock.items(section):
             assert sample.get(section, name) == value, (section, name)
+
+
+@pytest.mark.parametrize(
+    ("roles", "service_roles", "project", "may"),
+    [
+        (["service"], [], "of services", True),
+        (["admin", "member"], [], "of admins", True),
+        (["member", "reader"], [], "owner", False),
+        (["member", "reader"], ["service"], "owner", True),  # Nova and Cinder send a user's token beside their own
+        (["member", "reader"], ["service"], "stranger", False),
+        (["reader"], ["service"], "owner", False),
+        (["member", "reader"], ["other"], "owner", False),
+    ],
+)
+def test_sample_policy(roles: list[str], service_roles: list[str], project: str, may: bool) -> None:
+    """Who may add locations with our line is who may without an http store, and admins; no member by himself."""
+    conf = cfg.ConfigOpts()
+    conf([], project="glance", default_config_files=[])
+    enforcer = policy.Enforcer(conf, policy_file=str(ETC / "policy.yaml"))
+    enforcer.register_defaults(policies.list_rules())
+    caller = RequestContext(user_id="user", project_id=project, roles=roles, service_roles=service_roles)
+    assert f'"add_image_location": "{readers.SERVICES_ADD}"' in (ETC / "policy.yaml").read_text()
+    image = {"owner": "owner", "project_id": "owner"}
+    assert bool(enforcer.enforce("add_image_location", image, caller)) is may
 
 
 def test_sample_rules() -> None:

@@ -226,7 +226,7 @@ def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
     ("rule", "is_open"),
     [
         ("", True),
-        ("rule:service_api", False),
+        ("shipped", False),
         ("role:member", True),
         ("role:admin or role:locator", False),
         ("@", True),
@@ -238,7 +238,7 @@ def test_check_evaluates_the_policy(desk: Desk, tmp_path: Path, rule: str, is_op
     if rule:
         policy = tmp_path / "policy.yaml"
         shipped = (Path(__file__).parent.parent / "etc" / "policy.yaml").read_text()
-        policy.write_text(shipped if rule == "rule:service_api" else f'"add_image_location": "{rule}"\n')
+        policy.write_text(shipped if rule == "shipped" else f'"add_image_location": "{rule}"\n')
         text += f"[oslo_policy]\npolicy_file = {policy}\n"
     done = desk.programs.run("--config-file", conf(tmp_path, text), "check")
     assert ("every member may add http locations" in done.out) is is_open

@@ -4,6 +4,8 @@ from .facts import Facts
 from .finding import ERROR, WARNING, Finding, Findings
 
 SHORT_SECRET = 32  # characters
+# A service's own token, or the owner's with a service's beside it: Glance itself takes either for a service.
+SERVICES_ADD = "rule:service_api or (service_roles:service and role:member and project_id:%(owner)s)"
 
 
 def _exposure(facts: Facts) -> Findings:
@@ -48,7 +50,7 @@ def _networks(facts: Facts) -> Findings:
 def _locations(facts: Facts) -> Findings:
     if not any(one.kind == "http" for one in facts.stores):
         return
-    remedy = 'in the policy file: "add_image_location": "rule:service_api" (etc/policy.yaml of glance-replicas)'
+    remedy = f'in the policy file: "add_image_location": "{SERVICES_ADD}" (etc/policy.yaml of glance-replicas)'
     if facts.members_add_locations is None:
         why = "whether members may add locations is not known, and Glance may not start"
         yield Finding(WARNING, "the policy file could not be read", why, "see: oslopolicy-checker --config-file ...")

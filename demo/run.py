@@ -103,7 +103,8 @@ class Demo:
             self._download(name, 2, "api2 misses too, and reads from api1, not from the store.", "stored")
             self._registered(name, {"api1", "api2"})
         sh.say(
-            "The log of api1 shows it: api2 fetched the copy from there (the query, with its signature, is not logged)."
+            "The log of api1 shows it: api2 fetched the copy from there. (The query, with its signature, is not logged;"
+            " of a body that the kernel sends uWSGI counts the first piece only.)"
         )
         served = sh("grep 'GET /replicas/' api1.log")
         expect(all(image["id"] in served for image in self.images.values()), "both images read from api1 by api2")
@@ -165,7 +166,7 @@ class Demo:
     def repair(self) -> None:
         """The store's own file is damaged, and made good in place from a copy on a host."""
         sh = self.sh
-        columns = "-c Name -c Action -c Kind -c Verdict -c After"
+        columns = "-c Name -c Action -c Kind -c Before -c After"
         sh.say("Now the store itself: one byte of its only file of this image.")
         self._flip("store/$LARGE", "640")
         sh.say("The plan first. The copies on hosts are intact, so that the file can be written anew from one of them.")
@@ -190,11 +191,12 @@ class Demo:
         eventually(lambda: line in self.hosts[1].log.read_text(), "the file of api2 removed by its janitor")
         sh("ls api2/cache/$LARGE", status=2)
         sh.say("Who removed what, when, and why is kept.")
-        sh("replica audit log --config-file api1/glance-api.conf -c Image -c Host -c Reason -c Who")
+        sh("replica audit log --config-file api1/glance-api.conf -c Requested -c Image -c Host -c Reason -c Who")
 
     def again(self) -> None:
         """Everything is in order, and a deleted image is gone everywhere."""
         sh = self.sh
+        sh.say("Everything is in order again.")
         found = sh("replica-verify --config-file api1/glance-api.conf --all -c Name -c Kind -c Host -c Verdict")
         expect("5 locations verified: 5 intact" in found, "5 locations verified, 5 intact")
         sh.say("Delete an image through api1: its replicas go with it, on both hosts. (SQLite may be busy.)")

@@ -88,7 +88,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
 
 
 def test_beyond_the_bound_downloads_pass_through(host: GlanceHost, faulty: FaultyServer) -> None:
-    """Many images at once on three processes where one may be filled: all are right, one is kept, the others say why."""
+    """Many images at once on three processes where one may be filled: all are right, one is kept, the rest say why."""
     images = [new_image(host, 3 * MIB) for _ in range(9)]
     for image_id, _ in images:
         host.site.move_to(faulty, image_id, rate=MIB)

@@ -4,6 +4,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import webob
@@ -19,6 +20,7 @@ from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.relay import guarded
+from glance_replicas.within import Begun
 
 from . import connection, direct, serve, unread, whole
 from .client_words import Bypass
@@ -77,7 +79,8 @@ class Download:
         """The whole image, followed while it is filled."""
         follower = start_or_join(self._keeper.cache, plan, self._has_left)
         try:
-            came = follower.wait()
+            with self._patience() as seconds:
+                came = follower.wait(seconds=seconds) or (seconds is not None and follower.is_growing())
         except ClientLeft:
             follower.close()
             log.info("image %s: the client left before its first byte", plan.image.id)
@@ -95,14 +98,23 @@ class Download:
         follower = byte_range.follow(self._keeper.cache, plan, start, self._has_left)
         if follower is not None:
             return self._filling(plan, follower)
-        chunks = byte_range.from_sources(plan, start, stop)
+        chunks: Iterable[bytes]
+        chunks = given = byte_range.from_sources(plan, start, stop)
         try:
-            first = next(chunks)
+            with self._patience() as seconds:
+                if seconds is None:
+                    chunks = itertools.chain([next(given)], given)
+                else:
+                    chunks = begun = Begun(given)
+                    begun.wait(seconds)
         except SourceError as error:
             log.warning("image %s: bytes %d to %d are left to Glance: %s", plan.image.id, start, stop, error)
             return None
-        rest = itertools.chain([first], chunks)
-        return self._response(lambda _start, _stop: rest, getattr(chunks, "close", _nothing), "fwd=uri-miss")
+        return self._response(lambda _start, _stop: iter(chunks), getattr(chunks, "close", given.close), "fwd=uri-miss")
+
+    def _patience(self) -> AbstractContextManager[float | None]:
+        """For how many seconds the first byte may be waited for here; None: for as long as it takes."""
+        return self._place.patience() if isinstance(self._place, Spot) else nullcontext()
 
     def passed(self, why: Bypass) -> webob.Response:
         """Glance's own answer, except that a whole body with the wrong digest is broken off before its end."""

@@ -103,7 +103,8 @@ def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None
 def _parking(found: Settings, server: wsgi.Server) -> Parking:
     if found.sendfile != "uwsgi" or not found.max_streams:
         return Parking(found.max_streams or 0, 0)
-    made = Parking(found.max_streams, _PARKED * (server.threads or 1))
+    threads = server.threads or 1
+    made = Parking(found.max_streams, _PARKED * threads, max(1, threads // 4))
     made.drain_at_exit()
     return made
 

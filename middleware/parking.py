@@ -1,8 +1,8 @@
 """Bodies that threads of ours go on sending when enough threads of the server do, so that some are free for the API.
 
-Only on uWSGI's plain connections (`sendfile = uwsgi`): the server sends the headers and the first bytes, is done with
-the request then, and the connection stays open for the rest. A process that ends takes its bodies with it, cut where
-they are; uWSGI's `atexit` waits for them a while.
+Only on uWSGI's plain connections (`sendfile = uwsgi`): the server sends the headers, is done with the request then, and
+the connection stays open for the body. A body need not have begun: where a source is silent a thread of ours waits
+for it. A process that ends takes its bodies with it, cut where they are; uWSGI's `atexit` waits for them a while.
 """
 
 import importlib
@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from glance_replicas.errors import ReplicaError
@@ -19,16 +20,20 @@ from .streams import Place, Streams
 
 log = logging.getLogger(__name__)
 
-HEAD = 4096  # bytes that the server sends itself: less than any socket takes without a reader
+_FIRST_SECONDS = 1.0  # how long the first byte of such a body is waited for in the server's thread
 _LAST_SECONDS = 30.0  # how long a process that ends waits for its bodies
 
 
 class Parking:
-    """`threads` of the server may send bodies, `most` threads of ours do so beyond that. Thread-safe."""
+    """`threads` of the server may send bodies, `most` threads of ours do so beyond that. Thread-safe.
 
-    def __init__(self, threads: int, most: int) -> None:
+    Of those beyond, `waiting` at a time may wait in the server's threads for a moment, to hear of a fault in time.
+    """
+
+    def __init__(self, threads: int, most: int, waiting: int = 0) -> None:
         self._threads = Streams(threads)
         self._most = Streams(most) if most else None
+        self._waiting = Streams(waiting)
         self._parked: set[threading.Thread] = set()
 
     def place(self) -> "Place | Spot | None":
@@ -37,7 +42,7 @@ class Parking:
         if place is not None or self._most is None:
             return place
         spare = self._most.take()
-        return None if spare is None else Spot(spare, self._parked)
+        return None if spare is None else Spot(spare, self._parked, self._waiting)
 
     def drain(self) -> None:
         """All bodies have ended, or the time for that is over."""
@@ -61,15 +66,25 @@ class Parking:
 class Spot:
     """One body's place beside the server's threads."""
 
-    def __init__(self, spare: Place, parked: set[threading.Thread]) -> None:
-        self._spare, self._parked = spare, parked
+    def __init__(self, spare: Place, parked: set[threading.Thread], waiting: Streams) -> None:
+        self._spare, self._parked, self._waiting = spare, parked, waiting
+
+    @contextmanager
+    def patience(self) -> Iterator[float]:
+        """For how many seconds its first byte may be waited for in the server's thread."""
+        place = self._waiting.take()
+        try:
+            yield _FIRST_SECONDS if place is not None else 0.0
+        finally:
+            if place is not None:
+                place.free()
 
     def free(self) -> None:
         """May be called more than once."""
         self._spare.free()
 
     def send(self, connection: Connection, work: Iterator[object], ended: Callable[[], None]) -> None:
-        """`work` sends the rest of a body on this connection, from a thread of its own; then `ended` is called.
+        """`work` sends a body on this connection, from a thread of its own; then `ended` is called.
 
         Raises OSError when that cannot be.
         """

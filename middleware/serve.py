@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from glance_replicas.model import Image
 
 from .connection import Connection
 from .direct import Send
-from .parking import HEAD, Spot
+from .parking import Spot
 
 Read = Callable[[int, int], Iterator[bytes]]  # bytes [start, stop)
 
@@ -25,7 +24,7 @@ class Body:
     """A WSGI iterable over a range of an image. WebOb asks it for sub-ranges (`app_iter_range`).
 
     A plain iterator, never `wsgi.file_wrapper`: uWSGI 2.0.31 ignores its offset and overruns Content-Length.
-    With `way.send` all but the first piece goes past the iterator, with a spot all but the first bytes past the server.
+    With `way.send` all but the first piece goes past the iterator, with a spot all but the headers past the server.
     `closed(sent, expected)` is called once, when the server, or the thread at that spot, lets go.
     """
 
@@ -49,7 +48,7 @@ class Body:
 
     def _bytes(self) -> Iterator[bytes]:
         (start, stop), way = self._span, self._way
-        if way.spot is not None and way.connection is not None and stop - start > HEAD:
+        if way.spot is not None and way.connection is not None:
             yield from self._handed_over(way.spot, way.connection)
             return
         if way.send is not None and stop - start > PIECE:
@@ -59,31 +58,23 @@ class Body:
         yield from self._pieces(start + self._sent, stop)
 
     def _handed_over(self, spot: Spot, connection: Connection) -> Iterator[bytes]:
-        """The first bytes; with the rest of them this body ends for the server, and goes on in a thread of ours."""
-        pieces = iter(self._read(*self._span))
-        first = next(pieces)
-        self._sent = len(first[:HEAD])
-        yield first[:HEAD]
+        """Nothing, with which uWSGI sends the headers. Its part is over then, and a thread of ours goes on."""
+        yield b""
         closed, self._closed = self._closed or _nothing, None
         expected = self._span[1] - self._span[0]
-        spot.send(connection, self._rest(connection, first[HEAD:], pieces), lambda: closed(self._sent, expected))
+        spot.send(connection, self._parts(connection), lambda: closed(self._sent, expected))
 
-    def _rest(self, connection: Connection, first: bytes, pieces: Iterator[bytes]) -> Iterator[None]:
-        """Sends what is left, a part at each step."""
+    def _parts(self, connection: Connection) -> Iterator[None]:
+        """Sends the body, a part at each step."""
         (start, stop), send = self._span, self._way.send
-        for piece in itertools.chain([first], () if send else pieces):
+        if send is not None:
+            for sent in send(start, stop):
+                self._sent += sent
+                yield
+        for piece in self._read(start + self._sent, stop):
             connection.send(piece)
             self._sent += len(piece)
             yield
-        if send is not None:
-            getattr(pieces, "close", _no_more)()
-            for sent in send(start + self._sent, stop):
-                self._sent += sent
-                yield
-            for piece in self._read(start + self._sent, stop):
-                connection.send(piece)
-                self._sent += len(piece)
-                yield
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
         for chunk in self._read(start, stop):

@@ -5,7 +5,7 @@ Nothing is begun and nothing is kept. The bytes are held against no digest, as w
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from .cache import Cache
 from .errors import Unsupported
@@ -42,7 +42,7 @@ def follow(cache: Cache, plan: Plan, start: int, has_left: Callable[[], bool] | 
     return RangeFollower(cache, plan, fd, collapsed=True, takes_over=False, has_left=has_left)
 
 
-def from_sources(plan: Plan, start: int, stop: int) -> Iterator[bytes]:
+def from_sources(plan: Plan, start: int, stop: int) -> Generator[bytes]:
     """Bytes [start, stop) in chunks, from the first source that can begin near there; goes on from the next ones.
 
     Raises Unreachable when there is none.

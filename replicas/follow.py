@@ -88,6 +88,10 @@ class Follower:
             return False
         return True
 
+    def is_growing(self) -> bool:
+        """Whether more may come."""
+        return self._cache.fate(self._plan.image.id, self._fd) == "growing"
+
     def length(self) -> int:
         """Bytes that are there by now."""
         return os.fstat(self._fd).st_size

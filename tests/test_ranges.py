@@ -138,6 +138,26 @@ def test_clients_that_leave_are_not_waited_for(host: GlanceHost, faulty: FaultyS
     faulty.change(f"/{image_id}", stall_at=None)
 
 
+@pytest.mark.parametrize(("start", "status"), [(None, 200), (5, 206)], ids=["whole", "range"])
+def test_clients_that_stay_leave_the_api_free(
+    host: GlanceHost, faulty: FaultyServer, start: int | None, status: int
+) -> None:
+    """Clients that wait for a silent source, three for each thread: the API answers; they get all once it speaks."""
+    image_id, data = cold(host, faulty, stall_at=0)
+    headers = {} if start is None else {"Range": f"bytes={start}-"}
+    with ThreadPoolExecutor(3 * THREADS) as pool:
+        waiting = [pool.submit(host.client().download, image_id, headers=headers) for _ in range(3 * THREADS)]
+        time.sleep(1.0)
+        for _ in range(3):
+            began = time.monotonic()
+            assert host.client().request("GET", "/v2/images").status_code == 200
+            assert time.monotonic() - began < SOON, "stall_timeout_seconds is 30"
+        faulty.change(f"/{image_id}", stall_at=None, rate=None)
+        answers = [one.result() for one in waiting]
+    assert {one.status_code for one in answers} == {status}
+    assert all(one.content == data[start or 0 :] for one in answers)
+
+
 def test_slow_readers_leave_the_api_free(host: GlanceHost) -> None:
     """Four times as many clients as threads take one piece and wait: the API answers, and all bodies are right."""
     image_id, data = new_image(host, 4 * SIZE)

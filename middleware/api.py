@@ -161,8 +161,9 @@ def _answer_of(made: document.Document, living: Container[str | None], request: 
     if made.size == 0 and not at_once.readable and metalink.MEDIA_TYPE in offers:  # a file in it must have a URL
         offers.remove(metalink.MEDIA_TYPE)
         if not offers:
-            words = Refusal.EMPTY.format(image=made.image_id)
-            raise webob.exc.HTTPNotAcceptable(explanation=words, body_template="${explanation}")
+            raise webob.exc.HTTPNotAcceptable(
+                explanation=Refusal.EMPTY.format(image=made.image_id), body_template="${explanation}"
+            )
     if offers and offers[0] == metalink.MEDIA_TYPE:
         answer = webob.Response(content_type=metalink.MEDIA_TYPE, body=metalink.dump(at_once))
     else:

@@ -268,7 +268,7 @@ class Cache:
         with self.errors(image_id), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.lstat(self.path(image_id))):
                 why = str(error).encode("ascii", "replace").decode()
-                self._notes.set(fd, image_id, FAULT, f"{time.time():.0f} {why}")
+                self._notes.set(fd, image_id, FAULT, f"{int(time.time())} {why}")
 
     def used(self, image_id: str) -> None:
         """Bytes of the image were sent to somebody who asked for them: its file goes later than others."""

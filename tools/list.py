@@ -38,8 +38,14 @@ class List(OnHostLister):
         rows = self._rows(selection.from_arguments(parsed_args, state=True))
         if parsed_args.formatter == "jsonl":  # of millions of rows, and the values are what it takes
             return COLUMNS, AtOnce(rows)
-        now = self.now()
-        return COLUMNS, (tuple(map(_shown, KINDS, row, itertools.repeat(now))) for row in rows)
+        return COLUMNS, self._texts(rows)
+
+    def _texts(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """As people read them. The time is asked for behind the first row: one database that is away is one message."""
+        now: datetime | None = None
+        for row in rows:
+            now = now or self.now()
+            yield tuple(map(_shown, KINDS, row, itertools.repeat(now)))
 
     def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):

@@ -38,7 +38,8 @@ class Stage(ExitStack):
         self.callback(shutil.rmtree, self.folder, ignore_errors=True)
         database = Postgres(self.enter_context(server_folder("postgres")))
         self.callback(database.kill)
-        self.site: GlanceSite = self.enter_context(GlanceSite(self.folder / "site", database.create_glance("bench")))
+        site = GlanceSite(self.folder / "site", database.create_glance("bench"), quick=False)
+        self.site: GlanceSite = self.enter_context(site)
         self._images: dict[int, str] = {}
 
     def hosts(
@@ -115,7 +116,7 @@ class Stage(ExitStack):
             (self.folder / name).mkdir()
         keystone = self.enter_context(Keystone(self.folder / "keystone"))
         swift = self.enter_context(Swift(self.folder / "swift", keystone))
-        site = self.enter_context(GlanceSite(self.folder / "cloud", store="swift", swift=swift))
+        site = self.enter_context(GlanceSite(self.folder / "cloud", store="swift", swift=swift, quick=False))
         host = site.add_host("127.0.0.3", pipeline="stock", processes=1)
         images = []
         for _ in range(number):

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import programs
 import pytest
 from glance.db.sqlalchemy import api as glance_api  # before anything has parsed the options that it registers
 from oslo_config import cfg
 from oslo_db import options as db_options
-from services import bindings
+from services import bindings, warm
 from services.ceph import Ceph
 from services.cinder import Cinder
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
@@ -62,6 +63,8 @@ def pytest_configure() -> None:
 
 def pytest_sessionfinish() -> None:
     """Leave no process behind."""
+    programs.close()
+    warm.close()
     end_reaper()
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from programs import Desk, Programs
+from programs import Desk, Programs, replica
 from services.glance import GlanceSite
 
 
 @pytest.fixture(scope="session")
-def programs() -> Iterator[Programs]:
+def programs() -> Programs:
     """The programs, for the whole run."""
-    with Programs() as made:
-        yield made
+    return replica()
 
 
 @pytest.fixture(scope="session")

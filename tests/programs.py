@@ -5,6 +5,7 @@ standard output and error, exit status and signals.
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -103,6 +104,19 @@ class Programs:
         self._server.communicate(timeout=20)
 
 
+@functools.cache
+def replica() -> Programs:
+    """The one `replica` of this test run, started when it is first asked for; `close` ends it."""
+    return Programs()
+
+
+def close() -> None:
+    """That one is ended, if it was started. Twice does no harm."""
+    if replica.cache_info().currsize:
+        replica().__exit__()
+        replica.cache_clear()
+
+
 @dataclass
 class Desk:
     """A site with a Glance that makes images, and the programs run with its glance-api.conf."""
@@ -167,7 +181,7 @@ def _preload(program: str) -> None:
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
         *("tools.repair", "tools.remedy", "writers.file", "restore"),
         *("tools.audit", "audit", "listings.file", "listings.host"),
-        *("tools.list", "tools.copy", "tools.host", "tools.check"),
+        *("tools.list", "tools.copy", "tools.host", "tools.check", "tools.janitor", "janitor", "copier"),
     ):
         importlib.import_module(f"glance_replicas.{name}")
     stevedore.ExtensionManager("cliff.formatter.list")

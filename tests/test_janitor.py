@@ -4,8 +4,6 @@ import fcntl
 import itertools
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import replica
 from scenes import new_image, settle
 from services.cached import entry_of, keep, note, rot, used
 from services.faulty import FaultyServer
@@ -58,17 +57,10 @@ def host(site: GlanceSite) -> Iterator[GlanceHost]:
 
 def run(host: GlanceHost) -> dict[str, Any]:
     """One pass of a host's janitor, as cron runs it: the counts, and what it complained of."""
-    replica = Path(sys.prefix) / "bin" / "replica"
-    done = subprocess.run(
-        [replica, "--config-file", host.config_file, "janitor", "--once"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    counts = dict(line.split(": ") for line in done.stdout.splitlines())
-    assert counts, f"{done.returncode}: {done.stderr}"
-    return {**{name: int(value) for name, value in counts.items()}, "problems": done.stderr}
+    done = replica().run("--config-file", host.config_file, "janitor", "--once")
+    counts = dict(line.split(": ") for line in done.out.splitlines())
+    assert counts, f"{done.status}: {done.err}"
+    return {**{name: int(value) for name, value in counts.items()}, "problems": done.err}
 
 
 def make(host: GlanceHost, **properties: Any) -> tuple[str, bytes]:

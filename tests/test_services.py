@@ -42,6 +42,22 @@ def test_upload_and_download(stock: GlanceHost) -> None:
     assert [at["metadata"] for at in stock.client().locations(image["id"])] == [{"store": "fast"}]
 
 
+def test_hosts_are_forked_or_started(stock: GlanceHost, tmp_path: Path) -> None:
+    """Hosts are forks of a warm uWSGI; one that starts from nothing is the same uWSGI and answers as they do."""
+    image = stock.client().create("a", DATA)
+    assert "Python VM already initialized" in stock.log()
+    with GlanceSite(tmp_path / "site", stock.site.database_url, ledger=False, quick=False) as site:
+        other = site.add_host("127.0.0.3", processes=1, pipeline="stock", options={"fast": store_of(stock)})
+        assert "Python VM already initialized" not in other.log()
+        assert other.client().download(image["id"]).content == DATA
+        versions = [one.log().partition("Starting uWSGI ")[2].split()[0] for one in (stock, other)]
+        assert versions[0] == versions[1]
+
+
+def store_of(host: GlanceHost) -> dict[str, str]:
+    return {"filesystem_store_datadir": str(host.site.store_dir)}
+
+
 def test_another_project_sees_nothing(stock: GlanceHost) -> None:
     """The identity in the headers is the one that Glance checks."""
     image = stock.client().create("a", DATA)

@@ -92,7 +92,8 @@ class GlanceHost:
         path = self.folder / "glance-api.log"
         self._log_start = path.stat().st_size if path.exists() else 0
         env = environment(OS_GLANCE_CONFIG_DIR=str(self.folder))
-        self._process = Process(self.command(), path, env=env, cwd=self.folder)
+        imported = SHARED if self.site.quick else ()
+        self._process = Process(self.command(), path, env=env, cwd=self.folder, imported=imported)
         if wait:
             self.wait_ready()
         return self
@@ -185,7 +186,7 @@ def _gunicorn(host: GlanceHost) -> list[str | Path]:
 class GlanceSite:
     """One catalogue, one durable back end (store id `fast`), one http store (`web`), and any number of hosts.
 
-    `ledger=False` leaves our own tables out of the database.
+    `ledger=False` leaves our own tables out of the database; hosts start from nothing without `quick` (`warm`).
     """
 
     def __init__(
@@ -199,7 +200,9 @@ class GlanceSite:
         swift: Swift | None = None,
         ceph: Ceph | None = None,
         ledger: bool = True,
+        quick: bool = True,
     ) -> None:
+        self.quick = quick
         self.folder, self.store, self.multi_store, self.swift, self.ceph = folder, store, multi_store, swift, ceph
         folder.mkdir(parents=True, exist_ok=True)
         self.database_url = database_url or sqlite_database(folder / "glance.sqlite")

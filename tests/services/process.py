@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import environment, eventually, need
+from . import environment, eventually, need, warm
 
 
 @functools.cache
@@ -52,15 +52,19 @@ class Process:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        imported: tuple[str, ...] = (),
     ) -> None:
+        """With what is `imported` uWSGI starts quickly (`warm`)."""
         self.log_path, self.stop_signal = log, stop_signal
+        words, env = [str(part) for part in [*as_user(user), *command]], env or environment()
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                [str(part) for part in [*as_user(user), *command]],
+            quick = warm.popen(words, output, env=env, cwd=cwd or Path.cwd(), modules=imported) if imported else None
+            self._popen: warm.Forked | subprocess.Popen[bytes] = quick or subprocess.Popen(
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=env or environment(),
+                env=env,
                 cwd=cwd,
                 start_new_session=True,
             )

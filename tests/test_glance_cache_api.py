@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import new_bytes, new_image, settle
+from scenes import fails, new_bytes, new_image, settle
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
@@ -126,6 +126,39 @@ def test_queue_in_the_middle_of_a_fill_harms_nobody(ours: GlanceHost, faulty: Fa
     assert hashlib.sha256((ours.cache_dir / image).read_bytes()).digest() == hashlib.sha256(data).digest()
     time.sleep(1.5)  # Glance's own worker would read the back end by now
     assert ours.site.backend_reads(image) == 1
+
+
+def test_killed_after_it_was_queued(ours: GlanceHost, faulty: FaultyServer) -> None:
+    """kill -9 of the host in the middle of a fill that `PUT` had queued as well, and of one that only `PUT` began: the
+    next start goes on where each file ends; every byte is right, no file has a hole, the requests are done."""
+    images = {}
+    for _ in range(2):
+        data = new_bytes(4 * MIB)
+        image = str(ours.client().create(data=data)["id"])
+        ours.site.move_to(faulty, image, rate=2 * MIB)
+        images[image] = data
+    asked, queued = images
+    with ThreadPoolExecutor(1) as pool:
+        body = pool.submit(fails, ours, asked)
+        settle(lambda: faulty.reads(f"/{asked}"))
+        assert [call(ours, "PUT", f"/{one}") for one in images] == [202, 202]
+        settle(lambda: faulty.reads(f"/{queued}"))
+        time.sleep(0.7)
+        ours.kill()
+        assert body.result(), "a body that breaks off is no whole one"
+    assert not any((ours.cache_dir / one).exists() for one in images)
+    ours.start()
+    assert ours.client().download(asked).content == images[asked]
+    for image, data in images.items():
+        settle(lambda image=image: rows(ours, image), 30)
+        facts = (ours.cache_dir / image).stat()
+        assert (facts.st_size, facts.st_blocks * 512 >= len(data)) == (len(data), True)
+        assert (ours.cache_dir / image).read_bytes() == data
+        sent = [one.range for one in faulty.requests(f"/{image}") if one.method == "GET"]
+        assert sent[0] in (None, "bytes=0-")
+        assert len(sent) == 2, sent
+        assert sent[1] not in (None, "bytes=0-"), "what is on disk is not asked for again"
+    settle(lambda: state(ours) == (sorted(images), []), 30)
 
 
 @pytest.mark.parametrize("spelling", ["DELETE {}", "GET {}?_method=DELETE", "POST {}?_method=DELETE"])

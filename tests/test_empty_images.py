@@ -107,3 +107,15 @@ def test_it_is_asked_for_nowhere(desk: Desk) -> None:
     image = desk.image(b"")
     desk.run("copy", image, "--to", "api1")
     assert desk.run("copy", "list", image, "-f", "json").rows == []
+
+
+def test_report_and_audit(desk: Desk) -> None:
+    """Verified once an empty image makes no night red: `report` is status 0, and `audit` holds its file for no other's;
+    the same of images of one byte and of odd sizes."""
+    images = [desk.image(bytes(size), block_device_mapping="[]") for size in (0, 0, 1, 511, 4097)]
+    assert desk.run("verify", *images).status == 0
+    done = desk.run("report", *images)
+    assert (done.status, done.err) == (0, ""), done.out
+    found = desk.run("audit", "--store", "fast", "--grace", "0s", "-f", "json").rows
+    assert not {str(desk.site.store_file(image)) for image in images} & {row["Name"] for row in found}
+    assert not set(images) & {row["Image"] for row in found}

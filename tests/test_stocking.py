@@ -12,6 +12,7 @@ from programs import Programs
 from scenes import new_bytes
 from services.cached import keep
 from services.glance import GlanceHost, GlanceSite
+from services.schema import add_image, query
 from stevedore import ExtensionManager
 
 from glance_replicas import ledger_tables
@@ -306,6 +307,26 @@ def test_an_image_with_capitals_in_its_id_is_one_of_them(host: GlanceHost, here:
     write(here, f"rules: [{{name: gold, match: {{tag: {tag}}}, copies: all}}]")
     assert run(here) == []
     assert asked(here).keys() == wanted
+
+
+def test_capitals_stop_no_rule_on_any_database(here: Settings, glance_database_url: str) -> None:
+    """The same where the catalogue and the ledger are on SQLite, PostgreSQL and MariaDB: the images made before and
+    after the odd one are asked for, and it under Glance's own spelling."""
+    url = glance_database_url
+    names = [f"70000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+    names.insert(2, "ABCDEF01-2345-4678-9ABC-DEF012345678")
+    tagged = "INSERT INTO image_tags (image_id, value, created_at, updated_at, deleted)"
+    for name in names:
+        add_image(url, name, b"bytes")
+        query(url, f"{tagged} VALUES (:id, 'gold', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, :no)", id=name, no=False)
+    mine = replace(here, database=url, ledger=url)
+    ledger = Ledger(url)
+    ledger.upgrade()
+    ledger.heartbeat(Host("here", "a", "http://127.0.0.9:1"))
+    ledger.close()
+    write(mine, "rules: [{name: gold, match: {tag: gold}, copies: all}]")
+    assert [run(mine) for _ in range(2)] == [[], []]
+    assert asked(mine).keys() == set(names)
 
 
 def test_an_empty_image_is_asked_for_by_no_pass(host: GlanceHost, here: Settings) -> None:

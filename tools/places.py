@@ -76,8 +76,8 @@ def _where(one: Location) -> Where:
 
 
 def _file(one: Location) -> Place:
-    parts = urlsplit(one.url)
     try:
+        parts = urlsplit(one.url)
         found = os.stat(parts.netloc + parts.path)
     except (OSError, ValueError):
         return Place(location.place(one))

@@ -157,8 +157,8 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDB]:
-    """A MariaDB for the whole run."""
-    with server_folder("mariadb") as folder, MariaDB(folder) as server:
+    """A MariaDB for the whole run, in memory: it waits for the disk at each table made, whatever its options."""
+    with server_folder("mariadb", memory=True) as folder, MariaDB(folder) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """The last durable copy against every spelling of a request that would take it, on real hosts over MariaDB."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from scenes import new_image, settle
 from services.client import PATCH, GlanceClient
 from services.databases import MariaDB
+from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas import database, settings
@@ -384,6 +386,38 @@ def test_a_read_only_database_removes_nothing(site: GlanceSite, one: GlanceHost,
     assert (one.cache_dir / image_id).read_bytes() == data
     assert one.client().request("DELETE", f"/v2/stores/fast/{image_id}").status_code == 204
     assert stores(site, image_id) == ["slow", "web"]
+
+
+def test_downloads_from_a_read_only_database(
+    site: GlanceSite, one: GlanceHost, stock: GlanceHost, mariadb: MariaDB, faulty: FaultyServer
+) -> None:
+    """The same server, `SET GLOBAL read_only = 1`: a hit, a miss and its followers get what plain Glance sends, and
+    their first byte no later than three seconds after its own; the row comes when the server is writable again."""
+    hit = cached(site, one)
+    miss, data = new_image(one, 200_000)
+    site.move_to(faulty, miss, rate=400_000)
+
+    def first(host: GlanceHost, image_id: str) -> tuple[float, int, bytes]:
+        began = time.monotonic()
+        answer = host.client().download(image_id, stream=True)
+        body = answer.iter_content(4096)
+        start = next(body)
+        return time.monotonic() - began, answer.status_code, start + b"".join(body)
+
+    mariadb.execute("SET GLOBAL read_only = 1")
+    try:
+        plain = {image_id: first(stock, image_id) for image_id in (hit, miss)}
+        with ThreadPoolExecutor(4) as pool:
+            found = [(miss, each.result()) for each in [pool.submit(first, one, miss) for _ in range(4)]]
+        found += [(hit, first(one, hit)), (miss, first(one, miss))]
+    finally:
+        mariadb.execute("SET GLOBAL read_only = 0")
+    for image_id, (seconds, status, body) in found:
+        assert (status, body) == plain[image_id][1:]
+        assert seconds < plain[image_id][0] + 3.0
+    assert plain[miss][2] == data
+    assert site.backend_reads(miss) == 2, "plain Glance, and one fill for all"
+    settle(lambda: len(site.locations(miss)) == 2, 90)
 
 
 @contextmanager

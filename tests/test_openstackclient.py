@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from programs import Done, Programs
-from services import eventually
+from services import eventually, free_port
 from services.client import GlanceClient
+from services.configuration import merge
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 from services.keystone import Keystone
+from services.nginx import Nginx
+from test_tls import Authority
 
 from glance_replicas.ledger import Ledger
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
@@ -27,6 +30,7 @@ class Cloud:
     site: GlanceSite
     client: GlanceClient
     programs: Programs
+    clouds: Path  # clouds.yaml
 
     def run(self, *words: object) -> Done:
         """`openstack image replica WORDS`."""
@@ -53,6 +57,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone) -> Itera
     with GlanceSite(folder / "site") as site:
         options = {"keystone_authtoken": {"auth_type": "password", "www_authenticate_uri": keystone.auth_url, **auth}}
         host = site.add_host("127.0.0.2", name="ours", processes=1, pipeline="keystone+replicas", options=options)
+        site.options = merge(site.options, options)  # of further hosts
         mine = {"auth": auth, "region_name": keystone.region, "image_endpoint_override": host.url}
         clouds = folder / "clouds.yaml"
         clouds.write_text(json.dumps({"clouds": {"mine": mine}}))
@@ -60,7 +65,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, keystone: Keystone) -> Itera
         client.identity = {"X-Auth-Token": keystone.token()[0]}
         site.wait_known()
         with Programs("openstack", OS_CLIENT_CONFIG_FILE=str(clouds), HOME=str(folder)) as programs:
-            yield Cloud(site, client, programs)
+            yield Cloud(site, client, programs, clouds)
 
 
 def test_a_copy_from_its_order_to_its_end(cloud: Cloud, tmp_path: Path) -> None:
@@ -167,3 +172,30 @@ def test_a_name_makes_no_line(cloud: Cloud) -> None:
     assert [one["Name"] for one in cloud.rows("list", image)] == [name]
     assert cloud.rows("show", image)["name"] == name
     assert len(cloud.run("show", image, "-f", "value", "-c", "name").out.splitlines()) == 1
+
+
+def test_save_behind_a_private_authority(cloud: Cloud, tmp_path: Path) -> None:
+    """`openstack --os-cacert CA image replica save`, where Glance and the host's copy are behind TLS of an authority
+    that the system does not know: the bytes are the host's. Without it Glance cannot be asked."""
+    authority, address = Authority(tmp_path / "ca"), "127.0.0.7"
+    port, target = free_port(address), tmp_path / "image.raw"
+    url = f"https://{address}:{port}"
+    host = cloud.site.add_host(address, name="closed", processes=1, pipeline="keystone+replicas", start=False)
+    host.configure({"replicas": {"host_url": url}, "web": {"https_ca_certificates_file": str(authority.file)}})
+    more = f"listen {address}:{port} ssl; {authority.directives(address)} location = /ready {{ return 200; }}"
+    more += f" location / {{ proxy_pass {host.url}; }}"
+    known = json.loads(cloud.clouds.read_text())
+    known["clouds"]["closed"] = known["clouds"]["mine"] | {"image_endpoint_override": url}
+    cloud.clouds.write_text(json.dumps(known))
+    with Nginx(tmp_path / "nginx", tmp_path, address, more=more), host.start():
+        cloud.site.wait_known()
+        image, client = str(cloud.client.create("closed", DATA)["id"]), host.client()
+        client.identity = cloud.client.identity
+        assert client.download(image).content == DATA
+        assert eventually(lambda: cloud.hosts(image) == ["closed"])
+        words = ("--os-cloud", "closed", "image", "replica", "save", image, "--file", target)
+        refused = cloud.programs.run(*words)
+        assert (refused.status, target.exists(), "Traceback" in refused.err) == (3, False, False), refused.err
+        done = cloud.programs.run("--os-cacert", authority.file, *words)
+        assert (done.status, f"from closed ({url}/replicas/{image}), verified" in done.err) == (0, True), done.err
+        assert target.read_bytes() == DATA

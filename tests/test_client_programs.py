@@ -355,3 +355,18 @@ def test_the_documented_example(faulty: FaultyServer, tmp_path: Path) -> None:
     assert f"{len(DATA)} bytes from h2 ({urls[1]}), sha512 verified" in done.stdout
     assert f"gave wrong bytes: h1 ({urls[0]})" in done.stdout
     assert good(tmp_path / "disk.raw")
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 4097])
+def test_get_of_any_size(site: GlanceSite, target: Path, size: int) -> None:
+    """An image of no bytes, of one, or of an odd number: a file of just these, status 0, by Glance and by its host."""
+    data = DATA[:size]
+    image = admin(site).create(f"of {size}", data)["id"]
+    env, headers = member(site.hosts[0])
+    for _ in range(2):
+        done = get(target, image, *headers, env=env)
+        assert (done.returncode, target.read_bytes()) == (0, data), done.stderr
+        target.unlink()
+        if size:
+            assert eventually(lambda: len(site.locations(image)) == 2)
+    assert ("from ours" in done.stderr) == bool(size), done.stderr

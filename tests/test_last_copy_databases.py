@@ -1,6 +1,7 @@
 """The rule of the last copy on SQLite, PostgreSQL and MariaDB: what it asks, and removals at the same time."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -81,11 +82,14 @@ def test_what_is_known(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     many = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(1100)]
     asked = [*many, name, silent]
     stale = one.ledger.request_withdrawal(own(one, silent), reason="r", who="w", row_only=True)
-    cloud.site.ledger_rows("UPDATE replica_withdrawals SET requested_at = '2001-01-01' WHERE id = :i", i=stale)
     mine = one.ledger.request_withdrawal(own(one, name), reason="r", who="w", row_only=True)
     theirs = one.ledger.request_withdrawal(own(other, name), reason="r", who="w")
+    for line in (stale, theirs):  # a note that nobody acts on is void, an order waits for its host however long
+        cloud.site.ledger_rows("UPDATE replica_withdrawals SET requested_at = '2001-01-01' WHERE id = :i", i=line)
     done = one.ledger.request_withdrawal(own(other, silent), reason="r", who="w")
     one.ledger.finish_withdrawal(done)
+    for copy in (store_of(cloud, name), own(other, cloud.image())):  # of a store; of an image that nobody asks about
+        one.ledger.request_withdrawal(copy, reason="r", who="w")
     one.ledger.heartbeat(Host("h3", None, "http://127.0.0.9:1"))
     cloud.site.ledger_rows("UPDATE replica_hosts SET heartbeat = '2001-01-01' WHERE name = 'h3'")
     asker = KnownCopies(one.ledger.database, 60.0)
@@ -94,11 +98,22 @@ def test_what_is_known(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     assert found.going == {(name, place_key(own(other, name)))}
     assert asker.of(asked, but=theirs).going == {(name, place_key(own(one, name)))}
     assert len(found.lasts) == 6
-    gone = found.lasts[silent, place_key(store_of(cloud, silent))]
-    assert (gone.verdict, gone.full_verdict) == (Verdict.MISSING, DAMAGED), "as it was before nobody answered"
+    before = found.lasts[silent, place_key(store_of(cloud, silent))]
+    assert (before.verdict, before.full_verdict) == (Verdict.MISSING, DAMAGED), "as it was before nobody answered"
     doubtful = asker.doubtful_stores(asked)
     assert set(doubtful) == {(image, place_key(store_of(cloud, image))) for image in (name, silent)}
-    assert doubtful[silent, place_key(store_of(cloud, silent))] == gone
+    assert doubtful[silent, place_key(store_of(cloud, silent))] == before
+    gone, hidden, fine = (cloud.image() for _ in range(3))
+    record(one, store_of(cloud, gone), Verdict.MISSING, Evidence.SIZE)
+    record(one, store_of(cloud, hidden), DAMAGED)
+    for image in (hidden, fine):
+        record(one, store_of(cloud, image), Verdict.INTACT, Evidence.SIZE)
+    assert {image for image, _ in asker.doubtful_stores([gone, hidden, fine, name])} == {gone, hidden, name}
+    assert one.keeping.kept([gone, hidden, fine, name]) == {gone, hidden, name}
+    record(one, own(other, name), Verdict.UNREACHABLE)
+    silent_host = asker.of([name]).lasts[name, place_key(own(other, name))]
+    assert silent_host.verdict is Verdict.UNREACHABLE, "a host that does not answer holds no copy that stays"
+    assert set(asker.doubtful_stores([name])) == {(name, place_key(store_of(cloud, name)))}, "no copy on a host"
     assert len(many) > known.CHUNK
     assert one.keeping.kept([*many, name]) == {name}
 
@@ -120,6 +135,34 @@ def test_one_of_two(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     Janitor(other)._removals(Pass())
     assert other.cache.exists(name)
     assert cloud.rows(name) == ["h2"]
+
+
+def test_a_forced_order(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+    """It goes through, is done by the host, and the ledger has who, why and what was overruled; others are refused."""
+    one, other = pair
+    name = cached(cloud, (one,))
+    with pytest.raises(LastCopy):
+        other.removals.order(own(one, name), reason="r", who="w")
+    line = other.removals.order(own(one, name), reason="r", who="w", forced="the disk goes")
+    [noted] = [found for found in one.ledger.withdrawals(image_ids=[name]) if found.id == line]
+    assert noted.proof is not None
+    assert (noted.proof["forced"], noted.proof["why"], noted.proof["who"]) == (True, "the disk goes", "w")
+    assert "last intact copy" in str(noted.proof["overruled"])
+    Janitor(one)._removals(Pass())
+    assert (one.cache.exists(name), cloud.rows(name)) == (False, [])
+
+
+def test_a_verdict_of_another_file(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+    """What was known to be wrong may go; not when its host has read the file since, and found it right."""
+    one, _ = pair
+    name = cached(cloud, (one,))
+    record(one, own(one, name), DAMAGED)
+    line = one.removals.order(own(one, name), reason="r", who="w")
+    [asked] = [found for found in one.ledger.pending_withdrawals("h1") if found.id == line]
+    assert not one.removals.is_refused(asked)
+    assert not one.removals.is_refused(asked, time.time() - 3600)
+    assert one.removals.is_refused(asked, time.time() + 5)
+    assert one.ledger.pending_withdrawals("h1") == [], "it is closed, with the reason"
 
 
 def test_two_orders_at_once(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import webob.exc
@@ -167,8 +167,6 @@ class Guard:
                 return [], why is None
             if why is not None:
                 raise LastCopy(why)
-            if location.has_replica_path(target):
-                return [], True
             return ([target] if locked.withdraw(target) else []), True
 
     def _ask(self, image_id: str) -> Known:
@@ -224,7 +222,8 @@ def _why_kept(image: Image, target: Location, going: Sequence[Location], known: 
     def key(one: Location) -> tuple[str, str]:
         return one.image_id, place_key(one)
 
-    if location.has_replica_path(target):
+    if target.is_cached:
+        known = replace(known, going=known.going | {key(one) for one in going})
         why = last_copy.why_kept(image, key(target), known)
         return f"Not removed: {why}. Repair the image first: replica repair {image.id} --yes" if why else None
     return last_durable.why_kept(image, target, going, lambda one: last_copy.is_damaged(known.lasts.get(key(one))))

@@ -20,7 +20,7 @@ from .glance_tables import (
     Reader,
     claiming_locations,
     images,
-    images_only_cached,
+    images_perhaps_only_cached,
     images_with_locations,
     images_with_urls,
     listed_locations,
@@ -165,9 +165,13 @@ class Catalogue:
         return found
 
     def only_cached(self, limit: int = 1000) -> list[str]:
-        """Active images of which every location names a host: no store has them. The first so many, by id."""
-        wanted = images_only_cached().order_by(images.c.id).limit(limit)
-        return [row.id for row in self._rows(wanted)]
+        """Active images of which every location is on a host: no store has them. The first so many, by id."""
+        wanted = images_perhaps_only_cached().order_by(images.c.id).limit(CHUNK)
+        found, last = list[str](), ""
+        while len(found) < limit and (ids := [row.id for row in self._rows(wanted.where(images.c.id > last))]):
+            found += [one.id for one in self.images(ids) if one.cached and not one.durable]
+            last = ids[-1]
+        return found[:limit]
 
     def ages(self, image_ids: Collection[str]) -> dict[int, float]:
         """Seconds since each active location of these images was made, by row, by the database's clock."""

@@ -118,7 +118,7 @@ class Duplicate:
         older = next((one for one in elders if self.surely(one, target)), None)
         if older is None:
             return Doubt(f"whether location {elders[0].row} names the same copy cannot be told")
-        if not is_volatile(target) and not proves_intact(looks):
+        if not target.is_cached and not proves_intact(looks):
             unknown = not looks or any(one.verdict.is_unknown for one in looks)
             return Doubt("the copy that its twin names is not proven intact", unknown=unknown)
         return f"duplicate: location {older.row} names the same copy, and stays"
@@ -230,9 +230,6 @@ def _elders(image: Image, target: Location) -> list[Location]:
     row = target.row
     older = [one for one in image.locations if one.row is not None and row is not None and one.row < row]
     return sorted(older, key=lambda one: one.row or 0)
-
-
-is_volatile = location.is_volatile
 
 
 def proves_intact(looks: Sequence[Result]) -> bool:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -183,7 +184,7 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
         found,
         **texts,
         size=_whole(value, "size", "", "number of bytes"),
-        replicas=_replicas(value),
+        replicas=_replicas(value, found),
         total=_whole(value, "total", "", "number of copies"),
         is_ordered="replicas" in value,
     )
@@ -199,14 +200,14 @@ def load(text: str | bytes) -> Any:
         raise _wrong(f"it is not JSON ({str(error)[:100]})") from error
 
 
-def _replicas(value: Mapping[str, Any]) -> tuple[Replica, ...]:
+def _replicas(value: Mapping[str, Any], image_id: str) -> tuple[Replica, ...]:
     ours = "replicas" in value
     entries = value.get("replicas") if ours else (value.get("locations") or [])
     if not isinstance(entries, list):
         raise _wrong(f"{'replicas' if ours else 'locations'} is no list")
     if len(entries) > MAX_REPLICAS:
         raise _wrong(f"it names {len(entries)} replicas, more than {MAX_REPLICAS}")
-    read = _replica if ours else _glance_location
+    read = _replica if ours else partial(_glance_location, image_id)
     found = [read(one, f"replicas[{place}]", place + 1) for place, one in enumerate(entries)]
     return tuple(sorted(found, key=lambda one: one.priority))
 
@@ -231,10 +232,10 @@ def _replica(entry: Any, where: str, place: int) -> Replica:
     )
 
 
-def _glance_location(entry: Any, where: str, place: int) -> Replica:
+def _glance_location(image_id: str, entry: Any, where: str, place: int) -> Replica:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("metadata", {}), Mapping):
         raise _wrong(f"{where} is no location with url and metadata")
-    location = Location("", _url(entry, where), dict(entry.get("metadata", {})))
+    location = Location(image_id, _url(entry, where), dict(entry.get("metadata", {})))
     return Replica(
         location.url, kind(location), not location.is_cached, location.host, location.zone, location.store, None, place
     )

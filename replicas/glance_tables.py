@@ -103,11 +103,14 @@ def images_with_urls(chosen: sa.Select[Any]) -> sa.Select[Any]:
     return sa.select(ids.c.id, locations.c.id, locations.c.value).select_from(joined).order_by(ids.c.id)
 
 
-def images_only_cached() -> sa.Select[Any]:
-    """The ids of active images that have locations, each with a host in its metadata."""
+def images_perhaps_only_cached() -> sa.Select[Any]:
+    """The ids of active images that have locations, each with a host in its metadata or with a web URL.
+
+    Those that are only cached, and few others: the URL decides, which may be encrypted.
+    """
     here = sa.and_(locations.c.image_id == images.c.id, is_listed)
-    names_host = locations.c.meta_data.contains(f'"{HOST_KEY}"', autoescape=True)
-    other = sa.exists().where(here, sa.or_(locations.c.meta_data.is_(None), sa.not_(names_host)))
+    names_host = sa.func.coalesce(locations.c.meta_data, "").contains(f'"{HOST_KEY}"', autoescape=True)
+    other = sa.exists().where(here, sa.not_(names_host), locations.c.value.not_ilike("http%"))
     is_active = sa.and_(images.c.status == IMAGE_ACTIVE, images.c.deleted == sa.false())
     return sa.select(images.c.id).where(is_active, sa.exists().where(here), sa.not_(other))
 

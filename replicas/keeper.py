@@ -192,7 +192,8 @@ class Keeper:
         Raises LastCopy when it is the last intact copy that is known of, and CatalogueError, LedgerError when that
         cannot be known: then nothing has changed. Killed in between: the janitor does the rest.
         """
-        copy = Location(image_id, self.own_url(image_id) or "", self.metadata())
+        base = self.settings.host_url or f"http://{self.settings.host_name}"  # registered or not
+        copy = Location(image_id, location.replica_url(base, image_id), self.metadata())
         line = self.removals.order(copy, reason=reason, who=who)
         self.withdraw(image_id)
         freed = self.cache.remove(image_id)

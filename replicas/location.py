@@ -126,23 +126,8 @@ def is_replica_of(location: Location, host_name: str, host_url: str) -> bool:
 
 
 def is_ours(location: Location) -> bool:
-    """Whether a row has the form of a registration of some host of ours (any name, any URL).
-
-    Users may write metadata of their own, so the URL must say the same as the metadata.
-    """
-    return location.is_cached and has_replica_path(location)
-
-
-def is_volatile(location: Location) -> bool:
-    """Whether the copy is on a host: by its metadata, or by its URL when a user registered that by hand."""
-    return location.is_cached or has_replica_path(location)
-
-
-def has_replica_path(location: Location) -> bool:
-    """Whether the URL is that of a copy on a host, any host, whatever the metadata say."""
-    if scheme(location.url) not in ("http", "https"):
-        return False
-    return urlsplit(where(location.url)).path.endswith(f"/replicas/{location.image_id}")
+    """Whether a row has the form of a registration of some host of ours (any name, any URL)."""
+    return location.host is not None
 
 
 def kind(location: Location) -> str:

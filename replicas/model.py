@@ -1,11 +1,13 @@
 """The facts we pass around: images, locations, hosts, what was seen, and verdicts."""
 
 import enum
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 IMAGE_ACTIVE = "active"
 IMAGE_DEACTIVATED = "deactivated"
@@ -15,6 +17,7 @@ STORE_KEY = "store"
 HOST_KEY = "replica_host"
 ZONE_KEY = "replica_zone"
 
+_PLAIN_SERVER = re.compile(r"https?://[a-z0-9.:_-]+(?=/)")
 _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # glance/api/v2/images.py, the schema
 
 
@@ -25,6 +28,25 @@ def is_image_id(name: str) -> bool:
     in case are two images, or one and none. A caseless database takes one for the other: `Catalogue` does not.
     """
     return _IMAGE_ID.fullmatch(name) is not None
+
+
+def is_on_host(url: str, image_id: str) -> bool:
+    """Whether a URL is that of a copy of this image on a host, any host: `http(s)://.../replicas/ID`, however spelled.
+
+    This alone tells cached copies from durable ones. Users may write a row's metadata: these make no copy in a store a
+    cached one, and what says nothing of a host is no durable copy for that.
+    """
+    if url[:4].lower() != "http" or not ("replicas" in url or "%" in url):
+        return False
+    end, server = f"/replicas/{image_id}", _PLAIN_SERVER.match(url)
+    if server and url.endswith(end) and server.end() <= len(url) - len(end) and not ("?" in url or "#" in url):
+        return True  # nearly all, like those above without taking them apart
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    path = posixpath.normpath(unquote(parts.path))
+    return parts.scheme in ("http", "https") and path.endswith(f"/replicas/{image_id}")
 
 
 class Verdict(enum.StrEnum):
@@ -97,9 +119,9 @@ class Location:
 
     @property
     def host(self) -> str | None:
-        """The host that caches this copy; None for a durable location."""
+        """The host that caches this copy, as far as the row says it; None for a durable location, whatever it says."""
         value = self.metadata.get(HOST_KEY)
-        return value if isinstance(value, str) and value else None
+        return value if isinstance(value, str) and value and self.is_cached else None
 
     @property
     def zone(self) -> str | None:
@@ -115,8 +137,8 @@ class Location:
 
     @property
     def is_cached(self) -> bool:
-        """A cached replica: volatile, never counted as durable."""
-        return self.host is not None
+        """A copy on a host: volatile, never counted as durable. Whose it is, the row need not say."""
+        return is_on_host(self.url, self.image_id)
 
 
 @dataclass(frozen=True)

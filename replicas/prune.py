@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import location
-from .causes import DAMAGED, Cause, Doubt, Identity, is_volatile, proves_intact
+from .causes import DAMAGED, Cause, Doubt, Identity, proves_intact
 from .model import Digest, Evidence, Image, Location, Result, Verdict
 
 __all__ = ["DAMAGED", "Proof", "Refusal", "removable"]
@@ -121,7 +121,7 @@ def _kept(image: Image, ours: list[Result], known: list[Result], identity: Ident
     looks: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
     for result in ours:
         looks.get(identity(result.location), []).append(result)
-    doubted = {identity(one) for one in image.locations if is_volatile(one)}
+    doubted = {identity(one) for one in image.cached}
     doubted |= {identity(one.location) for one in known if one.verdict is not Verdict.INTACT}
     proofs = {
         location.object_of(place): next(one for one in found if one.evidence is Evidence.FULL)

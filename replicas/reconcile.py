@@ -179,8 +179,8 @@ class Reconciler:
         and what a host registers meanwhile would be all there is. An image with another durable location is left alone.
         """
         for row in self._keeper.catalogue.stranded():
-            image = None if location.has_replica_path(row) else self._keeper.catalogue.image(row.image_id)
-            if image is None or any(not location.is_volatile(one) for one in image.locations):
+            image = None if row.is_cached else self._keeper.catalogue.image(row.image_id)
+            if image is None or image.durable:
                 continue
             if self._keeper.catalogue.put_back(row, pending=True):
                 log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))

@@ -494,12 +494,15 @@ def test_of_host(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) ->
     names = ["h", "h%", "h_", 'h"', "h\\", "hé", "H", "replica_host"]
     image_ids = {name: new(glance, status="deactivated") for name in names}
     for name, image_id in image_ids.items():
-        catalogue.add(image_id, "http://x/1", {"note": "h", "replica_host": name})
+        catalogue.add(image_id, f"http://x/1/replicas/{image_id}", {"note": "h", "replica_host": name})
+        catalogue.add(image_id, "http://x/5", {"replica_host": name})  # a user's: no URL of a host
         catalogue.add(image_id, "http://x/2", {"replica_hosts": "h", "note": name})
-        catalogue.add(image_id, "http://x/3", {"replica_host": name})
-        assert catalogue.withdraw_url(image_id, "http://x/3") == 1
+        catalogue.add(image_id, f"http://x/3/replicas/{image_id}", {"replica_host": name})
+        assert catalogue.withdraw_url(image_id, f"http://x/3/replicas/{image_id}") == 1
     for name, image_id in image_ids.items():
-        assert [(one.image_id, one.url) for one in catalogue.of_host(name)] == [(image_id, "http://x/1")]
+        assert [(one.image_id, one.url) for one in catalogue.of_host(name)] == [
+            (image_id, f"http://x/1/replicas/{image_id}")
+        ]
     images = models.Image.__table__
     with engine.begin() as connection:
         connection.execute(images.update().where(images.c.id == image_ids["h"]).values(deleted=True, status="deleted"))
@@ -510,7 +513,7 @@ def test_of_host(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) ->
             sa.text("UPDATE image_locations SET meta_data = :text WHERE value = 'http://x/2'"),
             {"text": json.dumps(["replica_host", "h"])},
         )
-    assert [one.url for one in catalogue.of_host("h")] == ["http://x/1"]
+    assert [one.url for one in catalogue.of_host("h")] == [f"http://x/1/replicas/{image_ids['h']}"]
 
 
 def test_ages(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> None:

@@ -15,12 +15,13 @@ from glance_replicas.model import Digest, Evidence, Image, Location, Result, Ver
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 SHA = "ab" * 64
+HERE = f"http://h1:9292/replicas/{IMAGE}"
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 def made() -> Document:
     image = Image(IMAGE, "active", 1234, Digest("sha512", SHA), name="tést", checksum="cd" * 16)
-    near = Location(IMAGE, "http://h1:9292/replicas/x", {"replica_host": "h1", "replica_zone": "z1", "store": "web"})
+    near = Location(IMAGE, HERE, {"replica_host": "h1", "replica_zone": "z1", "store": "web"})
     far = Location(IMAGE, "swift+config://ref/c/x", {"store": "fast"})
     seen = Result(near, Verdict.INTACT, Evidence.FULL, checked_at=NOW - timedelta(hours=1), size=1234)
     rows = [replica(near, near.url + "?sig=1", seen, 12.5, NOW), replica(far, far.url, None, None, NOW)]
@@ -96,12 +97,14 @@ def test_the_download_path_is_not_taken_from_the_document() -> None:
 def test_glances_own_metadata() -> None:
     """An image as Glance shows it, with locations, without, and the answer of the locations call."""
     locations = [
-        {"url": "http://h1/replicas/x", "metadata": {"replica_host": "h1", "replica_zone": "z1", "store": "web"}},
+        {"url": HERE, "metadata": {"replica_host": "h1", "replica_zone": "z1", "store": "web"}},
         {"url": "file:///store/x", "metadata": {}},
+        {"url": "file:///store/y", "metadata": {"replica_host": "h1"}},  # a user's word makes no cached copy of it
     ]
     shown = parse({"id": IMAGE, "size": 5, "os_hash_algo": "sha512", "os_hash_value": SHA, "locations": locations})
     assert [(one.kind, one.host, one.durable) for one in shown.replicas] == [
         ("cached", "h1", False),
+        ("file", None, True),
         ("file", None, True),
     ]
     assert shown.digest == Digest("sha512", SHA)

@@ -244,6 +244,35 @@ def test_what_counts_as_durable_is_not_the_users_word(site: GlanceSite, one: Gla
         assert patched(one.client(), image_id, value).status_code == 200
     assert one.client().request("DELETE", f"/v2/stores/fast/{image_id}").status_code == 409
     assert site.store_file(image_id).exists()
+    if disguise == "host":  # nor may it keep its copies in caches for ever
+        shown = {row["kind"]: row["host"] for row in one.client().replicas(image_id)["replicas"]}
+        assert shown == {"file": None, "cached": one.name}
+        assert one.client().request("DELETE", f"/v2/images/{image_id}/replicas/{one.name}").status_code == 202
+
+
+def test_both_last_copies_in_one_patch(site: GlanceSite) -> None:
+    """With the store's copy known corrupt, one request that takes away both intact cached ones takes away neither."""
+    first, second = site.hosts[:2]
+    image_id = cached(site, first)
+    second.client().download(image_id)
+    settle(lambda: len(site.locations(image_id)) == 3)
+    rows = [Location(image_id, row["url"], row["metadata"], row["id"]) for row in site.locations(image_id)]
+    ledger = Ledger(site.ledger_url)
+    ledger.record([Result(rows[0], Verdict.CORRUPT, Evidence.FULL)])
+    ledger.record([Result(row, Verdict.INTACT, Evidence.FULL) for row in rows[1:]])
+    ledger.close()
+    for places in ((2, 1), (1, 1)):
+        changes = [{"op": "remove", "path": f"/locations/{place}"} for place in places]
+        assert patched(first.client(), image_id, changes).status_code == 409
+        assert [row["url"] for row in site.locations(image_id)] == [row.url for row in rows]
+    with ThreadPoolExecutor(2) as pool:  # each sees the other's, on two hosts at the same moment
+        wanted = zip((first, second), ("/locations/1", "/locations/2"), strict=True)
+        done = [
+            pool.submit(patched, host.client(), image_id, [{"op": "remove", "path": path}]) for host, path in wanted
+        ]
+    statuses = sorted(one.result().status_code for one in done)
+    assert statuses in ([200, 409], [200, 400]), "400: the other row went before, and there is no such place any more"
+    assert len(site.locations(image_id)) > 1
 
 
 def test_last_intact_copy_stays(site: GlanceSite, one: GlanceHost) -> None:

@@ -1,5 +1,6 @@
 """The rule of the last intact copy: what stays, and what may go. No database."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ ONE, OTHER = (
     for n in (1, 2)
 )
 BY_HAND = Location(ID, f"http://10.0.0.9/replicas/{ID}", {"store": "web"}, 20)
-LIVING = frozenset({"api1", "api2"})
+LIVING = {"api1": "http://10.0.0.1", "api2": "http://10.0.0.2/"}
 
 
 def key(one: Location) -> tuple[str, str]:
@@ -37,7 +38,7 @@ def image(*found: Location, status: str = "active") -> Image:
     return Image(ID, status, 100, Digest("sha512", "ab"), found)
 
 
-def known(*seen: tuple[Location, Last], going: tuple[Location, ...] = (), living: frozenset[str] = LIVING) -> Known:
+def known(*seen: tuple[Location, Last], going: tuple[Location, ...] = (), living: Mapping[str, str] = LIVING) -> Known:
     return Known({key(one): what for one, what in seen}, frozenset(map(key, going)), living)
 
 
@@ -92,8 +93,10 @@ def test_the_other_must_be_known_to_be_intact_to_live_and_to_stay() -> None:
         assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, INTACT), (OTHER, what)))
     assert why_kept(found, key(ONE), known((STORE, CORRUPT), (ONE, INTACT)))
     assert why_kept(found, key(ONE), known(*BAD_STORE, going=(OTHER,)))
-    assert why_kept(found, key(ONE), known(*BAD_STORE, living=frozenset({"api1"})))
-    assert why_kept(found, key(ONE), known(*BAD_STORE, living=frozenset({"api2"}))) is None
+    assert why_kept(found, key(ONE), known(*BAD_STORE, living={"api1": LIVING["api1"]}))
+    assert why_kept(found, key(ONE), known(*BAD_STORE, living={"api2": LIVING["api2"]})) is None
+    elsewhere = {**LIVING, "api2": "http://10.0.0.3"}
+    assert why_kept(found, key(ONE), known(*BAD_STORE, living=elsewhere)), "a row may name any host"
     assert why_kept(image(STORE, ONE), key(ONE), known(*BAD_STORE)), "it has no row any more"
 
 
@@ -125,3 +128,18 @@ def test_only_cached() -> None:
     assert not only_cached(image(STORE), known((STORE, CORRUPT)).lasts)
     assert not only_cached(image(), {})
     assert only_cached(image(replace(ONE, metadata={})), {})
+
+
+def test_metadata_make_no_cached_copy_of_a_durable_one() -> None:
+    """A member may write `replica_host` onto any row: its URL decides, for each question of the rule."""
+    dressed = replace(STORE, metadata={**STORE.metadata, "replica_host": "api1"})
+    mine = Location(ID, f"http://10.0.0.1/elsewhere/{ID}", {"replica_host": "api1"}, 21)
+    for one in (dressed, mine):
+        found = image(one, ONE)
+        assert (one.host, one.is_cached, found.durable, found.cached) == (None, False, (one,), (ONE,))
+        assert has_durable(found, {})
+        assert why_kept(found, key(ONE), known((ONE, INTACT))) is None, "else it would stay in caches for ever"
+        assert why_kept(found, key(ONE), known((one, CORRUPT), (ONE, INTACT)))
+        assert why_kept(image(STORE, ONE, one), key(ONE), known((STORE, CORRUPT), (one, CORRUPT), (ONE, INTACT)))
+        assert not only_cached(found, {})
+    assert (BY_HAND.host, BY_HAND.is_cached) == (None, True)

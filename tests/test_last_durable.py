@@ -46,9 +46,13 @@ def test_copies_on_hosts_are_never_durable(url: str, ours: bool) -> None:
 
 
 def test_our_metadata_on_a_durable_row() -> None:
-    """A row that says it is a copy on a host, and whose URL is none, is protected and protects nothing."""
+    """A row that says it is a copy on a host, and whose URL is none, is durable like any other: it protects, too.
+
+    Users write metadata: had it counted for less, the store's copies of an image would be no copies of it.
+    """
     assert kept(image(("file:///store/one", True), (HOST, True)), 0)
-    assert kept(image(("file:///store/one", False), ("file:///store/two", True)), 0)
+    assert not kept(image(("file:///store/one", False), ("file:///store/two", True)), 0)
+    assert kept(image(("file:///store/one", False), ("file:///store/two", True)), 0, damaged=(1,))
     assert not kept(image(("file:///store/one", True), ("file:///store/two", False)), 0)
 
 

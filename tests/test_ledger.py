@@ -178,7 +178,7 @@ def test_time_zones(ledger: Ledger, database_url: str) -> None:
 
 def test_any_text_is_recorded(ledger: Ledger) -> None:
     """What a server answered, in whatever characters and however long, does not lose the result."""
-    strange = Location(IMAGE, "http://h/\U0001f600\0", {"replica_host": "\ud800" * 400})
+    strange = Location(IMAGE, f"http://h/\U0001f600\0/replicas/{IMAGE}", {"replica_host": "\ud800" * 400})
     past.record(ledger, [result(THEN, detail="\0\ud800\U0001f600" + "x" * 100_000, location=strange)])
     [seen] = ledger.history(IMAGE)
     assert seen.detail.startswith("\ufffd\ufffd\ufffdxxx")

@@ -163,10 +163,13 @@ def test_a_per_host_url_registered_by_hand_does_not_count(metadata: dict[str, st
 
 
 def test_a_durable_name_of_a_cached_copy_does_not_count() -> None:
-    """A cached replica and a plain location with the same URL are one copy, and it is volatile."""
-    cached = place("http://10.0.0.9/files/a", 4, **REPLICA)
-    plain = place("http://10.0.0.9/files/a", 5, store="web")
-    assert isinstance(decide(world(BAD, cached, plain), BAD, look(plain), look(BAD, Verdict.MISSING)), Refusal)
+    """A cached replica and a plain location with the same URL are one copy, and it is volatile.
+
+    Its URL says so, and no user's metadata: those of a row make no copy in a store a cached one.
+    """
+    for url, what in ((HOST_URL, Refusal), ("http://10.0.0.9/files/a", Proof)):
+        named, plain = place(url, 4, **REPLICA), place(url, 5, store="web")
+        assert isinstance(decide(world(BAD, named, plain), BAD, look(plain), look(BAD, Verdict.MISSING)), what)
 
 
 def test_two_names_of_one_copy_count_once() -> None:

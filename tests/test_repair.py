@@ -12,7 +12,8 @@ ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 
 def seen(verdict: Verdict, name: str, host: str = "", evidence: Evidence = Evidence.FULL) -> Result:
     metadata = {"replica_host": host} if host else {"store": name}
-    return Result(Location(ID, f"file:///{name}/{ID}", metadata), verdict, evidence)
+    url = f"http://{host}:9292/replicas/{ID}" if host else f"file:///{name}/{ID}"
+    return Result(Location(ID, url, metadata), verdict, evidence)
 
 
 def actions(results: Sequence[Result], obstacle: str | None = None) -> dict[str, Action]:

@@ -275,7 +275,7 @@ def test_reference() -> None:
     """Only another place that was intact in full serves as reference; a durable one before a cached one."""
     target, cached, durable = (
         Location(ID, "file:///a"),
-        Location(ID, "http://h/replicas/x", {"replica_host": "h"}),
+        Location(ID, f"http://h/replicas/{ID}", {"replica_host": "h"}),
         Location(ID, "file:///b"),
     )
     whole = Image(ID, "active", 10, GOOD, (cached, target, durable))

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from glance_replicas import location
-from glance_replicas.causes import is_volatile
 from glance_replicas.looks import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
@@ -56,8 +55,7 @@ def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
 def only_cached(image: Image) -> str:
     """One line: an image that no store has any more, or that every store has damaged; its copies may vanish."""
     name, what = f" ({image.name})" if image.name else "", "is intact" if has_store(image) else "is left"
-    cached = [one for one in image.locations if is_volatile(one)]
-    hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in cached}))
+    hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in image.cached}))
     return report.visible(report.short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}"))
 
 

@@ -52,7 +52,7 @@ class List(OnHostLister):
             is_safe = False
             for one in wanted.of(image):
                 last = lasts.get((image.id, place_key(one)))
-                is_safe = is_safe or (one.host is None and not is_damaged(last))
+                is_safe = is_safe or (not one.is_cached and not is_damaged(last))
                 if wanted.state is None or wanted.has_state(last):
                     yield _row(image, one, last)
             if not is_safe and only_cached(image, lasts):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from glance_replicas import causes, location
 from glance_replicas import prune as rule
 from glance_replicas.errors import Refused
-from glance_replicas.model import Image, Location, Result
+from glance_replicas.model import HOST_KEY, Image, Location, Result
 
 from . import held_back, plan, selection, values
 from . import order as orders
@@ -138,7 +138,7 @@ class Prune(ClosedLister):
             last = states(one)
             return last is not None and last.verdict in cause.states
         judged = cause.judge(image, one, (), self._places.identity)
-        if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and one.is_cached:
+        if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and HOST_KEY in one.metadata:
             foreign = "no registration of ours in spite of its metadata"
             why = f"{judged.reason} (--pinned takes it, too)" if location.is_ours(one) else foreign
             self.note(f"image {image.id}: left alone, {why}: {where(one)}")

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from .. import ledger_rows
 from ..ledger_database import LedgerDatabase
 from ..ledger_tables import checks, clock, hosts, states, withdrawals
-from ..model import Last, Verdict
+from ..model import Last, Verdict, is_on_host
 from .last_copy import Key, Known
 
 CHUNK = 500  # ids in one IN list
@@ -19,6 +19,9 @@ _JUDGED = [str(one) for one in Verdict if not one.is_unknown]
 _LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
 _LAST += [states.c.full_verdict, states.c.full_checked_at]
 _MAYBE_DAMAGED = sa.or_(states.c.verdict != str(Verdict.INTACT), states.c.full_verdict.in_(_DAMAGE))
+
+
+_MAY_BE_STORES = sa.or_(states.c.host.is_(None), states.c.url.not_like("http%/replicas/%"))
 
 
 class KnownCopies:
@@ -36,7 +39,7 @@ class KnownCopies:
         def work(connection: sa.Connection) -> Known:
             now, ids = clock(connection), sorted(set(image_ids))
             since = now - timedelta(seconds=self._alive_seconds)
-            living = connection.execute(sa.select(hosts.c.name).where(hosts.c.heartbeat > since)).scalars()
+            living = connection.execute(sa.select(hosts.c.name, hosts.c.url).where(hosts.c.heartbeat > since))
             open_since = now - timedelta(seconds=UNDER_WAY_SECONDS)
             lasts: dict[Key, Last] = {}
             going: set[Key] = set()
@@ -44,18 +47,21 @@ class KnownCopies:
                 part = ids[start : start + CHUNK]
                 lasts |= _lasts(connection, states.c.image_id.in_(part))
                 going |= _going(connection, part, open_since, but)
-            return Known(lasts, frozenset(going), frozenset(living))
+            return Known(lasts, frozenset(going), {row.name: row.url for row in living})
 
         return self._database.read(work)
 
     def doubtful_stores(self, image_ids: Collection[str]) -> dict[Key, Last]:
-        """Of these images the durable places that are not known to be good: few rows, of one query for 500 images."""
+        """Of these images the durable places that are not known to be good: few rows, of one query for 500 images.
+
+        What of a place is durable the URL decides (`model.is_on_host`): a host that an earlier version noted does not.
+        """
 
         def work(connection: sa.Connection) -> dict[Key, Last]:
             ids, found = sorted(set(image_ids)), dict[Key, Last]()
             for start in range(0, len(ids), CHUNK):
                 mine = states.c.image_id.in_(ids[start : start + CHUNK])
-                found |= _lasts(connection, sa.and_(mine, states.c.host.is_(None), _MAYBE_DAMAGED))
+                found |= _lasts(connection, sa.and_(mine, _MAY_BE_STORES, _MAYBE_DAMAGED))
             return found
 
         return self._database.read(work)
@@ -64,9 +70,9 @@ class KnownCopies:
 def _lasts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[Key, Last]:
     """What is known of these places; of a store that did not answer, what was known before."""
     found, silent = dict[Key, Last](), set[Key]()
-    for image_id, place, *rest, host in connection.execute(sa.select(*_LAST, states.c.host).where(condition)):
+    for image_id, place, *rest, url in connection.execute(sa.select(*_LAST, states.c.url).where(condition)):
         last = found[image_id, place] = ledger_rows.last(*rest)
-        if host is None and last.verdict.is_unknown:
+        if last.verdict.is_unknown and not is_on_host(url, image_id):
             silent.add((image_id, place))
     return found | (_judged(connection, silent, found) if silent else {})
 

@@ -10,10 +10,10 @@ A look that brought no verdict changes nothing: what was known before it still h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ..causes import is_volatile
 from ..ledger_rows import place_key
+from ..location import is_replica_of
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location, Verdict
 
 Key = tuple[str, str]  # image id and `place_key`
@@ -26,7 +26,7 @@ class Known:
 
     lasts: Mapping[Key, Last]
     going: frozenset[Key] = frozenset()  # copies that somebody else is about to remove
-    living: frozenset[str] = frozenset()  # hosts that were heard of not long ago
+    living: Mapping[str, str] = field(default_factory=dict)  # hosts that were heard of not long ago, and their URLs
 
     def without(self, key: Key) -> "Known":
         """The same without what was seen of one place."""
@@ -43,13 +43,12 @@ def is_damaged(last: Last | None) -> bool:
 
 def has_durable(image: Image, lasts: Mapping[Key, Last]) -> bool:
     """Whether the image has a durable location that is not known to be damaged."""
-    stores = [one for one in image.locations if not is_volatile(one)]
-    return any(not is_damaged(lasts.get((image.id, place_key(one)))) for one in stores)
+    return any(not is_damaged(lasts.get((image.id, place_key(one)))) for one in image.durable)
 
 
 def has_store(image: Image) -> bool:
     """Whether any location of the image is in a store."""
-    return any(not is_volatile(one) for one in image.locations)
+    return bool(image.durable)
 
 
 def only_cached(image: Image, lasts: Mapping[Key, Last]) -> bool:
@@ -82,4 +81,6 @@ def _stays(one: Location, going: Key, known: Known) -> bool:
     key = one.image_id, place_key(one)
     last = known.lasts.get(key)
     intact = last is not None and last.full_verdict is Verdict.INTACT and last.standing is Verdict.INTACT
-    return intact and key != going and key not in known.going and one.host in known.living
+    url = known.living.get(one.host or "")  # a row may name any host: what counts is at that host's own URL
+    is_there = url is not None and one.host is not None and is_replica_of(one, one.host, url)
+    return intact and is_there and key != going and key not in known.going

@@ -2,8 +2,8 @@
 
 1. A durable location goes only while another durable one stays, in another place: two rows of one file are one copy.
 2. Where all those that would stay were found damaged, it goes only if it was found damaged itself.
-3. What is durable the URL decides as well as the metadata, which users may write: a copy on a host is never durable,
-   and a row with our metadata whose URL is no copy on a host is protected and protects nothing.
+3. What is durable the URL decides alone (`model.is_on_host`), for users may write metadata: a copy on a host is never
+   durable, and what has another URL is, whatever else its row says.
 """
 
 from collections.abc import Callable, Collection, Hashable
@@ -19,12 +19,12 @@ def why_kept(
 
     `going` are locations that leave in the same step, `target` among them or not.
     """
-    if location.has_replica_path(target):
+    if target.is_cached:
         return None
     rows = {one.row for one in going} | {target.row}
     left = [one for one in image.locations if one.row not in rows]
     places = {_object(one) for one in (target, *going)}
-    stays = [one for one in left if not location.is_volatile(one) and _object(one) not in places]
+    stays = [one for one in left if not one.is_cached and _object(one) not in places]
     if not stays:
         alone = " and leave only copies in host caches, which may vanish at any time" if left else ""
         return (

@@ -48,6 +48,7 @@ policy_file = {run}/policy.yaml
 host_name = {name}
 host_zone = {zone}
 signing_keys = demo:{secret}
+max_bytes = 2147483648
 min_free_bytes = 0
 janitor_interval_seconds = 2
 """

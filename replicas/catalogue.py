@@ -255,7 +255,7 @@ class Catalogue:
         return [self._reader.location(*row) for row in self._rows(stranded_locations(LIVE))]
 
     def release(self, location: Location) -> bool:
-        """This row waits for Glance's scrubber no longer, which cannot delete what http locations name (GLANCE.md)."""
+        """This row waits for Glance's scrubber no longer, which cannot delete http locations (docs/glance.md)."""
         this = sa.and_(locations.c.id == location.row, locations.c.status == "pending_delete")
 
         def work(connection: sa.Connection) -> bool:

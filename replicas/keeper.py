@@ -226,13 +226,16 @@ class Keeper:
     def why_unregistered(self) -> str:
         """The reason `own_url` is None, with the remedy."""
         if self.settings.host_url is None:
-            return "neither [replicas] host_url nor worker_self_reference_url is set"
+            return (
+                "neither [replicas] host_url nor worker_self_reference_url is set; set one to the URL of this very "
+                "host, such as http://10.0.0.11:9292, and restart glance-api"
+            )
         if self.settings.can_register and (problem := self.standing.problem()) is not None:
             return problem
-        return "no http store is enabled; add one (enabled_backends = ..., web:http)"
+        return "no http store is enabled; add one (enabled_backends = ..., web:http) and restart glance-api"
 
     def metadata(self) -> dict[str, object]:
-        """The metadata of every row of this host: static, because Glance compares it (GLANCE.md, duplicates)."""
+        """The metadata of every row of this host: static, because Glance compares it (docs/glance.md, duplicates)."""
         found = {
             HOST_KEY: self.settings.host_name,
             ZONE_KEY: self.settings.host_zone,

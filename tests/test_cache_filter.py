@@ -606,7 +606,7 @@ def test_single_store(tmp_path: Path) -> None:
 
 
 def test_no_http_store_no_row(tmp_path: Path) -> None:
-    """Without an enabled http store nothing is registered (GLANCE.md: 500s); caching works, the log says why."""
+    """Without an enabled http store nothing is registered (docs/glance.md: 500s); caching works, the log says why."""
     options = {"DEFAULT": {"enabled_backends": "fast:file"}}
     with GlanceSite(tmp_path / "bare", options=options) as made, made.add_host("127.0.0.9", processes=1) as host:
         image_id, data = make(host)

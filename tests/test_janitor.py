@@ -114,7 +114,7 @@ def test_lost_row_comes_back(site: GlanceSite, host: GlanceHost, faulty: FaultyS
     assert host.client().download(image_id).content == data
     settle(lambda: own_rows(host, image_id))
     assert held.let_go() == 200
-    assert own_rows(host, image_id) == [], "Glance lost the row: the fact this test is about (GLANCE.md)"
+    assert own_rows(host, image_id) == [], "Glance lost the row: the fact this test is about (docs/glance.md)"
     assert run(host)["registered"] == 1
     assert len(own_rows(host, image_id)) == 1
     assert run(host)["registered"] == 0
@@ -162,7 +162,7 @@ def test_resurrected_row_goes_again(site: GlanceSite, host: GlanceHost, faulty: 
     held = Held(host, faulty, image_id)
     withdraw(host, image_id)
     assert held.let_go() == 200
-    assert len(own_rows(host, image_id)) == 1, "Glance brought the row back: the fact this test is about (GLANCE.md)"
+    assert len(own_rows(host, image_id)) == 1, "Glance brought it back: the fact this test is about (docs/glance.md)"
     others = [row for row in site.locations(image_id) if row["url"] != replica_url(host.url, image_id)]
     assert run(host)["withdrawn"] == 1
     assert site.locations(image_id) == others
@@ -431,7 +431,7 @@ def test_two_janitors_on_one_directory(host: GlanceHost) -> None:
 
 
 def test_delayed_delete_does_not_hang(tmp_path: Path) -> None:
-    """With delayed_delete no http row is left for the scrubber, which would choke on it for ever (GLANCE.md).
+    """With delayed_delete no http row is left for the scrubber, which would choke on it for ever (docs/glance.md).
 
     Deleting through a host with our filters leaves none; after one without them the next pass takes it away.
     """

@@ -155,7 +155,7 @@ def test_a_row_that_a_stale_save_brings_back_goes_again(shelf: Shelf, damaged: s
     removal = shelf.removal(Order(by_damage(shelf)))
     assert removal.act(planned(shelf, removal, damaged, "bad")).removed
     glance.image_update(admin, damaged, {"locations": stale})
-    assert len(shelf.now(damaged).locations) == 2, "the fact this test is about (GLANCE.md)"
+    assert len(shelf.now(damaged).locations) == 2, "the fact this test is about (docs/glance.md)"
     step = planned(shelf, removal, damaged, "bad")
     assert step.answer.reason.startswith(f"withdrawal {lines(shelf, damaged)[-1].id} was withdrawn and came back")
     assert removal.act(step).removed

@@ -178,7 +178,8 @@ class Download:
 
     def _way(self, follower: Follower | None = None) -> serve.Way:
         send = direct.sender(self._keeper.settings, follower, self._client) if follower else None
-        return serve.Way(send, self._client, self._place if isinstance(self._place, Spot) else None)
+        spot = self._place if isinstance(self._place, Spot) else None
+        return serve.Way(send, self._client, spot, f"image {self._image.id}")
 
     def _let_go(self) -> None:
         place, self._place = self._place, None

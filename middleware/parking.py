@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from glance_replicas.errors import ReplicaError
@@ -83,13 +84,14 @@ class Spot:
         """May be called more than once."""
         self._spare.free()
 
-    def send(self, connection: Connection, work: Iterator[object], ended: Callable[[], None]) -> None:
-        """`work` sends a body on this connection, from a thread of its own; then `ended` is called.
+    def send(self, connection: Connection, work: Iterator[object], ended: Callable[[], None], what: str) -> None:
+        """`work` sends a body of `what` on this connection, from a thread of its own; then `ended` is called.
 
         Raises OSError when that cannot be.
         """
         connection.keep()
-        thread = threading.Thread(target=self._run, args=(connection, work, ended), name="replica-send", daemon=True)
+        sending = partial(self._run, connection, work, ended, what)
+        thread = threading.Thread(target=sending, name="replica-send", daemon=True)
         self._parked.add(thread)
         try:
             thread.start()
@@ -98,14 +100,14 @@ class Spot:
             connection.close()
             raise OSError(str(error)) from error
 
-    def _run(self, connection: Connection, work: Iterator[object], ended: Callable[[], None]) -> None:
+    def _run(self, connection: Connection, work: Iterator[object], ended: Callable[[], None], what: str) -> None:
         try:
             for _ in work:
                 pass
         except (OSError, ReplicaError) as error:
-            log.info("a body was broken off: %s", error)
+            log.info("%s: a body was broken off: %s", what, error)
         except Exception:  # outermost edge of a thread
-            log.exception("a body was broken off")
+            log.exception("%s: a body was broken off", what)
         finally:
             connection.close()
             self.free()

@@ -62,7 +62,7 @@ class Body:
         yield b""
         closed, self._closed = self._closed or _nothing, None
         expected = self._span[1] - self._span[0]
-        spot.send(connection, self._parts(connection), lambda: closed(self._sent, expected))
+        spot.send(connection, self._parts(connection), lambda: closed(self._sent, expected), self._way.what)
 
     def _parts(self, connection: Connection) -> Iterator[None]:
         """Sends the body, a part at each step."""
@@ -95,6 +95,7 @@ class Way:
     send: Send | None = None
     connection: Connection | None = None
     spot: Spot | None = None
+    what: str = ""  # whose body, for the log
 
 
 class Closed(Protocol):

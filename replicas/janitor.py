@@ -97,7 +97,11 @@ class Janitor:
         """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
         give_away(self._cache)
         if not self._alone.take():
-            raise CacheError(f"another janitor is at work in {self._cache.folder}")
+            raise CacheError(
+                f"another janitor is at work in {self._cache.folder}, that of this host's glance-api or another "
+                "`replica janitor --once`; there is nothing to do, since it does the same; for passes by cron alone "
+                "set [replicas] janitor = false and restart glance-api"
+            )
         try:
             done = self._pass() if self._presence.claim() else self._visit()
             done.filled += self._copier.finish(self._breathe)

@@ -1,6 +1,8 @@
 """The option table: what may stand in `[replicas]` of glance-api.conf. Sample: `oslo-config-generator`."""
 
-from oslo_config import cfg
+from typing import Any
+
+from oslo_config import cfg, types
 
 GROUP = "replicas"
 
@@ -217,3 +219,18 @@ LEDGER = [
 ]
 
 ALL = [*HOST, *SERVING, *SPACE, *EVICTION, *FILLING, *COPYING, *WAITING, *JANITOR, *LEDGER]
+
+
+def allowed(option: Any) -> str:
+    """What may be its value, in words."""
+    kind = option.type
+    if isinstance(kind, types.Boolean):
+        return "true or false"
+    if getattr(kind, "choices", None):
+        return f"one of {', '.join(kind.choices)}"
+    if not isinstance(kind, types.Number):
+        return str(kind)
+    what = "a whole number" if isinstance(kind, types.Integer) else "a number"
+    if kind.min is not None and kind.max is not None:
+        return f"{what} from {kind.min} to {kind.max}"
+    return what if kind.min is None else f"{what}, {kind.min} or more"

@@ -136,11 +136,11 @@ def load(config_files: Sequence[str] = ()) -> Settings:
 def read(conf: cfg.ConfigOpts) -> Settings:
     """Settings from a parsed configuration. Raises ConfigError naming the option that is wrong."""
     _register(conf)
-    _refuse_unknown(conf)
+    _refuse_wrong(conf)
     try:
         return _settings(conf)
-    except (cfg.Error, ValueError) as error:
-        raise ConfigError(f"[{options.GROUP}] {error}") from error
+    except (cfg.Error, ValueError) as error:  # of Glance's own options
+        raise ConfigError(f"{', '.join(_files(conf))}: {error}") from error
 
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
@@ -251,17 +251,28 @@ def _files(conf: cfg.ConfigOpts) -> list[str]:
     return [*(conf.config_file or ()), *inside]
 
 
-def _refuse_unknown(conf: cfg.ConfigOpts) -> None:
-    """oslo.config passes over names it does not know; a typing error in ours must stop the start."""
+def _refuse_wrong(conf: cfg.ConfigOpts) -> None:
+    """oslo.config passes over names it does not know; a typing error in ours must stop the start.
+
+    Of a value it does not take it tells in its own words; ours name the file, the option, the value, what is allowed.
+    """
     known = {option.dest for option in options.ALL}
+    written = {}
     for path in _files(conf):
         sections: dict[str, dict[str, list[str]]] = {}
         cfg.ConfigParser(path, sections).parse()
-        for name in sections.get(options.GROUP, {}):
-            if name.replace("-", "_") not in known:
+        for name, values in sections.get(options.GROUP, {}).items():
+            written[name] = f"{path}: [{options.GROUP}] {name} = {values[-1]}"
+            if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"{path}: [{options.GROUP}] {name} is no option of ours{hint}")
+    for option in options.ALL:
+        try:
+            getattr(conf[options.GROUP], option.dest)
+        except (cfg.Error, ValueError) as error:
+            found = written.get(option.dest, f"environment: [{options.GROUP}] {option.dest}")
+            raise ConfigError(f"{found}: this must be {options.allowed(option)}") from error
 
 
 def _base_url(url: str | None) -> str | None:

@@ -178,6 +178,15 @@ def test_refused(site: GlanceSite, target: Path) -> None:
     assert failed(get(target, image, env=env), 3, "status 401")
 
 
+def test_a_name_where_images_may_not_be_listed(faulty: FaultyServer, target: Path) -> None:
+    """A policy that forbids the list hides every name: that is said, and that the id does; not that of a download."""
+    faulty.put("/v2/images", b"{}", status=403)
+    env = {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": faulty.url}
+    for done in (get(target, "cirros", env=env), replica("choose", "cirros", env=env)):
+        assert failed(done, 3, "you may not list images, so no name is found; give its id")
+        assert "may not download" not in done.stderr
+
+
 def test_saved_document(faulty: FaultyServer, tmp_path: Path, target: Path) -> None:
     """A saved document, or one on stdin, needs no cloud at all."""
     urls = [faulty.put("/a", DATA, truncate_at=1_000_000), faulty.put("/b", DATA)]

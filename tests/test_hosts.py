@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +41,14 @@ def owners(cloud: Cloud, name: str) -> list[tuple[str, str]]:
 def run(keeper: Keeper) -> Pass:
     """One pass of a host's janitor, as cron runs it."""
     return Janitor(keeper).run_once()
+
+
+@pytest.mark.parametrize("changes", [{"host_url": None}, {"can_register": False}], ids=["no URL", "no http store"])
+def test_what_registers_nothing_says_what_to_do(cloud: Cloud, changes: dict[str, object]) -> None:
+    """A host without a URL, or without an http store: what to set, and that glance-api has to be started again."""
+    keeper = again(cloud.host("lost"), **changes)
+    assert keeper.own_url("x") is None
+    assert re.search(r"; (set|add) one .*restart glance-api$", keeper.why_unregistered())
 
 
 # Two hosts in one directory: Oracle OpenStack guide, "Setting up Glance" (a share on /var/lib/glance of every node).

@@ -155,6 +155,10 @@ def test_what_cannot_be(cloud: Cloud) -> None:
         (["prune", image], 2, "name the hosts with --on"),
         (["prune", image, "--on", "ours"], 3, "no copy on host ours"),
         (["verify", image, "--on", "ours"], 3, "no copy that a client can read; try --through-glance"),
+        (["list", "-c", "Image", "-c", "bogus"], 2, "-c 'bogus': no such column; there are: Image, Name, "),
+        (["show", image, "-c", "name", "-c", "bogus"], 2, "-c 'bogus': no such column; there are: image, name, "),
+        (["choose", image, "-c", "Host", "-c", "bogus"], 2, "-c 'bogus': no such column; there are: Priority, "),
+        (["copy", image, "--to", "ours", "-c", "bogus"], 2, "-c 'bogus': no such column; there are: Image, Host, "),
     ):
         done = cloud.run(*words)
         assert (done.status, said in done.err) == (status, True), (words, done.err)

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas import byte_range
 from glance_replicas.errors import Unreachable
+from glance_replicas.middleware.connection import Connection
+from glance_replicas.middleware.parking import Parking, Spot
 
 pytest_plugins = ["cloud"]
 
@@ -34,6 +37,25 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
     """One process with a few threads, no janitor beside it."""
     with GlanceSite(tmp_path_factory.mktemp("site")) as made:
         yield made.add_host("127.0.0.2", processes=1, threads=THREADS, options={"replicas": {"janitor": "false"}})
+
+
+def test_a_body_broken_off_names_its_image(caplog: pytest.LogCaptureFixture) -> None:
+    """The log line of a thread of ours whose client has left says whose bytes it sent."""
+    parking, ended = Parking(1, 1), threading.Event()
+    _of_the_server, place = parking.place(), parking.place()
+    assert isinstance(place, Spot)
+    ours, client = socket.socketpair()
+
+    def work() -> Iterator[None]:
+        connection.send(b"x")
+        yield
+
+    with ours, caplog.at_level("INFO"):
+        connection = Connection(ours.fileno())
+        client.close()
+        place.send(connection, work(), ended.set, "image i-1")
+        assert ended.wait(10)
+    assert "image i-1: a body was broken off: " in caplog.text
 
 
 def cold(host: GlanceHost, faulty: FaultyServer, **faults: object) -> tuple[str, bytes]:

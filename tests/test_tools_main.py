@@ -13,12 +13,15 @@ from programs import Desk, Programs
 from services import environment, eventually
 from services.faulty import FaultyServer
 
+from glance_replicas.cache import Cache
+from glance_replicas.cache.host_lock import HostLock
 from glance_replicas.copies import Copies
 from glance_replicas.model import Host, Use
 from glance_replicas.uses import Uses
 
 pytest_plugins = ["desk"]
 
+ABSENT = "00000000-0000-4000-8000-000000000000"
 BIN = Path(sys.executable).parent
 
 
@@ -64,7 +67,16 @@ def test_a_file_without_permission(programs: Programs, tmp_path: Path) -> None:
     [
         ("[replicas]\nhost_nam = x", "did you mean host_name?"),
         ("[replicas]\nsigning_keys = short", "signing_keys"),
-        ("[replicas]\njanitor_interval_seconds = soon", "janitor_interval_seconds"),
+        ("[replicas]\nmax-bytes = 5", "did you mean max_bytes?"),  # oslo.config passes over it
+        (
+            "[replicas]\njanitor_interval_seconds = soon",
+            "glance-api.conf: [replicas] janitor_interval_seconds = soon: this must be a number, 1.0 or more",
+        ),
+        ("[replicas]\nmax_bytes = -1", "[replicas] max_bytes = -1: this must be a whole number, 0 or more"),
+        ("[replicas]\nsendfile = on", "sendfile = on: this must be one of auto, off, x-accel-redirect, uwsgi"),
+        ("[replicas]\njanitor = maybe", "janitor = maybe: this must be true or false"),
+        ("[replicas]\nhigh_watermark_percent = 101", "= 101: this must be a whole number from 1 to 100"),
+        ("[DEFAULT]\nimage_cache_max_size = x", "glance-api.conf: Value for option image_cache_max_size"),
     ],
 )
 def test_a_bad_value_is_named(programs: Programs, tmp_path: Path, text: str, said: str) -> None:
@@ -102,7 +114,12 @@ def test_a_database_that_is_not_glances(programs: Programs, tmp_path: Path) -> N
         (["verify", "--all", "--max-bytes-per-second", "0"], "'0' is no size"),
         (["verify", "--all", "--workers", "-1"], "'-1' is no whole number above 0"),
         (["janitor"], "add --once"),
-        (["list", "-c", "bogus"], "No recognized column names"),
+        (["list", "-c", "bogus"], "-c 'bogus': no such column; there are: Image, Name, "),
+        (["list", "-c", "Name", "-c", "bogus"], "-c 'bogus': no such column; there are: Image, Name, "),
+        (["list", "-f", "jsonl", "-c", "image", "-c", "no_such_column"], "-c 'no_such_column': no such column"),
+        (["host", "-c", "Name", "-c", "bogus"], "-c 'bogus': no such column; there are: Name, Zone, "),
+        (["prune", "--yes", "--cached", ABSENT, "-c", "bogus", "-c", "Nmae"], "-c 'bogus', 'Nmae': no such column"),
+        (["check", "-c", "bogus"], "-c 'bogus': no such column; there are: Severity, What, "),
     ],
 )
 def test_wrong_words_are_usage(desk: Desk, words: list[str], said: str) -> None:
@@ -188,8 +205,9 @@ def test_hosts_are_listed_with_their_state(desk: Desk) -> None:
     assert (row["Served"], row["Hit Ratio"]) == (1000, 0.25)
     assert "25 %" in desk.run("host", "api5").out
     done = desk.run("host", "api-none")
-    assert done.status == 3
-    assert "the ledger has no host api-none" in done.err
+    assert (done.status, done.out) == (3, "")
+    assert "replica: the ledger has no host api-none; it has: " in done.err
+    assert "api5" in done.err
 
 
 def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:
@@ -269,3 +287,16 @@ def test_one_pass_of_the_janitor(desk: Desk) -> None:
     assert done.status == 0
     assert "registered: 0" in done.out
     assert desk.host.name in [row["Name"] for row in desk.run("host", "-f", "json").rows]
+
+
+def test_a_janitor_beside_another_says_what_to_do(desk: Desk) -> None:
+    """While the host's own janitor is at work: exit 3, that there is nothing to do, and how to have it from cron."""
+    running = HostLock(Cache(desk.host.cache_dir), "janitor")
+    assert running.take()
+    try:
+        done = desk.run("janitor", "--once")
+    finally:
+        running.free()
+    assert (done.status, done.out) == (3, "")
+    assert "there is nothing to do" in only_line(done.err)
+    assert "set [replicas] janitor = false and restart glance-api" in done.err

@@ -31,6 +31,8 @@ class Audit(ClosedLister):
     are dark or lost ones; 3 a place could not be listed, and nothing of it was judged.
     """
 
+    columns = COLUMNS
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Which places, and what may go."""
         parser = super().get_parser(prog_name)

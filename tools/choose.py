@@ -17,14 +17,11 @@ from . import cloud, report
 COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "Why", "URL")
 
 
-class Choose(cloud.Asking, Lister):  # type: ignore[misc, unused-ignore]
+class Choose(cloud.Asking, report.Columns, Lister):  # type: ignore[misc, unused-ignore]
     """Show the copies of an image, best first for this machine, and why.
 
     Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host.
     """
-
-    def _load_formatter_plugins(self) -> Any:
-        return report.formatters(super()._load_formatter_plugins())
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Image, cloud and place."""

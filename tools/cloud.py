@@ -106,10 +106,13 @@ def ask(arguments: argparse.Namespace) -> tuple[Document, "Cloud | None"]:
 def asked(cloud: "Cloud", arguments: argparse.Namespace) -> Document:
     """The document of `arguments.image` for a caller at that place. Raises as `ask`."""
     hints = {name: getattr(arguments, name) for name in ("zone", "host", "seed")}
+    image_id = ""
     try:
-        return cloud.document(cloud.find(arguments.image), hints)
+        image_id = cloud.find(arguments.image)
+        return cloud.document(image_id, hints)
     except Denied as error:
-        remedy = "you may not download it, or the credentials are wrong (clouds.yaml, OS_*, --header)"
+        what = "you may not download it" if image_id else "you may not list images, so no name is found; give its id"
+        remedy = f"{what}, or the credentials are wrong (clouds.yaml, OS_*, --header)"
         raise Denied(f"image {arguments.image}: {error}: {remedy}") from error
     except SourceError as error:
         raise type(error)(f"image {arguments.image}: {error}; check that the image service can be reached") from error

@@ -212,11 +212,8 @@ def _ignore(_text: str) -> None:
     """It was said before."""
 
 
-class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]
+class OnHostLister(report.Columns, OnHost, Lister):  # type: ignore[misc, unused-ignore]
     """A command whose result is a table, or in other formats the same rows for programs; `jsonl` streams."""
-
-    def _load_formatter_plugins(self) -> Any:
-        return report.formatters(super()._load_formatter_plugins())
 
     def for_people(self, parsed_args: argparse.Namespace) -> bool:
         """Whether stdout is a table: then a summary may stand below it, else it goes to stderr."""
@@ -226,15 +223,6 @@ class OnHostLister(OnHost, Lister):  # type: ignore[misc, unused-ignore]
         """The lines that come after the rows."""
         stream = self.app.stdout if self.for_people(parsed_args) else self.app.stderr
         stream.writelines(f"{line}\n" for line in lines)
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Print the rows and return the exit status; a column that does not exist is the user's error."""
-        try:
-            return super().run(parsed_args)
-        except ValueError as error:
-            if "column" not in str(error):
-                raise
-            raise ConfigError(str(error)) from error
 
 
 class ClosedLister(OnHostLister):

@@ -28,6 +28,8 @@ class Copy(OnHostLister):
     see: replica copy list. Exit status: 0 asked, with --wait done; 3 with --wait when some failed or were cancelled.
     """
 
+    columns = COLUMNS
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """What, where to, and how."""
         parser = super().get_parser(prog_name)

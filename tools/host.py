@@ -11,7 +11,7 @@ from glance_replicas.model import Host as Known
 from glance_replicas.model import Use
 from glance_replicas.uses import Uses
 
-from .command import UNKNOWN, OnHostLister
+from .command import UNKNOWN, ClosedLister
 from .report import Age, Bytes, Percent, Text, count
 
 COLUMNS = (
@@ -22,7 +22,7 @@ COLUMNS = (
 _DAYS = 2  # today and yesterday: today alone says nothing just after midnight
 
 
-class Host(OnHostLister):
+class Host(ClosedLister):
     """List the hosts that keep cached copies, as their janitors last reported.
 
     Files is what lies on the host's disk, Registered is what the catalogue says is there; they differ while a copy is
@@ -39,9 +39,10 @@ class Host(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each host."""
-        hosts = [one for one in self.ledger.hosts() if parsed_args.name in (None, one.name)]
+        known = self.ledger.hosts()
+        hosts = [one for one in known if parsed_args.name in (None, one.name)]
         if not hosts:
-            self._none(parsed_args.name)
+            self._none(parsed_args.name, sorted(one.name for one in known))
         fills = Counter(fill.host for _, fill in self.ledger.all_fills())
         waiting = Counter(one.host for one in Copies(self.ledger.database).list(states=[State.WAITING]))
         served = Uses(self.ledger.database).of_hosts(_DAYS)
@@ -53,9 +54,13 @@ class Host(OnHostLister):
                 self.note(f"host {one.name} is dead; {registered} of it will be withdrawn by another host's janitor")
         return COLUMNS, rows
 
-    def _none(self, name: str | None) -> None:
-        which = f"no host {name}" if name else "no host at all"
-        self.note(f"the ledger has {which}; on each host, see: replica check, and: replica janitor --once")
+    def _none(self, name: str | None, known: Sequence[str]) -> None:
+        """An error of its own status: a host that has never reported is not known, rather than spelled wrong."""
+        if known:
+            which = f"no host {name}; it has: {', '.join(known)}. If a host is absent, on it"
+        else:
+            which = "no host at all; on each host"
+        self.note(f"the ledger has {which}, see: replica check, and: replica janitor --once")
         self.worsen(UNKNOWN)
 
     def _is_dead(self, one: Known) -> bool:

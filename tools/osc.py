@@ -21,7 +21,7 @@ from .command import DAMAGED, INTACT, UNKNOWN, status_of
 COLUMNS = ("Image", "Name", "Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Evidence", "Checked", "URL")
 
 
-class InCloud(cloud.Asking):
+class InCloud(cloud.Asking, report.Columns):
     """A command that asks the image service of the cloud the user is logged in to. `status` is its exit status."""
 
     auth_required = True  # OpenStackClient: log in first
@@ -57,9 +57,6 @@ class InCloud(cloud.Asking):
         site = self.site
         return cloud.asked(site, arguments), site
 
-    def _load_formatter_plugins(self) -> Any:
-        return report.formatters(super()._load_formatter_plugins(), lists=isinstance(self, Lister))  # type: ignore[misc]
-
     def note(self, text: str) -> None:
         """One line for the user on stderr."""
         self.app.stderr.write(f"{text}\n")
@@ -67,7 +64,7 @@ class InCloud(cloud.Asking):
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Do it and return the exit status; what goes wrong is one line on stderr."""
         try:
-            return super().run(parsed_args) or self.status  # type: ignore[misc]
+            return super().run(parsed_args) or self.status
         except ReplicaError as error:
             self.note(str(error))
             return status_of(error)

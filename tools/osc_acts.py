@@ -32,6 +32,8 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     Exit status: 0 all intact; 1 damage found; 3 something could not be checked.
     """
 
+    columns = VERIFIED
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The images, and how."""
         parser = super().get_parser(prog_name)
@@ -110,6 +112,8 @@ class _Glance:
 class Copy(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     """Have hosts fetch an image, now, from the best source each has. By default only the admin may."""
 
+    columns = ASKED
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Image and hosts."""
         parser = super().get_parser(prog_name)
@@ -143,6 +147,8 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     Copies in stores are never touched: that is `replica prune`, with its proof. The last intact copy of an image that
     is known of stays, unless an admin forces its removal and says why.
     """
+
+    columns = PRUNED
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Images and hosts."""

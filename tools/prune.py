@@ -35,6 +35,8 @@ class Prune(ClosedLister):
     nothing to do; 1 something was refused; 3 something could not be checked.
     """
 
+    columns = plan.COLUMNS
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection, the order, and the bounds."""
         parser = super().get_parser(prog_name)

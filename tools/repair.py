@@ -31,6 +31,8 @@ class Repair(ClosedLister):
     not be checked.
     """
 
+    columns = (*COLUMNS, *PUT_BACK)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection, and the bounds."""
         parser = super().get_parser(prog_name)

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cliff.columns import FormattableColumn
 from cliff.formatters.base import ListFormatter
 from cliff.formatters.value import ValueFormatter
+from cliff.lister import Lister
 from stevedore.extension import Extension, ExtensionManager
+
+from glance_replicas.errors import ConfigError
 
 if TYPE_CHECKING:
     from glance_replicas.document import State
@@ -196,6 +199,43 @@ class Values(ValueFormatter):  # type: ignore[misc, unused-ignore]
 
 def _one_line(cell: Any) -> str:
     return visible(str(cell.machine_readable() if isinstance(cell, FormattableColumn) else cell))
+
+
+class Columns:
+    """What commands with columns share: our formats, and `-c` of a column that there is not is an error of the user's.
+
+    Cliff passes over such a name as long as another one is right.
+    """
+
+    columns: Sequence[str] = ()  # all there may be, where the command does something: asked for before it does
+
+    def _load_formatter_plugins(self) -> Any:
+        return formatters(super()._load_formatter_plugins(), lists=isinstance(self, Lister))  # type: ignore[misc]
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """As cliff. Raises ConfigError."""
+        if self.columns:
+            _need_columns(parsed_args, self.columns)
+        return super().run(parsed_args)  # type: ignore[misc, no-any-return]
+
+    def _run_after_hooks(self, parsed_args: argparse.Namespace, done: Any) -> Any:
+        """Between the work and the first row."""
+        if isinstance(done, tuple):
+            _need_columns(parsed_args, done[0])
+        return super()._run_after_hooks(parsed_args, done)  # type: ignore[misc]
+
+
+def _need_columns(parsed: argparse.Namespace, there: Sequence[str]) -> None:
+    names = {_normal(one) for one in there}
+    wrong = [one for one in parsed.columns if _normal(one) not in names]
+    if wrong:
+        typed = ", ".join(repr(one) for one in wrong)
+        raise ConfigError(f"-c {typed}: no such column; there are: {', '.join(dict.fromkeys(there))}")
+
+
+def _normal(name: str) -> str:
+    """As cliff compares them: `-c replica_host` is Replica Host."""
+    return name.lower().strip().replace(" ", "_")
 
 
 def formatters(found: ExtensionManager[Any], *, lists: bool = True) -> ExtensionManager[Any]:

@@ -28,6 +28,8 @@ class Verify(OnHostLister):
     its copies that were read differ, one of them is damaged: status 1.
     """
 
+    columns = (*COLUMNS, *freshness.COLUMNS)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection, and how to look."""
         parser = super().get_parser(prog_name)

@@ -296,9 +296,7 @@ class Janitor:
 
     def _scrub_one(self) -> None:
         try:
-            self._scrubber.adopt()
-            self._scrubber.again()
-            self._scrubber.oldest()
+            self._scrubber.step()
         except ReplicaError as error:
             log.warning("janitor: scrub: %s", error)
         except Exception:  # outermost edge of a thread

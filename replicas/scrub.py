@@ -1,17 +1,18 @@
 """Reads a host's files again: those of the stock cache once, to adopt them, our own when it has been too long."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from . import checksum, disk_read
-from .cache import Copy
+from .cache import Copy, Entry
 from .errors import Unreadable
 from .host import withheld
 from .keeper import Keeper
 from .model import Digest, Image, Verdict
 
 _RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
+_FRESH_SECONDS = 1.0  # how old a list may be when the file longest unverified is taken from it
 _AGAIN_SECONDS = 600.0  # between two tries of a file that could not be read
 
 
@@ -29,36 +30,49 @@ class Scrubber:
         self._scrubbed = self._damaged = self._adopted = self._registered = 0
         return found
 
-    def adopt(self) -> int:
+    def step(self) -> None:
+        """The next three. They share a list of the directory, which takes a look at each file, while it is fresh.
+
+        Raises CatalogueError, CacheError.
+        """
+        entries, began = list(self._keeper.cache.entries()), time.monotonic()
+        self.adopt(entries)
+        self.again(entries)
+        self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
+
+    def adopt(self, entries: Sequence[Entry] | None = None) -> int:
         """Files that nobody of us read, as they are now, are read at the bounded rate; how many of them were right.
 
         Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
         """
         rate = self._keeper.settings.scrub_bytes_per_second or _RATE
-        unread = [one for one in self._keeper.cache.entries() if not one.verified and one.readable]
+        unread = [one for one in self._listed(entries) if not one.verified and one.readable]
         right = 0
         for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
             right += self.verify(one.image_id, rate) is Verdict.INTACT
         self._adopted += right
         return right
 
-    def again(self) -> None:
+    def again(self, entries: Sequence[Entry] | None = None) -> None:
         """Files that could not be read are tried again, not too often; one that is right has its row again."""
         rate = self._keeper.settings.scrub_bytes_per_second or _RATE
-        for one in self._keeper.cache.entries():
+        for one in self._listed(entries):
             if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
                 self.verify(one.image_id, rate)
 
-    def oldest(self) -> Verdict | None:
+    def oldest(self, entries: Sequence[Entry] | None = None) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
         rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
-        read = [one for one in self._keeper.cache.entries() if one.verified and one.readable]
+        read = [one for one in self._listed(entries) if one.verified and one.readable]
         due = [one for one in read if time.time() - one.verified_at > age]
         if not rate or not due:
             return None
         verdict = self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
         self._scrubbed += 1
         return verdict
+
+    def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
+        return self._keeper.cache.entries() if entries is None else entries
 
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
         """One complete file hashed: marked when right; row, then file gone when wrong.

@@ -74,6 +74,31 @@ def passed(keeper: Keeper) -> Pass:
     return done
 
 
+def test_a_scrub_lists_the_directory_once(tmp_path: Path, loaded: Settings, faulty: FaultyServer) -> None:  # noqa: F811
+    """What is new, what could not be read and what is due come from one list, in which each file costs two calls."""
+    with closing(Cloud(tmp_path, loaded, faulty)) as cloud:
+        keeper = cloud.host("here")
+        names = [cloud.cached(keeper), cloud.cached(keeper)]
+        listed: list[str] = []
+        _heard.append(listed)
+        Scrubber(keeper, lambda: None).step()
+        _heard.clear()
+        assert listed.count(str(keeper.cache.folder)) == 1
+        assert {one.image_id for one in keeper.cache.entries()} == set(names)
+
+
+_heard: list[list[str]] = []  # who listens: a hook cannot be taken back
+
+
+def _hear(event: str, of: tuple[object, ...]) -> None:
+    if event == "os.scandir":
+        for one in _heard:
+            one.append(str(of[0]))
+
+
+sys.addaudithook(_hear)
+
+
 def test_a_scrub(on_disk: Cloud, disk: BadDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """EIO: the file stays, serves nobody, has no row, is in the ledger and in the problems; once it can be read it is
     back by itself. Before, it was set aside as damaged, and gone a day later."""

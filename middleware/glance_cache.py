@@ -10,6 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -70,6 +71,21 @@ class _Fixed:
         pass
 
 
+class _Left(threading.local):
+    """What one call of Glance's controller leaves for the next one of the same request."""
+
+    _what: tuple[Any, Any] = None, None
+
+    def leave(self, what: Any) -> None:
+        """For this thread's request."""
+        self._what = context.get_current(), what
+
+    def take(self) -> Any:
+        """It, once; None when this thread's request left nothing."""
+        (asker, what), self._what = self._what, (None, None)
+        return what if asker is not None and asker is context.get_current() else None
+
+
 def _answers(call: Callable[P, T]) -> Callable[P, T]:
     """What must stay is 409, what could not be asked 503, and neither is 500."""
 
@@ -92,7 +108,8 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, calls: CacheCalls, folder: Path, locks: Path) -> None:
         self._calls = calls
-        self._listed = threading.local()  # the request that was told what is cached, and what was queued then
+        self._queued = _Left()  # when Glance listed what is cached
+        self._evicted = _Left()  # how to do it again, when what was queued has been cancelled
         self.base_dir = str(folder)
         self._locks = str(locks)
 
@@ -104,7 +121,7 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
     def get_cached_images(self) -> list[dict[str, Any]]:
         """As the drivers of Glance answer; `hits` are the downloads from this host in the last 40 days."""
         held, queued = self._calls.state()
-        self._listed.state = context.get_current(), queued
+        self._queued.leave(queued)
         return [
             {
                 "image_id": one.image_id,
@@ -137,9 +154,8 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
 
         Glance lists what is cached and then this: of one moment both, so that no image is in both, or in none.
         """
-        asker, queued = self._listed.__dict__.pop("state", (None, []))
-        is_same = asker is not None and asker is context.get_current()
-        return queued if is_same else self._calls.state()[1]
+        queued: list[str] | None = self._queued.take()
+        return self._calls.state()[1] if queued is None else queued
 
     def is_queued(self, image_id: str) -> bool:
         """Whether it is asked for and not here."""
@@ -159,22 +175,35 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
     @_answers
     def delete_cached_image(self, image_id: str) -> None:
         """Its row, then its file, if there is one."""
-        self._calls.evict(image_id, _who())
+        again = partial(self._calls.evict, image_id, _who())
+        again()
+        self._evicted.leave(again)
 
     @_answers
     def delete_all_cached_images(self) -> int:
         """The same for each; how many there were."""
-        return self._calls.evict_all(_who())
+        again = partial(self._calls.evict_all, _who())
+        gone = again()
+        self._evicted.leave(again)
+        return gone
 
     @_answers
     def delete_queued_image(self, image_id: str) -> None:
-        """Nobody's request for it is left."""
+        """Nobody's request for it is left, nor what came of it since Glance, in the same call, had it evicted."""
         self._calls.unqueue(image_id)
+        self._evict_again()
 
     @_answers
     def delete_all_queued_images(self) -> int:
-        """Nobody's request is left; how many there were."""
-        return self._calls.unqueue_all()
+        """The same for each; how many requests there were."""
+        gone = self._calls.unqueue_all()
+        self._evict_again()
+        return gone
+
+    def _evict_again(self) -> None:
+        again: Callable[[], object] | None = self._evicted.take()
+        if again is not None:
+            again()
 
     @_answers
     def clean(self, stall_time: int | None = None) -> None:

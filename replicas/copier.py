@@ -6,6 +6,7 @@ start goes on from there. What an order says of itself in between is for people 
 
 from collections.abc import Callable
 from datetime import datetime, time
+from functools import partial
 from threading import Thread
 
 from .cache import Entry
@@ -22,9 +23,16 @@ _CANCELLED, _TOO_LATE = "cancelled", "waits for copy_hours"
 
 
 class Job:
-    """One fill while nobody waits for it (`fill.Background`)."""
+    """One fill while nobody waits for it (`fill.Background`); `is_open` asks at its end whether its request is."""
 
-    def __init__(self, want: Want, image: Image, throttle: Throttle | None, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        want: Want,
+        image: Image,
+        throttle: Throttle | None,
+        is_open: Callable[[], bool],
+        done: Callable[[], None],
+    ) -> None:
         self.want = want
         self.size = image.size or 0
         self.fresh = 0  # bytes that it brought
@@ -32,6 +40,7 @@ class Job:
         self.told: str | None = None  # why it is to end
         self.failure: Exception | None = None  # why it did
         self._throttle = throttle
+        self._is_open = is_open
         self._done = done
 
     def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
@@ -41,6 +50,12 @@ class Job:
             self._throttle(length, until=lambda: bool(self.told) or is_wanted())
         if self.told and not is_wanted():
             raise CacheError(self.told)
+
+    def finishing(self, is_wanted: Callable[[], bool]) -> None:
+        """Whoever has cancelled the request finds no file that came of it, also when no step was in between."""
+        if not self._is_open() and not is_wanted():
+            self.told = _CANCELLED
+            raise CacheError(_CANCELLED)
 
     def ended(self, failure: Exception | None) -> None:
         """Why it is not complete, if it is not."""
@@ -146,7 +161,8 @@ class Copier:
 
     def _start(self, want: Want, image: Image) -> bool:
         """Whether a fill was started; when another process has one, it is that one's progress that is told."""
-        job = Job(want, image, self._throttle, self._wake)
+        is_open = partial(self._orders.is_open, want, image.size or 0)
+        job = Job(want, image, self._throttle, is_open, self._wake)
         try:
             job.thread = start(self._cache, self._keeper.plan(image, background=True), job)
         except Refused as error:

@@ -57,6 +57,12 @@ class Background(Protocol):
         Neither is proper while somebody waits for it, which may begin during the sleep.
         """
 
+    def finishing(self, is_wanted: Callable[[], bool]) -> None:
+        """All bytes are there, and right. Raises CacheError when the file is not to be kept after all.
+
+        That is not proper while somebody waits for it.
+        """
+
     def ended(self, failure: Exception | None) -> None:
         """The fill is over and the file where it will be; the reason when it is not complete."""
 
@@ -101,6 +107,8 @@ class Fill:
         failure: Exception | None = None
         try:
             kept = self._write()
+            if self._background is not None:
+                self._background.finishing(lambda: self._growing.is_wanted)
             self._cache.commit(self._growing, image)
         except Abandoned as error:
             failure = error

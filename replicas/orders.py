@@ -89,6 +89,15 @@ class Orders:
             return True
         return self._ask(lambda: self._copies.progress(want.image_id, self._host, done, size)) is not False
 
+    def is_open(self, want: Want, size: int) -> bool:
+        """Whether all `size` bytes that are there now are wanted still. May be called from any thread.
+
+        A growing file that was left is, without anybody's word.
+        """
+        if want.queued and self._cache.is_queued(want.image_id):
+            return True
+        return self.running(want, size, size) if want.asked else not want.queued
+
     def done(self, want: Want, size: int) -> bool:
         """The complete file is there, verified."""
         self._later.pop(want.image_id, None)

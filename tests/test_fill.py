@@ -352,6 +352,9 @@ class Background:
         if self.length >= self.ends_at and not wanted:
             raise CacheError("cancelled")
 
+    def finishing(self, is_wanted: Callable[[], bool]) -> None:
+        """The file is to be kept."""
+
     def ended(self, failure: Exception | None) -> None:
         self.failure = failure
 

@@ -200,6 +200,21 @@ def test_clear_takes_what_its_header_says(
     assert bool(rows(ours, here)) == (left == "cache")
 
 
+@pytest.mark.parametrize("path", ["", "/{}"])
+def test_what_is_fetched_meanwhile_is_cleared_too(ours: GlanceHost, path: str) -> None:
+    """However far the fetch of a queued image has come: neither listed as cached nor as queued, then or later."""
+    image, _ = new_image(ours, 9)
+    for step in range(60):
+        assert call(ours, "PUT", f"/{image}") == 202
+        time.sleep(step % 30 / 500)
+        assert call(ours, "DELETE", path.format(image)) == 204
+        assert state(ours) == ([], []), step
+    time.sleep(1.5)
+    assert (state(ours), rows(ours, image)) == (([], []), [])
+    open_ones = "SELECT state FROM replica_copies WHERE image_id = :image AND state IN ('waiting', 'running')"
+    assert ours.site.ledger_rows(open_ones, image=image) == []  # nothing that brings it later
+
+
 def test_clear_leaves_what_the_directory_needs(ours: GlanceHost) -> None:
     """The janitor's lock and the mark of the directory stay, and the host goes on."""
     cached(ours)  # after a pass of the janitor

@@ -36,7 +36,7 @@ from ..errors import CacheError, Unreadable
 from ..model import Digest, Image, is_image_id
 from .entry import STICKY, Copy, Entry, entry, purpose
 from .notes import FAULT, FOR, PINNED, READ, Known, Notes, parse
-from .partial_file import Growing, try_lock
+from .partial_file import Growing, is_awaited, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +189,17 @@ class Cache:
             finally:
                 os.close(fd)
 
+    def is_filled_alone(self, image_id: str) -> bool:
+        """The same, and no reader waits for it. Raises CacheError."""
+        with self.errors(image_id):
+            fd = self._open(self.partial(image_id))
+            if fd is None:
+                return False
+            try:
+                return not try_lock(fd, fcntl.LOCK_SH) and not is_awaited(fd)
+            finally:
+                os.close(fd)
+
     def drop_left(self, image_id: str) -> int:
         """The growing file of an image is gone, unless somebody fills it; bytes of the disk freed.
 
@@ -321,6 +332,12 @@ class Cache:
         """The image is to be fetched in the background. Raises CacheError."""
         with self.errors(image_id):
             (self.folder / "queue" / image_id).touch(0o640)
+
+    def is_queued(self, image_id: str) -> bool:
+        """Whether there is a name for it in `queue/`. Raises CacheError when that cannot be known."""
+        with self.errors(image_id), contextlib.suppress(FileNotFoundError):
+            return stat.S_ISREG(os.lstat(self.folder / "queue" / image_id).st_mode)
+        return False
 
     def remove_copy(self, image_id: str, copy: Copy) -> int:
         """The complete file is gone, unless another took its place meanwhile; bytes freed.

@@ -45,6 +45,16 @@ def try_lock(fd: int, kind: int) -> bool:
     return True
 
 
+def is_awaited(fd: int) -> bool:
+    """Some reader of the file waits (`wait_for`), by another descriptor."""
+    try:
+        asked = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, byte_range(fcntl.F_WRLCK, 0))
+        kind: int = struct.unpack(_FLOCK, asked)[0]
+    except OSError:  # a file system without such locks: nobody is made to wait
+        return True
+    return kind != fcntl.F_UNLCK
+
+
 class Growing:
     """The one writer's side. Raises OSError; `directory.Cache` turns it into CacheError."""
 
@@ -100,12 +110,7 @@ class Growing:
     @property
     def is_wanted(self) -> bool:
         """Some reader waits (`wait_for`)."""
-        try:
-            asked = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, byte_range(fcntl.F_WRLCK, 0))
-            kind: int = struct.unpack(_FLOCK, asked)[0]
-        except OSError:  # a file system without such locks: nobody is made to wait
-            return True
-        return kind != fcntl.F_UNLCK
+        return is_awaited(self.fd)
 
     @property
     def held(self) -> int:

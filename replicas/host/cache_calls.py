@@ -15,7 +15,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from ..model import is_image_id
 from ..uses import KEPT_DAYS
 
 log = logging.getLogger(__name__)
+
+_END_SECONDS, _LOOK_SECONDS = 3.0, 0.02  # how long a cancelled fill is waited for, and between two looks
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,19 @@ class CacheCalls:
         return True
 
     def unqueue(self, image_id: str) -> bool:
-        """Nobody's request for the image is left on this host; whether there was one."""
+        """Nobody's request for the image is left on this host, and its fill has ended; whether there was one."""
+        was_there = self._cancel(image_id)
+        if was_there:
+            self._await_end([image_id])
+        return was_there
+
+    def unqueue_all(self) -> int:
+        """The same for every image; how many there were."""
+        gone = [image_id for image_id in self.state()[1] if self._cancel(image_id)]
+        self._await_end(gone)
+        return len(gone)
+
+    def _cancel(self, image_id: str) -> bool:
         if not is_image_id(image_id):
             return False
         with self._cache.errors(image_id):
@@ -103,16 +118,30 @@ class CacheCalls:
             self._wake()
         return bool(rows) or named
 
-    def unqueue_all(self) -> int:
-        """The same for every image; how many there were."""
-        return sum(self.unqueue(image_id) for image_id in self.state()[1])
+    def _await_end(self, image_ids: Collection[str]) -> None:
+        """No fill of these goes on that began before, unless somebody waits for it, or it does not end in time.
+
+        So what such a fill brings is there by now, or never: one that began later, or that ends later, finds its
+        request gone when it has all bytes.
+        """
+        end = time.monotonic() + _END_SECONDS
+        for image_id in image_ids:
+            while self._cache.is_filled_alone(image_id) and time.monotonic() < end:
+                time.sleep(_LOOK_SECONDS)
 
     def evict(self, image_id: str, who: str) -> bool:
         """This host has no copy of the image; whether it had one. Raises LastCopy, and then it has it still."""
         if not is_image_id(image_id) or not self._cache.exists(image_id):
             return False
+        self._end_request(image_id)
         self._keeper.drop(image_id, who=who, reason="asked for through Glance's cache API")
         return True
+
+    def _end_request(self, image_id: str) -> None:
+        """A request that brought the file, and does not know yet, is done: it must not bring it once more."""
+        with suppress(FileNotFoundError):
+            size = self._cache.path(image_id).lstat().st_size
+            self._keeper.hosts.ask("requests", lambda: self._copies.finished(image_id, self._host, size), False)
 
     def evict_all(self, who: str) -> int:
         """No copy is left here that may go; how many went. Raises LastCopy for the first of those that stay."""

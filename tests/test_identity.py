@@ -1,11 +1,15 @@
 """What a complete file is known by, in a real Glance: ids used again, changed modes, Glance's writers, last use."""
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,9 @@ from services.glance import GlanceHost, GlanceSite
 from services.schema import query
 from test_janitor import run
 
+from glance_replicas import settings
+from glance_replicas.cache import Cache
+from glance_replicas.keeper import Keeper
 from glance_replicas.ledger import Ledger
 from glance_replicas.settings import default_ledger
 from glance_replicas.signing import parse_keys, sign
@@ -185,8 +192,6 @@ def test_modes_say_nothing(host: GlanceHost) -> None:
 
 def test_innocent_changes_of_mode(host: GlanceHost) -> None:
     """`chmod -R u=rw,g=r,o=` costs neither a pin, nor a per-host URL, nor a range, nor a second read of the file."""
-    from glance_replicas.cache import Cache
-
     image_id, data, path = cached(host)
     assert Cache(host.cache_dir).pin(image_id, True)
     before = entry_of(path)
@@ -197,6 +202,42 @@ def test_innocent_changes_of_mode(host: GlanceHost) -> None:
     part = direct(host, image_id, Range="bytes=5-9")
     assert (part.status_code, part.content) == (206, data[5:10])
     assert run(host)["adopted"] == 0
+
+
+def test_changes_of_mode_under_load(host: GlanceHost) -> None:
+    """`chmod -R` again and again while clients read: every hit, range and per-host URL is whole, no file is read anew,
+    and an eviction in the middle takes the other image, not the pinned one."""
+    (pinned, data, kept), (other, _, gone) = cached(host), cached(host)
+    assert Cache(host.cache_dir).pin(pinned, True)
+    ended = threading.Event()
+
+    def change() -> int:
+        for times in itertools.count(1):
+            subprocess.run(["chmod", "-R", "u=rwX,g=rX,o=" if times % 2 else "a-w", kept, gone.parent], check=False)
+            if ended.wait(0.05):
+                return times
+        raise AssertionError
+
+    def read(_: int) -> bool:
+        part = host.client().download(pinned, {"Range": "bytes=5-9"})
+        whole = host.client().download(pinned)
+        is_hit = "; hit" in whole.headers["Cache-Status"]
+        return is_hit and (part.content, whole.content, direct(host, pinned).content) == (data[5:10], data, data)
+
+    keeper = Keeper(replace(settings.load([str(host.config_file)]), max_bytes=SIZE + 1, low_watermark_percent=100))
+    with ThreadPoolExecutor(5) as pool, closing(keeper.ledger), closing(keeper.catalogue):
+        changes = pool.submit(change)
+        try:
+            assert list(pool.map(read, range(12))) == [True] * 12
+            keeper.space.trim(keeper.withdraw)
+            assert list(pool.map(read, range(12))) == [True] * 12
+            assert entry_of(kept).pinned
+            assert run(host)["adopted"] == 0  # and takes the pin away, of which no ledger knows
+        finally:
+            ended.set()
+        assert changes.result() > 3
+    assert (kept.exists(), rows(host, pinned)) == (True, 1)
+    assert (gone.exists(), rows(host, other)) == (False, 0)
 
 
 def test_a_file_of_version_0_1(host: GlanceHost) -> None:

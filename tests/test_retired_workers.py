@@ -19,6 +19,8 @@ MIB = 1 << 20
 SIZE = 8 * MIB + 77
 RATE = 2 * MIB  # bytes per second of the store, and of copies
 SECONDS = 20.0  # of load: Glance needs some of them to load, each time a worker comes
+IN_FLIGHT = 2 * MIB  # that a store sent and no reader took, for each end of a reader: buffers of the two sockets
+SILENT_SECONDS = 3 * 6.0  # three intervals, each with the time in which a new worker loads Glance and the janitor
 ENDINGS = {
     "max-requests": "40",
     "max-worker-lifetime": "15",
@@ -73,6 +75,19 @@ def lists(host: GlanceHost, until: float) -> int:
     return answered
 
 
+def beats(host: GlanceHost, until: float) -> tuple[int, float]:
+    """How many heartbeats came until then, and the longest time in seconds without one."""
+    seen, last, longest = set(), time.monotonic(), 0.0
+    while time.monotonic() < until:
+        (row,) = host.site.ledger_rows("SELECT heartbeat FROM replica_hosts WHERE name = :name", name=host.name)
+        if row["heartbeat"] not in seen:
+            seen.add(row["heartbeat"])
+            last = time.monotonic()
+        longest = max(longest, time.monotonic() - last)
+        time.sleep(0.1)
+    return len(seen), longest
+
+
 def test_workers_that_are_retired_lose_nothing(host: GlanceHost, faulty: FaultyServer) -> None:
     """A copy, fills that are followed and hits: whole and right, or visibly cut; the files come to their ends."""
     (here, hit), (followed, fill), (copied, copy) = (new_image(host, size) for size in (SIZE, SIZE, 2 * SIZE))
@@ -82,12 +97,16 @@ def test_workers_that_are_retired_lose_nothing(host: GlanceHost, faulty: FaultyS
     host.site.move_to(faulty, copied, rate=RATE)
     (host.cache_dir / "queue" / copied).touch()
     until = time.monotonic() + SECONDS
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(7) as pool:
         bodies = [pool.submit(downloads, host, here, hit, until, pause) for pause in (0.0, 0.1, 0.1)]
         bodies += [pool.submit(downloads, host, followed, fill, until, 0.0) for _ in range(2)]
         answered = pool.submit(lists, host, until)
+        heard = pool.submit(beats, host, until)
         whole, cut = (sum(one.result()[which] for one in bodies) for which in (0, 1))
     assert answered.result()
+    count, longest = heard.result()
+    assert count > 3
+    assert longest < SILENT_SECONDS, "others take it for dead"
     assert host.log().count("Respawned uWSGI worker") >= 3, f"{whole} whole, {cut} cut"
     for image_id, data in ((here, hit), (followed, fill), (copied, copy)):
         assert eventually((host.cache_dir / image_id).exists, 40), image_id
@@ -96,6 +115,8 @@ def test_workers_that_are_retired_lose_nothing(host: GlanceHost, faulty: FaultyS
     offsets = [int(one.removeprefix("bytes=").rstrip("-")) for one in asked]
     assert offsets == sorted(offsets), "what is on disk is never asked for again"
     assert len(offsets) > 1, "the copy met no end of a worker"
+    sent = sum(one.sent for one in faulty.requests(f"/{copied}") if one.method == "GET")
+    assert sent <= 1.2 * len(copy) + len(offsets) * IN_FLIGHT, "the store sent more than a fifth twice"
     assert eventually(lambda: not any(host.partial_dir.iterdir()))
 
 

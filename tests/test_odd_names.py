@@ -116,7 +116,7 @@ def test_rows_that_cannot_be_understood(desk: Desk, odd: list[str], program: str
 
 
 def test_an_audit_of_rows_that_cannot_be_understood(desk: Desk, odd: list[str]) -> None:
-    """`audit` names the rows that it could not hold against the listing, and none of the files that other rows name."""
+    """No such row stops `audit`, which takes no file of an intact row for one that nobody knows."""
     done = desk.run("audit", "--store", "fast", "--grace", "0s", "-f", "json")
     assert "Traceback" not in done.err, done.err[-3000:]
     assert done.status in (0, 1, 3), done.err

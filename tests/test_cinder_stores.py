@@ -75,3 +75,13 @@ def test_a_program_detaches_before_it_ends(desk: Desk, cinder: Cinder) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60, check=False)
     assert (done.returncode, "1 wrong_size" in done.stdout) == (1, True), done.stdout + done.stderr
     assert detached(cinder, desk, image_id)
+
+
+@pytest.mark.parametrize("size", [0, 1, 513])
+def test_sizes(desk: Desk, cinder: Cinder, size: int) -> None:
+    """An image of no bytes, or of an odd number of them, is intact in its volume, by every evidence."""
+    image_id, _ = new_image(desk.host, size)
+    for evidence in ("full", "size"):
+        done = desk.run("verify", image_id, "--evidence", evidence)
+        assert (done.status, done.err) == (0, ""), done.out
+    assert detached(cinder, desk, image_id)

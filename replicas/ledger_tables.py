@@ -105,6 +105,7 @@ hosts = _table(
     sa.Column("bytes_used", sa.BigInteger, nullable=False),
     sa.Column("bytes_free", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String(64), nullable=False),  # of this package
+    sa.Column("http_store", sa.String(255)),  # what the host calls its http store
 )
 
 checks = _table(

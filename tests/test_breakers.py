@@ -16,9 +16,10 @@ from services.schema import query
 from glance_replicas import database, hosts, migrations
 from glance_replicas.copies import Copies
 from glance_replicas.copies import State as Copied
+from glance_replicas.host import store_names
 from glance_replicas.hosts import is_alive
 from glance_replicas.ledger import Ledger, place_key
-from glance_replicas.model import HOST_KEY, Evidence, Location, Result, Verdict
+from glance_replicas.model import HOST_KEY, Evidence, Host, Location, Result, Verdict
 from glance_replicas.strays import Kind, Sighting, Strays
 
 pytest_plugins = ["cloud"]
@@ -164,6 +165,9 @@ def test_tables_a_version_behind(tmp_path: Path, cloud: Cloud) -> None:
         with closing(Ledger(url)) as ledger:
             assert [one.name for one in ledger.hosts()] == ["old"], revision
             assert ledger.states([IMAGE]) == {}
+            ledger.heartbeat(Host("new", None, "http://127.0.0.8"))
+            store_names.tell(ledger.database, "new", "web")
+            assert [one.name for one in ledger.hosts()] == ["new", "old"], revision
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0", max_codepoint=0xFFFF), max_size=20)

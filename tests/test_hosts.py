@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cloud import Cloud, filled
+from programs import Programs
 from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 
@@ -24,7 +25,7 @@ from glance_replicas.keeper import Keeper
 from glance_replicas.model import Host, Pass
 from glance_replicas.pins import Pins
 
-pytest_plugins = ["cloud"]
+pytest_plugins = ["cloud", "desk"]
 
 
 def again(keeper: Keeper, **changes: object) -> Keeper:
@@ -250,8 +251,36 @@ def test_check_names_the_other_host(site: GlanceSite) -> None:
     site.add_location(image_id, f"{first.url}/replicas/{image_id}", row)
     other = configured(site, "other", DEFAULT={"enabled_backends": "fast:file, cache:http"})
     assert "registrations of host first name the store web, and the http store is called cache here" in checked(other)
-    for words in ("is that of host", "name the store"):
+    for words in ("is that of host", "name the store", "calls its http store"):
         assert words not in checked(first)
+
+
+def test_check_names_the_other_store_id_whatever_the_rows_say(site: GlanceSite, programs: Programs) -> None:
+    """After a host's own GETs wrote its own store id into every row, `replica check` names both ids on both hosts."""
+
+    def run(host: GlanceHost, *words: str) -> str:
+        return programs.run("--config-file", host.config_file, *words).out
+
+    first, alike = configured(site, "first"), configured(site, "alike")
+    other = configured(site, "other", DEFAULT={"enabled_backends": "fast:file, cache:http"})
+    image_id = "80000000-0000-4000-8000-00000000000d"
+    add_image(site.database_url, image_id, b"x")
+    for host in site.hosts:
+        run(host, "janitor", "--once")
+    for host in (first, other):
+        row = {"replica_host": host.name, "store": "cache"}  # what a GET through `other` leaves
+        site.add_location(image_id, f"{host.url}/replicas/{image_id}", row)
+    said = run(other, "check")
+    for name in ("first", "alike"):
+        assert f"error: host {name} calls its http store web, and the http store is called cache here" in said
+    assert "host other calls" not in said
+    assert "name the store cache, and the http store is called web here" in run(first, "check")
+    site.rows("UPDATE image_locations SET meta_data = REPLACE(meta_data, 'cache', 'web')")
+    said = run(first, "check")  # what a GET through `first` leaves
+    assert "error: host other calls its http store cache, and the http store is called web here" in said
+    assert f"host {alike.name} calls" not in said
+    site.ledger_rows("UPDATE replica_hosts SET heartbeat = '2020-01-01 00:00:00.000000' WHERE name = 'other'")
+    assert "calls its http store" not in run(first, "check"), "a dead host answers no GET"
 
 
 def test_a_store_id_of_another_host_is_left_alone(cloud: Cloud) -> None:

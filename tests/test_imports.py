@@ -20,8 +20,8 @@ LAYERS = [
     "removal.known repair rules runs sources strays uses verify",
     "activity audit byte_range cache.doubts cache.eviction cache.host_lock cache.own_file cache.places copier download "
     "fill fill_limits follow host host.cache_calls host.mark host.presence host.rename host.server_note host.standing "
-    "host.user host.withheld hosts janitor keeper listings look orders pinning put_back reconcile relay "
-    "removal.keeping removal.orders restore route rules_file scrub stocking witness writers",
+    "host.store_names host.user host.withheld hosts janitor keeper listings look orders pinning put_back reconcile "
+    "relay removal.keeping removal.orders restore route rules_file scrub stocking witness writers",
     "middleware tools",
 ]
 # One unit each.

@@ -9,11 +9,12 @@ from typing import Any
 from glance_replicas.cache import Cache
 from glance_replicas.catalogue import Catalogue
 from glance_replicas.check import Facts
-from glance_replicas.errors import CacheError, CatalogueError
-from glance_replicas.host import mark, server_note, user
+from glance_replicas.errors import CacheError, CatalogueError, LedgerError
+from glance_replicas.host import mark, server_note, store_names, user
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
 from glance_replicas.hosts import is_alive, silent_after_seconds
+from glance_replicas.ledger import Ledger
 from glance_replicas.settings import Settings
 
 _ROWS = 100  # of each host that are looked at
@@ -31,6 +32,7 @@ def shared(facts: Facts, settings: Settings) -> dict[str, Any]:
         "url_owner": other.name if other else None,
         **_directory(settings),
         "other_store_ids": tuple(sorted(set(_store_ids(facts, settings)))),
+        "other_http_stores": tuple(_http_stores(facts, settings)),
     }
 
 
@@ -73,3 +75,17 @@ def _store_ids(facts: Facts, settings: Settings) -> Iterator[tuple[str, str]]:
         return
     finally:
         catalogue.close()
+
+
+def _http_stores(facts: Facts, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Other living hosts, and what each calls its http store; none where the ledger does not know."""
+    ledger = Ledger(settings.ledger)
+    try:
+        names = store_names.told(ledger.database) if facts.hosts and settings.multi_store else {}
+    except LedgerError:
+        return
+    finally:
+        ledger.close()
+    for host in facts.hosts:
+        if host.name in names and host.name != settings.host_name and is_alive(host, settings):
+            yield host.name, names[host.name]

@@ -62,6 +62,7 @@ class Facts:
     withheld_files: tuple[tuple[str, str], ...] = ()  # that could not be read when that was tried last, and why
     url_owner: str | None = None  # the other living host that has this URL
     other_store_ids: tuple[tuple[str, str], ...] = ()  # hosts whose rows name a store id that is none here
+    other_http_stores: tuple[tuple[str, str], ...] = ()  # other living hosts, and what they call their http store
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
     cache_driver: str = "centralized_db"  # image_cache_driver
     glance_max_bytes: int = 0  # image_cache_max_size

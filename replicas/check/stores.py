@@ -58,13 +58,18 @@ def _quotas(facts: Facts) -> Findings:
 
 def _store_ids(facts: Facts) -> Findings:
     own = [one.name for one in facts.stores if one.kind == "http"]
-    for host, store in facts.other_store_ids if own else ():
+    found = {host: f"registrations of host {host} name the store {store}" for host, store in facts.other_store_ids}
+    for host, store in facts.other_http_stores:
+        if store not in own:
+            found.setdefault(host, f"host {host} calls its http store {store}")
+    names = dict((*facts.other_http_stores, *facts.other_store_ids))
+    for host, what in found.items() if own else ():
         yield Finding(
             ERROR,
-            f"registrations of host {host} name the store {store}, and the http store is called {own[0]} here",
+            f"{what}, and the http store is called {own[0]} here",
             "Glance writes the id of the host that answers into every http location, at each GET of the image: the two "
             "undo each other's for ever, and each time the whole list of locations is saved",
-            f"give the http store one id on all hosts in enabled_backends: {store}, or {own[0]}",
+            f"give the http store one id on all hosts in enabled_backends: {names[host]}, or {own[0]}",
         )
 
 

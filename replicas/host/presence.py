@@ -8,6 +8,7 @@ from ..copies import OPEN, Copies
 from ..hosts import silent_after_seconds
 from ..keeper import Keeper
 from ..model import Host, Pass
+from . import store_names
 from .rename import rename
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Presence:
                 log.warning("host %s is called %s now", host.name, name)
                 rename(self._ledger.database, host.name, name)
         self.beat()
+        store_names.tell(self._ledger.database, name, self._settings.http_store)
 
     def forget_former(self, done: Pass) -> None:
         """What is left of the names this host had before, once its files are registered under the one it has."""

@@ -248,3 +248,17 @@ def test_facts_about_glance_name_tests_there_are() -> None:
     found = re.findall(r"`(tests/\w+\.py)::(\w+)`", (ROOT / "docs" / "glance.md").read_text())
     assert len(found) >= 5
     assert [f"{file}::{name}" for file, name in found if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
+PROSE = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
+def test_lines_of_documents_are_at_most_120_columns(document: Path) -> None:
+    """Outside tables and code blocks, so that a difference of two versions can be read."""
+    is_code, long = False, []
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        is_code ^= line.lstrip().startswith("```")
+        if len(line) > 120 and not is_code and not line.startswith("    ") and not line.lstrip().startswith("|"):
+            long.append(f"{document.name}:{number}")
+    assert long == []

@@ -165,6 +165,7 @@ class Desk:
 
 
 def _preload(program: str) -> None:
+    importlib.import_module("cliff.command")._get_distributions_by_modules()  # reads what every package says of itself
     if program == "openstack":
         for name in ("openstackclient.shell", "openstack.connection", "keystoneauth1.identity.v3"):
             importlib.import_module(name)
@@ -176,6 +177,7 @@ def _preload(program: str) -> None:
         from oslo_config import cfg
 
         glance_store.register_opts(cfg.ConfigOpts())
+        importlib.import_module("glance.common.config")
     for name in (
         *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from programs import Programs
+from programs import replica
 from services import absent
 from services.cached import note
 from services.faulty import FaultyServer
@@ -121,7 +121,7 @@ def test_scrub(device: Device, tmp_path: Path) -> None:
 
 def test_the_programs_read_the_disk(device: Device, tmp_path: Path) -> None:
     """`verify` says corrupt the first time, and for `prune` such a copy is none that stays."""
-    with GlanceSite(tmp_path / "site") as site, Programs() as programs:
+    with GlanceSite(tmp_path / "site") as site:
         host = site.add_host("127.0.0.2", options={"fast": {"filesystem_store_datadir": str(device.root)}}, start=False)
         hot, damaged = device.root / "hot", device.root / "damaged"
         hot.write_bytes(DATA)
@@ -131,12 +131,12 @@ def test_the_programs_read_the_disk(device: Device, tmp_path: Path) -> None:
             for path in (hot, damaged):
                 site.add_location(name, path.as_uri(), {"store": "fast"})
         words = ("--config-file", host.config_file)
-        found = programs.run(*words, "verify", IMAGES[0], "-f", "json").rows
+        found = replica().run(*words, "verify", IMAGES[0], "-f", "json").rows
         assert sorted(row["Verdict"] for row in found) == ["corrupt", "intact"]
         assert hot.read_bytes() == DATA
         device.rot(DATA, len(DATA) // 2)
-        done = programs.run(*words, "prune", IMAGES[0], "--state", "corrupt", "--yes")
+        done = replica().run(*words, "prune", IMAGES[0], "--state", "corrupt", "--yes")
         assert len(site.locations(IMAGES[0])) == 2, done
-        done = programs.run(*words, "verify", IMAGES[1], "-f", "json")
+        done = replica().run(*words, "verify", IMAGES[1], "-f", "json")
         assert (done.status, [row["Verdict"] for row in done.rows]) == (1, ["corrupt", "corrupt"])
         assert hot.read_bytes() == DATA, "who reads it the usual way sees nothing of it"

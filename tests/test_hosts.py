@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cloud import Cloud, filled
-from programs import Programs
+from programs import Programs, replica
 from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 
@@ -222,15 +220,13 @@ def configured(site: GlanceSite, name: str, **options: dict[str, str]) -> Glance
 
 def checked(host: GlanceHost) -> str:
     """What `replica check` says."""
-    command = [Path(sys.prefix) / "bin" / "replica", "--config-file", host.config_file, "check"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    return replica().run("--config-file", host.config_file, "check").out
 
 
 def once(host: GlanceHost) -> str:
     """What `replica janitor --once` says."""
-    command = [Path(sys.prefix) / "bin" / "replica", "--config-file", host.config_file, "janitor", "--once"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout + done.stderr
+    done = replica().run("--config-file", host.config_file, "janitor", "--once")
+    return done.out + done.err
 
 
 def test_check_names_the_other_host(site: GlanceSite) -> None:

@@ -3,11 +3,8 @@
 The object is the old one or the new one, a segment too; what is left over is cleaned by the next repair, or listed.
 """
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,6 @@ import pytest
 from oslo_config import cfg
 from programs import Programs
 from scenes import settle
-from services import environment
 from services.faulty import FaultyServer
 from services.proxy import FaultyProxy
 from services.swift import Swift
@@ -50,19 +46,18 @@ def deep(tmp_path: Path, swift: Swift, programs: Programs) -> Iterator[Deep]:
 @contextmanager
 def repairing(deep: Deep, name: str) -> Iterator[Callable[[], None]]:
     """`replica repair` at work; what is given kills it, and it was still at work."""
-    command = [Path(sys.prefix) / "bin" / "replica", "--config-file", deep.host.config_file, "repair", name, "--yes"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    process = deep.start("repair", name, "--yes")
+    ended: list[int] = []
 
     def kill() -> None:
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL
+        ended.append(process.kill().status)
+        assert ended == [-signal.SIGKILL]
 
     try:
         yield kill
     finally:
-        if process.poll() is None:
+        if not ended:
             process.kill()
-            process.wait(30)
 
 
 def content(deep: Deep, name: str) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Programs
+from programs import replica
 from scenes import new_bytes
 from services.cached import keep
 from services.glance import GlanceHost, GlanceSite
@@ -378,18 +378,17 @@ def test_hosts_end_up_with_what_the_rules_want(tmp_path: Path) -> None:
         for one in hosts:
             ledger.heartbeat(Host(one.name, one.zone, one.url))
         golden, plain, other = image(serving, "golden"), image(serving, "plain"), image(serving, "other")
-        with Programs() as programs:
 
-            def passes() -> dict[str, int]:
-                for one in hosts:
-                    done = programs.run("--config-file", one.config_file, "janitor", "--once")
-                    assert done.status == 0, done.err
-                return {name: sum(_has(one, name) for one in hosts) for name in (golden, plain, other)}
+        def passes() -> dict[str, int]:
+            for one in hosts:
+                done = replica().run("--config-file", one.config_file, "janitor", "--once")
+                assert done.status == 0, done.err
+            return {name: sum(_has(one, name) for one in hosts) for name in (golden, plain, other)}
 
-            assert passes() == {golden: 3, plain: 2, other: 0}
-            assert len(Pins(ledger.database).all([golden])) == 3
-            rules.write_text("rules: [{match: {tag: other}, copies: 1}]")
-            assert passes() == {golden: 3, plain: 2, other: 1}
+        assert passes() == {golden: 3, plain: 2, other: 0}
+        assert len(Pins(ledger.database).all([golden])) == 3
+        rules.write_text("rules: [{match: {tag: other}, copies: 1}]")
+        assert passes() == {golden: 3, plain: 2, other: 1}
         ledger.close()
 
 

@@ -1,8 +1,6 @@
 """`replica repair` and `replica audit` of a Swift store, by the programs: a kill in the middle, and paged listings."""
 
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +8,8 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
-from programs import Done, Programs
+from programs import Done, Programs, Started
 from scenes import settle
-from services import environment
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 from services.proxy import FaultyProxy
@@ -44,7 +41,10 @@ class Deep:
             self.connection.put_container(container)
 
     def run(self, *words: object) -> Done:
-        return self._programs.run("--config-file", self.host.config_file, *words)
+        return self.start(*words).wait()
+
+    def start(self, *words: object) -> Started:
+        return self._programs.start("--config-file", self.host.config_file, *words)
 
     def image(self, name: str, data: bytes, *urls: str, status: str = "active") -> None:
         """An image of these bytes with these locations."""
@@ -77,11 +77,9 @@ def test_a_kill_in_the_middle(deep: Deep, faulty: FaultyServer) -> None:
     name, data = image_id(1), bytes(range(256)) * 12288
     deep.connection.put_object(CONTAINER, name, b"damaged")
     deep.image(name, data, swift_url(deep.swift, name, CONTAINER), faulty.put("/good", data, rate=4 * MIB))
-    command = [Path(sys.prefix) / "bin" / "replica", "--config-file", deep.host.config_file, "repair", name, "--yes"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    process = deep.start("repair", name, "--yes")
     settle(lambda: faulty.reads("/good") == 2, 60)  # the look, and then the bytes for Swift
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.kill().status == -signal.SIGKILL
     assert deep.connection.get_object(CONTAINER, name)[1] == b"damaged"
     faulty.change("/good")
     done = deep.run("repair", name, "--yes", "-f", "json")

@@ -44,13 +44,15 @@ def add_ledger(url: str) -> None:
 
 def query(url: str, statement: str, /, **values: Any) -> list[dict[str, Any]]:
     """What a SQL statement with `:name` values finds; a change is committed."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    try:
-        with engine.begin() as connection:
-            result = connection.execute(sa.text(statement), values)
-            return [dict(row) for row in result.mappings()] if result.returns_rows else []
-    finally:
-        engine.dispose()
+    with _engine(url).begin() as connection:
+        result = connection.execute(sa.text(statement), values)
+        return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+
+@functools.cache
+def _engine(url: str) -> sa.Engine:
+    """It knows its server from the first call on; no connection is open between calls, so that a fork may use it."""
+    return sa.create_engine(url, poolclass=sa.NullPool)
 
 
 def add_image(url: str, image_id: str, data: bytes, status: str = "active") -> None:
@@ -72,11 +74,7 @@ def add_image(url: str, image_id: str, data: bytes, status: str = "active") -> N
 
 def has_schema(url: str) -> bool:
     """Whether Glance's tables are there."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    try:
-        return sa.inspect(engine).has_table("images")
-    finally:
-        engine.dispose()
+    return sa.inspect(_engine(url)).has_table("images")
 
 
 @functools.cache

@@ -71,7 +71,9 @@ class _Server:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [need("uwsgi"), *["--master"] * _WORDS]
-            self._popen = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, env=self.env | more)
+            self._popen = subprocess.Popen(
+                command, stdin=theirs, stdout=subprocess.DEVNULL, env=self.env | more, start_new_session=True
+            )
 
     def ask(self, what: dict[str, Any], *files: int) -> Any:
         """The answer; ConnectionResetError when it has ended."""

@@ -125,7 +125,7 @@ class Copier:
         try:
             copy = self._cache.hold(want.image_id)
         except Unreadable as error:
-            self._orders.failed(want, str(error))
+            self._orders.failed(want, f"a file is there and cannot be read: {error}")
             return False
         if copy is not None:
             copy.close()

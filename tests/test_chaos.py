@@ -86,7 +86,7 @@ SPARED = re.compile(
     r"|not registered yet|open_own\(_MARK"
     r"|one\.host|failure = error$|its pin is lifted|a crash of the machine"
     r"|withheld|withhold|entry\.fault|problems\.append|is_refused\(request, time"  # files that cannot be read
-    r"|_notes\.forget\(|_orders\.failed\(want"  # files beside that most systems have not; a copy of a guest
+    r"|a file is there and cannot be read"  # withheld: tried again in ten minutes
     r"|self\._others\($"  # only where other hosts are known in time; what it claims `renew` claims as well
 )
 

@@ -280,6 +280,6 @@ def test_evicted_between_commit_and_row(cloud: Cloud) -> None:
     image = keeper.active(name)
     assert image is not None
     keeper.withdraw(name)  # an eviction by another process, that ...
-    keeper.cache.drop("", name)
+    keeper.cache.remove(name)
     keeper.register(image)  # ... was between the rename and this line of a fill, or of a pass
     assert cloud.rows(name) == []

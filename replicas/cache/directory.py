@@ -367,13 +367,8 @@ class Cache:
         return found
 
     def drop(self, folder: str, image_id: str) -> int:
-        """Remove one name from a folder ("" for the complete file, and its notes first); bytes freed.
-
-        Killed after the notes: a complete file that nobody has read. Raises CacheError.
-        """
+        """Remove one name from a folder; bytes freed. Not the complete file: `remove`. Raises CacheError."""
         with self.errors(image_id):
-            if not folder:
-                self._notes.forget(image_id)
             return self._unlink(self.folder / _FOLDERS[folder] / image_id)
 
     def clear_incomplete(self, idle_seconds: float) -> list[tuple[str, int]]:

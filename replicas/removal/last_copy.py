@@ -81,6 +81,7 @@ def _stays(one: Location, going: Key, known: Known) -> bool:
     key = one.image_id, place_key(one)
     last = known.lasts.get(key)
     intact = last is not None and last.full_verdict is Verdict.INTACT and last.standing is Verdict.INTACT
-    url = known.living.get(one.host or "")  # a row may name any host: what counts is at that host's own URL
-    is_there = url is not None and one.host is not None and is_replica_of(one, one.host, url)
+    host = one.host or ""
+    url = known.living.get(host)  # a row may name any host: what counts is at that host's own URL
+    is_there = url is not None and is_replica_of(one, host, url)
     return intact and is_there and key != going and key not in known.going

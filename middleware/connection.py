@@ -20,11 +20,21 @@ class Connection:
         """Its descriptor."""
         return self._fd
 
+    def has_ended(self) -> bool:
+        """Whether the client sends nothing more: it left, or half-closed and goes on reading (RFC 9112 section 9.6).
+
+        Only what is written to it tells which: one that left answers with a reset, and then it `has_left`.
+        """
+        return bool(self._events() & (select.POLLRDHUP | select.POLLHUP | select.POLLERR))
+
     def has_left(self) -> bool:
-        """Whether the client has closed its side. A proxy does so when its own client leaves."""
+        """Whether the client reads nothing more, for certain."""
+        return bool(self._events() & (select.POLLHUP | select.POLLERR))
+
+    def _events(self) -> int:
         poll = select.poll()
         poll.register(self._fd, select.POLLRDHUP)
-        return any(event & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
+        return next((event for _fd, event in poll.poll(0)), 0)
 
     def keep(self) -> None:
         """It stays open when the server lets go of it, until `close`. Raises OSError."""

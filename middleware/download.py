@@ -48,6 +48,7 @@ class Download:
         self._parking = parking
         self._client = connection.of(request)
         self._has_left = self._client.has_left if self._client else None
+        self._at_once = False
         self._place: Place | Spot | None = None
 
     def answer(self) -> webob.Response | None:
@@ -76,15 +77,17 @@ class Download:
         return self._unread(plan, copy)
 
     def _missed(self, plan: Plan) -> webob.Response:
-        """The whole image, followed while it is filled."""
+        """The whole image, followed while it is filled.
+
+        A client that sends nothing more is answered at once, by which it tells whether it has left (`Connection`).
+        """
         follower = start_or_join(self._keeper.cache, plan, self._has_left)
         try:
             with self._patience() as seconds:
-                came = follower.wait(seconds=seconds) or (seconds is not None and follower.is_growing())
+                has_ended = self._client.has_ended if self._client else None
+                came = follower.wait(0, seconds, has_ended) or (seconds is not None and follower.is_growing())
         except ClientLeft:
-            follower.close()
-            log.info("image %s: the client left before its first byte", plan.image.id)
-            return webob.Response(status="499 Client Closed Request")  # nginx's word; nobody reads it
+            came = self._at_once = True
         if not came:
             follower.close()
             log.warning("image %s: served without cache: its fill gave nothing", plan.image.id)
@@ -179,7 +182,8 @@ class Download:
     def _way(self, follower: Follower | None = None) -> serve.Way:
         send = direct.sender(self._keeper.settings, follower, self._client) if follower else None
         spot = self._place if isinstance(self._place, Spot) else None
-        return serve.Way(send, self._client, spot, f"image {self._image.id}")
+        what = f"image {self._image.id}"
+        return serve.Way(send, self._client, spot, what, self._at_once)
 
     def _let_go(self) -> None:
         place, self._place = self._place, None

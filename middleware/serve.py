@@ -48,6 +48,8 @@ class Body:
 
     def _bytes(self) -> Iterator[bytes]:
         (start, stop), way = self._span, self._way
+        if way.at_once:
+            yield b""
         if way.spot is not None and way.connection is not None:
             yield from self._handed_over(way.spot, way.connection)
             return
@@ -90,12 +92,16 @@ class Body:
 
 @dataclass(frozen=True)
 class Way:
-    """How a body goes out: past Python, from a thread of ours, or, where nothing is said, through WSGI."""
+    """How a body goes out: past Python, from a thread of ours, or, where nothing is said, through WSGI.
+
+    `at_once`: its headers do not wait for its first byte (uWSGI and gunicorn send them with an empty piece).
+    """
 
     send: Send | None = None
     connection: Connection | None = None
     spot: Spot | None = None
     what: str = ""  # whose body, for the log
+    at_once: bool = False
 
 
 class Closed(Protocol):

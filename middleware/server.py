@@ -15,7 +15,7 @@ import webob
 
 from glance_replicas import signing
 from glance_replicas.cache import Copy
-from glance_replicas.errors import ReplicaError
+from glance_replicas.errors import ClientLeft, ReplicaError
 from glance_replicas.follow import Follower
 from glance_replicas.keeper import Keeper
 from glance_replicas.listings import remote
@@ -153,7 +153,13 @@ class ReplicaServer:
         plan, client = self._keeper.plan(image), connection.of(request)
         has_left = client.has_left if client else None
         follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
-        if not follower.wait(first, _AHEAD_SECONDS if first else None):
+        at_once = False
+        try:
+            has_ended = client.has_ended if client and not first else None
+            came = follower.wait(first, _AHEAD_SECONDS if first else None, has_ended)
+        except ClientLeft:  # or it sends nothing more; answered at once it tells which (`Connection`)
+            came = at_once = not first
+        if not came:
             follower.close()
             place.free()
             return _busy() if first else webob.exc.HTTPNotFound()
@@ -169,7 +175,7 @@ class ReplicaServer:
         status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
         if reading is not None:
             status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
-        way = serve.Way(direct.sender(self._keeper.settings, follower, client))
+        way = serve.Way(direct.sender(self._keeper.settings, follower, client), at_once=at_once)
         return serve.response(request, image, follower.read, closed, status, way)
 
     def _sent_by_nginx(self, image: Image) -> Any:

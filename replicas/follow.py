@@ -77,13 +77,14 @@ class Follower:
         if urgent:
             wait_for(fd)
 
-    def wait(self, position: int = 0, seconds: float | None = None) -> bool:
+    def wait(self, position: int = 0, seconds: float | None = None, has_left: Callable[[], bool] | None = None) -> bool:
         """Whether the byte at `position` is there, at least after so many seconds.
 
-        False: the fill ended before, or the time is over; nothing is lost by asking elsewhere.
+        False: the fill ended before, or the time is over; nothing is lost by asking elsewhere. Meanwhile this
+        `has_left` is asked, where there is one.
         """
         try:
-            self._await(position, seconds)
+            self._await(position, seconds, has_left)
         except (SourceError, CacheError):
             return False
         return True
@@ -150,7 +151,7 @@ class Follower:
     def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing
         self.close()
 
-    def _await(self, position: int, seconds: float | None = None) -> int:
+    def _await(self, position: int, seconds: float | None = None, has_left: Callable[[], bool] | None = None) -> int:
         """The length once it exceeds `position`.
 
         Raises Corrupt (the fill was wrong), CacheError (there is none any more, it stands still, the time is over).
@@ -167,6 +168,8 @@ class Follower:
                 seen = (facts.st_size, facts.st_ctime_ns)
             if facts.st_nlink == 0 or now - probed > _PROBE:
                 probed = now
+                if (has_left or self._has_left)():
+                    raise ClientLeft("the client has left")
                 self._probe(position, now - began)
             if seconds is not None and now - entered > seconds:
                 raise CacheError(f"byte {position} did not come within {seconds:g} s")
@@ -180,8 +183,6 @@ class Follower:
         It may have come to its end since the file was looked at, when this thread had to wait for its turn. A peer,
         which may not take over, leaves a dead filler only once somebody here has had the time to.
         """
-        if self._has_left():
-            raise ClientLeft("the client has left")
         fate = self._cache.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -139,25 +140,58 @@ def test_a_range_of_all_is_kept(host: GlanceHost, faulty: FaultyServer) -> None:
     assert eventually((host.cache_dir / image_id).exists)
 
 
-def test_clients_that_leave_are_not_waited_for(host: GlanceHost, faulty: FaultyServer) -> None:
-    """As many clients as there are threads wait for a silent source and leave: their threads are free in seconds."""
-    image_id, _ = cold(host, faulty, stall_at=0)
+def asked(host: GlanceHost, image_id: str) -> socket.socket:
+    """The connection of a client that has asked for an image."""
     place = urlsplit(host.url)
     request = (
         f"GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\nX-Identity-Status: Confirmed\r\nX-Roles: admin\r\n"
         "X-Project-Id: p1\r\nX-User-Id: u1\r\n\r\n"
     )
-    waiting = [socket.create_connection((str(place.hostname), place.port or 0)) for _ in range(THREADS)]
-    for one in waiting:
-        one.sendall(request.encode())
+    made = socket.create_connection((str(place.hostname), place.port or 0), timeout=30)
+    made.sendall(request.encode())
+    return made
+
+
+def test_clients_that_send_nothing_more_get_all(host: GlanceHost, faulty: FaultyServer) -> None:
+    """Half-closed connections (`nc -N`, some proxies), before the first byte and behind some."""
+    images = [cold(host, faulty, rate=None, stall_at=stall_at) for stall_at in (0, 2 * MIB)]
+    with ExitStack() as clients:
+        waiting = [clients.enter_context(asked(host, image_id)) for image_id, _ in images for _ in range(2)]
+        for one in waiting:
+            one.shutdown(socket.SHUT_WR)
+        time.sleep(1.5)
+        for image_id, _ in images:
+            faulty.change(f"/{image_id}", stall_at=None)
+        bodies = [one.makefile("rb").read().partition(b"\r\n\r\n")[2] for one in waiting]
+    assert bodies == [data for _, data in images for _ in range(2)]
+
+
+def drained(client: socket.socket) -> int:
+    """How much has come for a client; it has read all of that, so that a close sends no reset."""
+    client.settimeout(0.3)
+    length = 0
+    with suppress(TimeoutError):
+        while got := client.recv(MIB):
+            length += len(got)
+    return length
+
+
+@pytest.mark.parametrize("sent", [0, 2 * MIB])
+def test_clients_that_leave_are_not_waited_for(host: GlanceHost, faulty: FaultyServer, sent: int) -> None:
+    """As many clients as there are threads wait for a silent source and leave: the API goes on, whatever they have."""
+    image_id, data = cold(host, faulty, stall_at=sent, rate=None)
+    waiting = [asked(host, image_id) for _ in range(THREADS)]
     assert eventually(lambda: is_begun(host, image_id))
     time.sleep(1.0)
+    assert all(drained(one) > sent // 2 for one in waiting if sent)
     began = time.monotonic()
     for one in waiting:
         one.close()
-    assert host.client().request("GET", "/v2/images").status_code == 200
+    for _ in range(THREADS):
+        assert host.client().request("GET", "/v2/images").status_code == 200
     assert time.monotonic() - began < SOON, "stall_timeout_seconds is 30"
     faulty.change(f"/{image_id}", stall_at=None)
+    assert host.client().download(image_id).content == data
 
 
 @pytest.mark.parametrize(("start", "status"), [(None, 200), (5, 206)], ids=["whole", "range"])

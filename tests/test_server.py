@@ -422,6 +422,23 @@ def test_client_that_leaves_a_hit(host: GlanceHost, image: str) -> None:
     settle(lambda: not any(name in opened(pid) for pid in members(host.process.pid)))
 
 
+@pytest.mark.parametrize("stall_at", [0, MIB])
+def test_a_client_that_sends_nothing_more(host: GlanceHost, faulty: FaultyServer, stall_at: int) -> None:
+    """A reader of a fill half-closes before its first byte, or behind some: it gets all (RFC 9112 section 9.6)."""
+    image_id = host.client().create(data=DATA)["id"]
+    host.site.move_to(faulty, image_id, stall_at=stall_at)
+    with ThreadPoolExecutor(1) as pool, socket.create_connection((host.address, host.port), 30) as connection:
+        whole = pool.submit(lambda: host.client().download(image_id).content)
+        settle(lambda: faulty.reads(f"/{image_id}") > 0)
+        path = signed(host, image_id).removeprefix(host.url)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(1.0)
+        faulty.change(f"/{image_id}", stall_at=None)
+        body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
+        assert (len(body), body == DATA, whole.result() == DATA) == (SIZE, True, True)
+
+
 def opened(pid: int) -> list[str]:
     """What a process has open."""
     return [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]

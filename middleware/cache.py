@@ -64,8 +64,7 @@ class CacheFilter:
 
     def _download(self, request: webob.Request, image_id: str) -> Any:
         """A response, or None: Glance answers alone."""
-        asks_otherwise = "prefer=" in request.query_string or "Content-Range" in request.headers
-        if asks_otherwise or not serve.is_single_range(request):
+        if _asks_for_a_store(request) or "Content-Range" in request.headers or not serve.is_single_range(request):
             return None
         try:
             found = self._access.image(request.context, image_id)
@@ -83,3 +82,11 @@ class CacheFilter:
         except Exception:  # outermost edge of a request: a bug of ours is no reason to fail it either
             log.exception("image %s: served without cache", image_id)
             return download.passed(Bypass.FAULT)
+
+
+def _asks_for_a_store(request: webob.Request) -> bool:
+    """Whether `prefer` is in the query as Glance reads it; one that cannot be read is Glance's to refuse."""
+    try:
+        return "prefer" in request.GET
+    except UnicodeDecodeError:
+        return True

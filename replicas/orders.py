@@ -1,7 +1,7 @@
 """What a host is to fetch, gathered from all who may ask for it, and what became of it, told to them.
 
 a row of the ledger   `replica copy`, the api, rules; tried again when it fails, and given up in the end
-a name in `queue/`    programs that know Glance's own cache; also while the ledger is away
+a name in `queue/`    programs that know Glance's own cache; also while the ledger is away; ends as a row does
 a growing file left   by a filler that was killed a moment ago: to be taken up at the byte it had come to
 """
 
@@ -112,7 +112,7 @@ class Orders:
     def failed(self, want: Want, why: str, *, advanced: bool = False) -> bool:
         """It is tried later, each time twice as much later, or given up. `advanced`: not without some bytes more."""
         failures = 1 if advanced else 1 + (want.failures if want.asked else self._failed(want)[0])
-        if want.asked and failures >= _TRIES:
+        if (want.asked or want.queued) and failures >= _TRIES:
             return self.refused(want, f"tried {_TRIES} times in vain; the last time: {why}")
         wait = min(_BACKOFF[0] * 2 ** (failures - 1), _BACKOFF[1])
         log.info("image %s: its copy is tried again in %.0f s: %s", want.image_id, wait, why)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -229,6 +231,18 @@ def test_corrupt_backend_uncached_never_ends_well(site: GlanceSite, stock: Glanc
     finally:
         host.close()
         site.hosts.remove(host)
+
+
+@pytest.mark.parametrize("query", ["%70refer=nowhere", "a;prefer=nowhere", "prefer=nowhere&%66ile"])
+def test_a_store_is_asked_for_in_any_spelling(one: GlanceHost, query: str) -> None:
+    """`prefer` is what Glance decodes: a store that there is not is refused, though the image is here."""
+    image_id, data = make(one)
+    assert one.client().download(image_id).content == data
+    place = urlsplit(one.url)
+    headers = {"X-Identity-Status": "Confirmed", "X-Roles": "admin", "X-Project-Id": "p1", "X-User-Id": "u1"}
+    with contextlib.closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)) as connection:
+        connection.request("GET", f"/v2/images/{image_id}/file?{query}", headers=headers)
+        assert connection.getresponse().status == 400
 
 
 OTHERWISE = {

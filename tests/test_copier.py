@@ -22,6 +22,7 @@ from glance_replicas.copier import Copier, within
 from glance_replicas.copies import HIGH, LOW, Copies, Copying, State
 from glance_replicas.follow import start_or_join
 from glance_replicas.keeper import Keeper
+from glance_replicas.orders import _TRIES, Want
 
 pytest_plugins = ["cloud"]
 
@@ -419,6 +420,10 @@ def test_queue_without_a_ledger(cloud: Cloud, tmp_path: Path) -> None:
     assert keeper.cache.path(good).read_bytes() == DATA
     assert [name for name, _ in keeper.cache.listed("queue")] == [bad]
     assert cloud.reads(bad) == reads
+    for _ in range(_TRIES - 1):  # hours later each time
+        assert [name for name, _ in keeper.cache.listed("queue")] == [bad]
+        copier._orders.failed(Want(bad, queued=True), "503")
+    assert keeper.cache.listed("queue") == [], "as a row is given up"
     keeper.catalogue.close()
     keeper.ledger.close()
 

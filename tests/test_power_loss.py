@@ -5,6 +5,7 @@ may leave: data are certain up to the last fsync of the file, names up to that o
 certain is there, or not, or in part. Glance's database is another machine's and keeps what was committed.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from services.cached import note
+from services.cached import note, picture
 from services.disk import Call, Disk
 from test_chaos import IDLE, NEW, SIZE, Stage, World, aftermath, fill_new, truth
 
 from glance_replicas import settings
+from glance_replicas.cache import Cache
 from glance_replicas.location import replica_url
 
 PAGE = 4096
@@ -174,6 +176,31 @@ def test_power_loss(memory: Path) -> None:
     assert not bad, f"{len(bad)} of {len(found)}:\n" + "\n".join(map(str, bad[:20]))
 
 
+def test_a_stock_file_is_on_disk_before_it_is_known(memory: Path) -> None:
+    """A file taken over from the stock cache: data, then the note of what was read of it."""
+    disk, cache = Disk(memory / "disk"), Cache(memory / "cache")
+    disk.build()
+    cache.prepare()
+    cache.path(NEW).write_bytes(b"12345")
+    subprocess.run([sys.executable, "-W", "ignore", __file__, memory / "cache"], env=disk.environment(), check=True)
+    assert [one.name for one in disk.calls() if one.path.endswith(NEW) and (one.name == "sync" or is_note(one))] == [
+        "sync",
+        "attribute",
+    ]
+
+
+def adopt(folder: Path) -> None:
+    """What a first reader of a stock file does behind its last byte."""
+    cache = Cache(folder)
+    copy = cache.open(NEW)
+    assert copy is not None
+    with contextlib.closing(copy):
+        assert cache.mark_verified(picture(NEW, copy.entry.size), copy)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        adopt(Path(sys.argv[1]))
+        sys.exit()
     loaded = settings.load([sys.argv[1]])
     fill_new(World(Path(sys.argv[2]), loaded))

@@ -257,8 +257,12 @@ class Cache:
             growing.close()
 
     def mark_verified(self, image: Image, copy: Copy) -> bool:
-        """The open file was hashed just now, and agreed; False: somebody wrote to it meanwhile. Raises CacheError."""
+        """The open file was hashed just now, and agreed; False: somebody wrote to it meanwhile. Raises CacheError.
+
+        Its bytes are on disk before the note is: the stock cache, which may have written them, does not see to that.
+        """
         with self.errors(image.id):
+            os.fsync(copy.fd)
             facts = os.fstat(copy.fd)
             if (facts.st_size, facts.st_mtime_ns) != (copy.facts.st_size, copy.facts.st_mtime_ns):
                 return False

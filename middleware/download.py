@@ -14,8 +14,10 @@ from glance.api.common import image_send_notification
 
 from glance_replicas import byte_range
 from glance_replicas.cache import Copy
-from glance_replicas.errors import ClientLeft, SourceError
+from glance_replicas.cache.eviction import NoRoom
+from glance_replicas.errors import CacheError, ClientLeft, SourceError
 from glance_replicas.fill import Plan
+from glance_replicas.fill_limits import TooManyFills
 from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.keeper import Keeper
 from glance_replicas.model import Image
@@ -23,7 +25,7 @@ from glance_replicas.relay import guarded
 from glance_replicas.within import Begun
 
 from . import connection, direct, serve, unread, whole
-from .client_words import Bypass
+from .client_words import Bypass, bypass
 from .parking import Parking, Spot
 from .streams import Place
 
@@ -81,7 +83,12 @@ class Download:
 
         A client that sends nothing more is answered at once, by which it tells whether it has left (`Connection`).
         """
-        follower = start_or_join(self._keeper.cache, plan, self._has_left)
+        try:
+            follower = start_or_join(self._keeper.cache, plan, self._has_left)
+        except (TooManyFills, NoRoom) as error:
+            if isinstance(self._place, Spot):
+                return self._uncached(plan, error)
+            raise
         try:
             with self._patience() as seconds:
                 has_ended = self._client.has_ended if self._client else None
@@ -93,6 +100,19 @@ class Download:
             log.warning("image %s: served without cache: its fill gave nothing", plan.image.id)
             return self.passed(Bypass.NO_SOURCE)
         return self._filling(plan, follower)
+
+    def _uncached(self, plan: Plan, why: CacheError) -> webob.Response:
+        """As `passed`, without Glance: it would wait for a silent source in a thread that the API needs."""
+        log.warning("image %s: served without cache: %s", plan.image.id, why)
+        chunks = Begun(byte_range.whole_from_sources(plan))
+        try:
+            with self._patience() as seconds:
+                chunks.wait(seconds or 0.0)
+        except SourceError as error:
+            log.warning("image %s: left to Glance: %s", plan.image.id, error)
+            return self.passed(bypass(why))
+        how = f"fwd=bypass; detail={serve.quoted(bypass(why))}"
+        return self._response(lambda _start, _stop: iter(chunks), chunks.close, how)
 
     def _part(self, plan: Plan, start: int, stop: int) -> webob.Response | None:
         """A part of the image at once, whether it is filled or not. None: no source can; Glance answers alone."""

@@ -1,6 +1,7 @@
 """One range of an image that is not complete here: from the growing file where its bytes are there, else the sources.
 
 Nothing is begun and nothing is kept. The bytes are held against no digest, as with Glance: the digest is the whole's.
+So it is only where the whole is asked for and no room is left to keep it.
 """
 
 import logging
@@ -13,7 +14,7 @@ from .fill import Plan
 from .follow import Follower
 from .location import redact
 from .model import Location
-from .relay import Relay
+from .relay import Relay, guarded
 from .sources.body import Body
 
 log = logging.getLogger(__name__)
@@ -56,3 +57,11 @@ def from_sources(plan: Plan, start: int, stop: int) -> Generator[bytes]:
         return body
 
     yield from Relay(plan.image.id, plan.size, plan.detour(), near, start, stop=stop)
+
+
+def whole_from_sources(plan: Plan) -> Generator[bytes]:
+    """All bytes of the image, except that the last block comes only once the digest agrees.
+
+    Raises Unreachable when no source has them, Corrupt when they are wrong.
+    """
+    yield from guarded(from_sources(plan, 0, plan.size), plan.digest, plan.size)

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -41,19 +41,8 @@ class Crowd:
 
     def put(self, names: Sequence[str], each: int = 1) -> None:
         """Images with these ids."""
-        fixed = {"status": "active", "created_at": datetime(2026, 1, 1), "deleted": False}
-        digest = checksum.of([DATA], "sha512")[0]
-        facts = {"name": "x", "size": len(DATA), "visibility": "shared", "os_hash_algo": "sha512", **fixed}
-        facts |= {"os_hash_value": digest.value, "min_disk": 0, "min_ram": 0, "protected": False, "os_hidden": False}
         self.paths |= {name: [f"/{part}/{name}" for part in range(each)] for name in names}
-        urls = [(name, self.web.put(path, DATA)) for name in names for path in self.paths[name]]
-        row = {"meta_data": json.dumps({"store": "web"}), **fixed}
-        engine = sa.create_engine(self.site.database_url, poolclass=sa.NullPool)
-        with engine.begin() as connection:
-            table = sa.table("images", *(sa.column(one) for one in ("id", *facts)))
-            connection.execute(sa.insert(table), [{"id": name} | facts for name in names])
-            connection.execute(sa.insert(locations), [{"image_id": name, "value": url} | row for name, url in urls])
-        engine.dispose()
+        add_images(self.site, {name: [self.web.put(path, DATA) for path in self.paths[name]] for name in names})
 
     def urls(self) -> list[str]:
         """Every location, in the order of all counts."""
@@ -89,6 +78,22 @@ class Crowd:
     def verify(self, machine: GlanceHost, *words: object) -> Done:
         """The same to its end."""
         return self.start(machine, *words).wait()
+
+
+def add_images(site: GlanceSite, urls: Mapping[str, Sequence[str]]) -> None:
+    """Active images of DATA, each with these locations, straight into the catalogue."""
+    fixed = {"status": "active", "created_at": datetime(2026, 1, 1), "deleted": False}
+    digest = checksum.of([DATA], "sha512")[0]
+    facts = {"name": "x", "size": len(DATA), "visibility": "shared", "os_hash_algo": "sha512", **fixed}
+    facts |= {"os_hash_value": digest.value, "min_disk": 0, "min_ram": 0, "protected": False, "os_hidden": False}
+    row = {"meta_data": json.dumps({"store": "web"}), **fixed}
+    rows = [{"image_id": name, "value": url} | row for name, each in urls.items() for url in each]
+    engine = sa.create_engine(site.database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        table = sa.table("images", *(sa.column(one) for one in ("id", *facts)))
+        connection.execute(sa.insert(table), [{"id": name} | facts for name in urls])
+        connection.execute(sa.insert(locations), rows)
+    engine.dispose()
 
 
 def wait_all(started: Sequence[Started]) -> list[Done]:

@@ -17,12 +17,13 @@ setup: .venv/installed
 	@rm -f .venv/sources
 	@touch $@
 
-# A strict editable install links the files it finds: a new file needs another one (about a second).
+# A strict editable install links the files it finds: a new file needs another one (about a second). What the build
+# leaves beside them would go on naming the entry points of the first time.
 sources: .venv/installed
 	@find replicas middleware tools -type f ! -name '*.pyc' | sort >.venv/sources.now
 	@cmp -s .venv/sources.now .venv/sources || { \
 	    $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . && \
-	    rm -rf .mypy_cache && mv .venv/sources.now .venv/sources; }
+	    rm -rf .mypy_cache *.egg-info && mv .venv/sources.now .venv/sources; }
 
 lint: sources
 	$(BIN)/ruff check .

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from services.databases import MariaDB, Postgres, server_folder
 from services.schema import sqlite_url
 
-from glance_replicas import database, migrations
+from glance_replicas.database import transactions
+from glance_replicas.ledger import migrations
 
 ROWS, PLACES = 1_000_000, 10  # in each of the two tables; places of an image
 
@@ -65,14 +66,14 @@ def fill(engine: sa.Engine, rows: int) -> None:
 
 def measure(url: str, rows: int) -> Iterator[tuple[str, float]]:
     """Each revision after the first with the seconds it took on a database with so many rows."""
-    engine = database.engine(url, patient=True)
+    engine = transactions.engine(url, patient=True)
     first, *others = migrations.revisions()
-    with database.transaction(engine) as connection:
+    with transactions.transaction(engine) as connection:
         migrations.upgrade(connection, to=first)
     fill(engine, rows)
     for revision in others:
         began = time.monotonic()
-        with database.transaction(engine) as connection:
+        with transactions.transaction(engine) as connection:
             migrations.upgrade(connection, to=revision)
         yield revision, time.monotonic() - began
     engine.dispose()

@@ -15,7 +15,7 @@ from pathlib import Path
 from report import Row, at_least, at_most, main
 from stage import MIB, GlanceHost, Stage, _nginx, note, p50
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 
 ROUNDS = 4

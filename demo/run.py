@@ -19,7 +19,7 @@ from typing import Any
 import hosts
 from shell import Shell, Unexpected, eventually, expect, show
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 
 RUN = Path(os.environ.get("DEMO_RUN") or Path(__file__).resolve().parent / "run")

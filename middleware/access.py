@@ -9,7 +9,7 @@ from glance.common import exception
 from glance.db import ImageProxy, ImageRepo, get_api
 
 from glance_replicas.model import IMAGE_DEACTIVATED
-from glance_replicas.together import Together
+from glance_replicas.single_flight import Together
 
 from .client_words import Refusal
 

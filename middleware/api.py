@@ -22,10 +22,11 @@ import webob
 import webob.exc
 from oslo_config import cfg
 
-from glance_replicas import choose, document, metalink, signing
-from glance_replicas.download import arrange
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger import place_key
+from glance_replicas import signing
+from glance_replicas.client import choose, document, metalink
+from glance_replicas.client.download import arrange
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.location import replica_url
 from glance_replicas.model import IMAGE_ACTIVE, Image, Last, Location, Result, is_image_id
 from glance_replicas.removal.last_copy import only_cached

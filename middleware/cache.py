@@ -13,7 +13,7 @@ from typing import Any
 import webob
 
 from glance_replicas.errors import CacheError, ReplicaError
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import IMAGE_ACTIVE
 
 from . import glance_cache, host, serve, whole

@@ -8,7 +8,7 @@ import enum
 
 from glance_replicas.cache.eviction import NoRoom
 from glance_replicas.errors import ReplicaError
-from glance_replicas.fill_limits import TooManyFills
+from glance_replicas.transfer.fill_limits import TooManyFills
 
 
 class Bypass(enum.StrEnum):

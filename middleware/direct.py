@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable, Iterator
 
 from glance_replicas.errors import CacheError
-from glance_replicas.follow import Follower
 from glance_replicas.settings import Settings
+from glance_replicas.transfer.follow import Follower
 
 from .connection import Connection
 

@@ -12,17 +12,17 @@ from glance import notifier
 from glance.api import policy
 from glance.api.common import image_send_notification
 
-from glance_replicas import byte_range
+from glance_replicas.bounded_wait import Begun
 from glance_replicas.cache import Copy
 from glance_replicas.cache.eviction import NoRoom
 from glance_replicas.errors import CacheError, ClientLeft, SourceError
-from glance_replicas.fill import Plan
-from glance_replicas.fill_limits import TooManyFills
-from glance_replicas.follow import Follower, start_or_join
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Image
-from glance_replicas.relay import guarded
-from glance_replicas.within import Begun
+from glance_replicas.transfer import byte_range
+from glance_replicas.transfer.failover_stream import guarded
+from glance_replicas.transfer.fill import Plan
+from glance_replicas.transfer.fill_limits import TooManyFills
+from glance_replicas.transfer.follow import Follower, start_or_join
 
 from . import connection, direct, serve, unread, whole
 from .client_words import Bypass, bypass

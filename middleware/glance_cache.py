@@ -24,7 +24,7 @@ from oslo_context import context
 
 from glance_replicas.errors import ConfigError, LastCopy, ReplicaError
 from glance_replicas.host.cache_calls import CacheCalls
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
 
 from .client_words import Refusal
 

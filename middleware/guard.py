@@ -25,9 +25,9 @@ from glance.api.v2.images import ImagesController
 
 from glance_replicas import location
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
-from glance_replicas.hosts import silent_after_seconds
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger_rows import place_key
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.host_registry import silent_after_seconds
+from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 from glance_replicas.removal import last_copy, last_durable
 from glance_replicas.removal.known import KnownCopies

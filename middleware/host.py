@@ -14,8 +14,8 @@ from glance_replicas import settings
 from glance_replicas.check import pipeline
 from glance_replicas.errors import CacheError, ConfigError
 from glance_replicas.host import server_note
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
 from glance_replicas.settings import Settings
 
 from . import trust, wsgi

@@ -16,9 +16,9 @@ import webob
 import webob.exc
 from glance.api.v2 import policy
 
-from glance_replicas.copies import PRIORITIES, Copies
 from glance_replicas.errors import CatalogueError, LastCopy, LedgerError
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
 

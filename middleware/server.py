@@ -16,12 +16,12 @@ import webob
 from glance_replicas import signing
 from glance_replicas.cache import Copy
 from glance_replicas.errors import ClientLeft, ReplicaError
-from glance_replicas.follow import Follower
-from glance_replicas.keeper import Keeper
-from glance_replicas.listings import remote
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
-from glance_replicas.sources import BACKGROUND
+from glance_replicas.stores.hosts import remote
+from glance_replicas.stores.sources import BACKGROUND
+from glance_replicas.transfer.follow import Follower
 
 from . import connection, direct, host, serve, unread
 from .client_words import Refusal

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from glance_replicas.cache import Copy
 from glance_replicas.cache.partial_file import read
 from glance_replicas.errors import CacheError, Corrupt, ReplicaError
-from glance_replicas.fill import Plan
-from glance_replicas.host import withheld
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Image
-from glance_replicas.relay import Relay, guarded
+from glance_replicas.removal import withheld
+from glance_replicas.transfer.failover_stream import Relay, guarded
+from glance_replicas.transfer.fill import Plan
 
 log = logging.getLogger(__name__)
 

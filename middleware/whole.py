@@ -10,7 +10,7 @@ from typing import Any
 from glance.api.v2.image_data import ImageDataController
 
 from glance_replicas.model import Image
-from glance_replicas.relay import guarded
+from glance_replicas.transfer.failover_stream import guarded
 
 from .facts import image_of
 from .routed import Handlers, Routed

@@ -21,7 +21,9 @@ from services.proxy import FaultyProxy
 from test_sources import load
 
 from glance_replicas.model import Location
-from glance_replicas.sources import Limits, Sources, drivers, store
+from glance_replicas.stores.drivers import loading
+from glance_replicas.stores.drivers import reader as driver_reader
+from glance_replicas.stores.sources import Limits, Sources
 
 REGION = "Faulty"  # where Keystone's catalogue names the proxy
 LIMIT = "conf_rbd_qos_read_bps_limit"
@@ -82,7 +84,7 @@ class Volumes:
     @contextmanager
     def half(self, backend: Backend) -> Iterator[tuple[Backend, Location]]:
         """The OSD says nothing any more once a third of the image was read."""
-        hasty = Sources([], store.Reader(cfg.CONF, [("volumes", "cinder")], self._freezing, SOME))
+        hasty = Sources([], driver_reader.Reader(cfg.CONF, [("volumes", "cinder")], self._freezing, SOME))
         try:
             yield replace(backend, hasty=hasty), self.hold(DATA)
         finally:
@@ -94,7 +96,7 @@ class Volumes:
         settle(lambda: self.cinder.request("GET", f"/volumes/{self.id}")[1]["volume"]["status"] == "available")
 
     def _freezing(self, conf: cfg.ConfigOpts, name: str | None, kind: str) -> Any:
-        driver = drivers.installed(conf, name, kind, seconds=SOME.stall)
+        driver = loading.installed(conf, name, kind, seconds=SOME.stall)
         get, driver.READ_CHUNKSIZE = driver.get, len(DATA) // 3
 
         def later(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -115,7 +117,7 @@ class Volumes:
         with self.image() as image:
             image.metadata_set(LIMIT, DRIP)
         try:
-            hasty = Sources([], store.Reader(cfg.CONF, [("volumes", "cinder")], limits=SOME))
+            hasty = Sources([], driver_reader.Reader(cfg.CONF, [("volumes", "cinder")], limits=SOME))
             yield replace(backend, hasty=hasty), self.hold(DATA)
         finally:
             with self.image() as image:

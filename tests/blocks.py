@@ -16,7 +16,9 @@ from services.configuration import conf_text
 from test_sources import load
 
 from glance_replicas.model import Location
-from glance_replicas.sources import Sources, drivers, store
+from glance_replicas.stores.drivers import loading
+from glance_replicas.stores.drivers import reader as driver_reader
+from glance_replicas.stores.sources import Sources
 
 DRIP = "1000"  # bytes per second
 DOOMED, STRANGER, WITHDRAWN = "doomed", "stranger", "withdrawn"  # stores, and clients of the same names
@@ -87,14 +89,14 @@ class Blocks:
     @contextmanager
     def half(self, backend: Backend) -> Iterator[tuple[Backend, Location]]:
         """The OSD says nothing any more once a third of the image was read."""
-        hasty = Sources([], store.Reader(cfg.CONF, [("block", "rbd")], self._freezing, HASTY))
+        hasty = Sources([], driver_reader.Reader(cfg.CONF, [("block", "rbd")], self._freezing, HASTY))
         try:
             yield replace(backend, hasty=hasty), self.hold(DATA)
         finally:
             self.ceph.thaw()
 
     def _freezing(self, conf: cfg.ConfigOpts, name: str | None, kind: str) -> Any:
-        driver = drivers.installed(conf, name, kind, seconds=HASTY.stall)
+        driver = loading.installed(conf, name, kind, seconds=HASTY.stall)
         get = driver.get
 
         def half(*args: Any, **more: Any) -> tuple[Iterator[bytes], int]:

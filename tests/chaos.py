@@ -41,10 +41,10 @@ from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Space
 from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import ReplicaError
-from glance_replicas.follow import start_or_join
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.scrub import Scrubber
 from glance_replicas.model import Image
-from glance_replicas.scrub import Scrubber
+from glance_replicas.transfer.follow import start_or_join
 
 MIB = 1 << 20
 QUOTA = 14 * MIB  # of a host; a third of all images

@@ -15,9 +15,9 @@ from services.glance import GlanceSite
 from services.schema import add_image
 
 from glance_replicas import settings
-from glance_replicas.copier import Copier
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Host
+from glance_replicas.prefetch.worker import Copier
 
 MIB = 1 << 20
 SIZE = 3 * MIB + 17

@@ -25,7 +25,7 @@ from services.process import end_reaper
 from services.schema import sqlite_database, sqlite_url
 from services.swift import Swift
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 
 _numbers = itertools.count(1)
 

@@ -13,9 +13,9 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas import checksum
-from glance_replicas.glance_tables import locations
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import checks, claims
+from glance_replicas.catalogue.tables import locations
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.tables import checks, claims
 
 DATA = b"the bytes of every image here"
 _ids = itertools.count(1)

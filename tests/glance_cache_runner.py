@@ -15,7 +15,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 
 MODULES = ("glance.tests.functional.test_cache_middleware", "glance.tests.functional.v2.test_cache_api")

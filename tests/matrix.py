@@ -21,8 +21,10 @@ from test_sources import LIMITS, dlo, load, plain, s3_place, slo, swift_url
 
 from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.signing import parse_keys, sign
-from glance_replicas.sources import Limits, Sources, file, from_settings, web
-from glance_replicas.sources import swift as swift_reader
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.sources import Limits, Sources, from_settings
+from glance_replicas.stores.swift import reader as swift_reader
 
 DATA = random.Random(11).randbytes(50_000)
 HASTY = Limits(connect=5, stall=0.5)
@@ -60,7 +62,7 @@ def file_backend(folder: Path) -> Iterator[Backend]:
         return location(f"file://{path}")
 
     hold(b"so that the folder is not empty")
-    sources = Sources([file.Reader([folder])])
+    sources = Sources([file_reader.Reader([folder])])
     yield Backend(hold, sources, sources)
 
 
@@ -75,7 +77,7 @@ def http_backend(folder: Path) -> Iterator[Backend]:
                 (nginx.root / name).write_bytes(content)
             return location(f"{proxy.url}/{name}")
 
-        yield Backend(hold, Sources([web.Reader(LIMITS)]), Sources([web.Reader(HASTY)]), proxy)
+        yield Backend(hold, Sources([http_reader.Reader(LIMITS)]), Sources([http_reader.Reader(HASTY)]), proxy)
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def cached_backend(folder: Path) -> Iterator[Backend]:
                 own = f"{host.url}/replicas/{copy.image_id}"
                 return f"{copy.url}?{sign(own, keys, lifetime).partition('?')[2]}"
 
-            return Sources([], peers=web.Peers(limits, signed))
+            return Sources([], peers=http_reader.Peers(limits, signed))
 
         image_id = str(host.client().create(data=DATA)["id"])
         host.client().download(image_id)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # In the order of their imports.
-MODULES = ("glance_replicas.causes", "glance_replicas.prune", "glance_replicas.removal.last_copy")
+MODULES = ("glance_replicas.removal.causes", "glance_replicas.removal.proof", "glance_replicas.removal.last_copy")
 TESTS = ("test_causes", "test_prune", "test_last_copy_rule")
 
 

@@ -25,7 +25,7 @@ from services import environment
 if TYPE_CHECKING:
     from services.glance import GlanceHost, GlanceSite
 
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Desk:
     @property
     def ledger(self) -> "Ledger":
         """The ledger that the programs use."""
-        from glance_replicas.ledger import Ledger
+        from glance_replicas.ledger.ledger import Ledger
 
         return Ledger(self.ledger_url)
 
@@ -179,11 +179,19 @@ def _preload(program: str) -> None:
         glance_store.register_opts(cfg.ConfigOpts())
         importlib.import_module("glance.common.config")
     for name in (
-        *("keeper", "sources.file", "sources.store", "sources.swift", "sources.web"),
+        *("host.keeper", "stores.file.reader", "stores.drivers.reader", "stores.swift.reader", "stores.http.reader"),
         *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
-        *("tools.repair", "tools.remedy", "writers.file", "restore"),
-        *("tools.audit", "audit", "listings.file", "listings.host"),
-        *("tools.list", "tools.copy", "tools.host", "tools.check", "tools.janitor", "janitor", "copier"),
+        *("tools.repair", "tools.remedy", "stores.file.writer", "repair.rewrite"),
+        *("tools.audit", "audit.flow", "stores.file.listing", "stores.hosts.directory"),
+        *(
+            "tools.list",
+            "tools.copy",
+            "tools.host",
+            "tools.check",
+            "tools.janitor",
+            "janitor.passes",
+            "prefetch.worker",
+        ),
     ):
         importlib.import_module(f"glance_replicas.{name}")
     stevedore.ExtensionManager("cliff.formatter.list")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from services.schema import add_image, add_ledger, query
 
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.ledger import Ledger
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host, Image, Location
 from glance_replicas.settings import default_ledger
-from glance_replicas.sources import Sources, file
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.sources import Sources
 from glance_replicas.tools.reasons import Order, Reasons
 from glance_replicas.tools.removal import Removal
 
@@ -28,7 +29,7 @@ class Shelf:
         add_ledger(self.ledger_url)
         self.catalogue, self.ledger = Catalogue(database), Ledger(self.ledger_url)
         self.reasons = Reasons(self.catalogue, self.ledger, dead_after_seconds=3600)
-        self.sources = Sources([file.Reader([self.store])])
+        self.sources = Sources([file_reader.Reader([self.store])])
         self._numbers = itertools.count(1)
         self.alive("api1")
 

@@ -16,8 +16,8 @@ from services import environment
 from services.glance import GlanceClient, GlanceHost, GlanceSite
 
 from glance_replicas import signing
-from glance_replicas.document import parse
-from glance_replicas.ledger import Ledger
+from glance_replicas.client.document import parse
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware import api
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 from glance_replicas.settings import default_ledger

@@ -15,12 +15,12 @@ from services.faulty import FaultyServer
 from services.glance import GlanceSite
 
 from glance_replicas.cache import Entry
-from glance_replicas.ledger import Ledger, Withdrawal
-from glance_replicas.listings import remote
+from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, Host, Location
 from glance_replicas.signing import parse_keys, sign
-from glance_replicas.sources import Limits
+from glance_replicas.stores.hosts import remote
+from glance_replicas.stores.sources import Limits
 
 pytest_plugins = ["desk"]
 

@@ -13,14 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services.schema import query
 
-from glance_replicas import database, hosts, migrations
-from glance_replicas.copies import Copies
-from glance_replicas.copies import State as Copied
+from glance_replicas.database import transactions
 from glance_replicas.host import store_names
-from glance_replicas.hosts import is_alive
-from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.ledger import host_registry, migrations
+from glance_replicas.ledger.host_registry import is_alive
+from glance_replicas.ledger.ledger import Ledger, place_key
+from glance_replicas.ledger.orphans import Kind, Sighting, Strays
+from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.prefetch_requests import State as Copied
 from glance_replicas.model import HOST_KEY, Evidence, Host, Location, Result, Verdict
-from glance_replicas.strays import Kind, Sighting, Strays
 
 pytest_plugins = ["cloud"]
 
@@ -38,7 +39,7 @@ def test_the_list_of_hosts_is_whole_while_it_is_asked_for(cloud: Cloud, monkeypa
     """While one thread asks the ledger for the hosts all others see every host there was, at every moment."""
     here = cloud.host("here")
     cloud.host("there")
-    monkeypatch.setattr(hosts, "_KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(host_registry, "_KEEP_SECONDS", 0.0)
     assert set(here.hosts.all()) == {"here", "there"}
     seen, ended = [], threading.Event()
 
@@ -61,7 +62,7 @@ def test_the_last_list_grows_old(cloud: Cloud, locked: sa.Engine, monkeypatch: p
     """A ledger that is away leaves the hosts it named, whose heartbeats grow old until they count as dead."""
     here = cloud.host("here")
     cloud.host("there")
-    monkeypatch.setattr(hosts, "_KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(host_registry, "_KEEP_SECONDS", 0.0)
     assert is_alive(here.hosts.all()["there"], here.settings)
     with locked.connect() as connection:
         connection.exec_driver_sql("BEGIN EXCLUSIVE")
@@ -153,8 +154,8 @@ def test_tables_a_version_behind(tmp_path: Path, cloud: Cloud) -> None:
     """Hosts that run before `replica db upgrade` know each other and the verdicts, at every earlier version."""
     for revision in migrations.revisions():
         url = f"sqlite:///{tmp_path / revision}.sqlite"
-        bind = database.engine(url)
-        with database.transaction(bind) as connection:
+        bind = transactions.engine(url)
+        with transactions.transaction(bind) as connection:
             migrations.upgrade(connection, revision)
         bind.dispose()
         query(

@@ -26,7 +26,7 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 from services.swift import Swift
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 
 PROXY_SECONDS = 5.0  # how long the most impatient proxy waits for a byte

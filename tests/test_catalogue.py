@@ -26,8 +26,9 @@ from oslo_db import exception as db_exception
 from services import eventually
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from glance_replicas import crypt, database, glance_tables
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue import encryption, tables
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError, Refused
 from glance_replicas.model import Digest, Image, Location
 
@@ -55,7 +56,7 @@ def glance_key() -> Iterator[str]:
 @pytest.fixture
 def engine(glance_database_url: str) -> Iterator[sa.Engine]:
     """Another way in."""
-    made = database.engine(glance_database_url)
+    made = transactions.engine(glance_database_url)
     yield made
     made.dispose()
 
@@ -85,7 +86,7 @@ def urls(image: Image | None) -> list[str]:
 
 def fill(url: str, images: int, locations: int) -> None:
     """Many images with many locations each, made inside the database, which is fast."""
-    engine = database.engine(url)
+    engine = transactions.engine(url)
     number = {
         "sqlite": "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {0}) SELECT n FROM c)",
         "postgresql": "(SELECT generate_series(1, {0}) AS n)",
@@ -96,7 +97,7 @@ def fill(url: str, images: int, locations: int) -> None:
         name = "'00000000-0000-4000-8000-' || lpad(s.n::text, 12, '0')"
     if join is None:
         name = "concat('00000000-0000-4000-8000-', lpad(s.n, 12, '0'))"
-    with database.transaction(engine) as connection:
+    with transactions.transaction(engine) as connection:
         connection.execute(
             sa.text(
                 "INSERT INTO images (id, status, created_at, deleted, min_disk, min_ram, protected, os_hidden, size,"
@@ -116,9 +117,7 @@ def fill(url: str, images: int, locations: int) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize(
-    "table", [glance_tables.images, glance_tables.locations, glance_tables.properties, glance_tables.tags], ids=str
-)
+@pytest.mark.parametrize("table", [tables.images, tables.locations, tables.properties, tables.tags], ids=str)
 def test_our_columns_are_glances(table: sa.Table) -> None:
     """Names, types on every database, nullability and keys are those of the installed Glance's models."""
     theirs = models.BASE.metadata.tables[table.name]
@@ -335,28 +334,35 @@ def test_encrypted_urls(glance_database_url: str, glance: ModuleType, engine: sa
 def test_both_ciphers(length: int, size: int) -> None:
     """Glance opens what we close and the other way round, at every length about a block; never the same twice."""
     key, url = "k" * size, "file:" + "ä" * length
-    assert glance_crypt.urlsafe_decrypt(key, crypt.encrypt(key, url)) == url
-    assert crypt.decrypt(key, glance_crypt.urlsafe_encrypt(key, url)) == url
-    assert crypt.encrypt(key, url) != crypt.encrypt(key, url)
+    assert glance_crypt.urlsafe_decrypt(key, encryption.encrypt(key, url)) == url
+    assert encryption.decrypt(key, glance_crypt.urlsafe_encrypt(key, url)) == url
+    assert encryption.encrypt(key, url) != encryption.encrypt(key, url)
 
 
 @pytest.mark.parametrize(
     "stored",
-    ["", "file:///plain", "not base64 \u20ac", "QUJD", crypt.encrypt("x" * 16, "file:///a"), crypt.encrypt(KEY, "")],
+    [
+        "",
+        "file:///plain",
+        "not base64 \u20ac",
+        "QUJD",
+        encryption.encrypt("x" * 16, "file:///a"),
+        encryption.encrypt(KEY, ""),
+    ],
     ids=["empty", "plain", "not base64", "short", "another key", "empty inside"],
 )
 def test_what_the_key_does_not_open(stored: str) -> None:
     """Plain text, rubbish, another key's text and an empty URL are all refused."""
     with pytest.raises(ValueError):
-        crypt.decrypt(KEY, stored)
+        encryption.decrypt(KEY, stored)
 
 
 def test_an_unreadable_row_stops_nothing(
     glance_database_url: str, glance: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A URL the key does not open is named as such, distinct for each row, logged by row and not by content."""
-    stored = [crypt.encrypt("another key 1234", url) for url in ("file:///a", "file:///b")]
-    image_id = new(glance, *stored, crypt.encrypt(KEY, "file:///good"))
+    stored = [encryption.encrypt("another key 1234", url) for url in ("file:///a", "file:///b")]
+    image_id = new(glance, *stored, encryption.encrypt(KEY, "file:///good"))
     catalogue = Catalogue(glance_database_url, KEY)
     [image] = catalogue.images()
     assert [one.url for one in image.locations] == [
@@ -461,7 +467,7 @@ def test_a_stream_holds_no_connection(catalogue: Catalogue, glance_database_url:
         new(glance, "file:///a")
     stream = catalogue.images(batch=1)
     next(stream)
-    other = database.engine(glance_database_url)
+    other = transactions.engine(glance_database_url)
     alone = {"sqlite": "BEGIN EXCLUSIVE", "postgresql": "LOCK TABLE images NOWAIT"}
     with other.connect() as connection:
         raw = connection.connection.cursor()  # SQLAlchemy would begin by itself
@@ -534,7 +540,7 @@ def test_ages(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> No
 def test_locked_holds_the_row(catalogue: Catalogue, glance: ModuleType, glance_database_url: str) -> None:
     """While locked, no other `locked`, no `add` and no change by Glance gets through; afterwards all do."""
     image_id, order = new(glance, "file:///a", "file:///b"), []
-    engine = database.engine(glance_database_url)
+    engine = transactions.engine(glance_database_url)
 
     def locks() -> None:
         with catalogue.locked(image_id) as held:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from glance_replicas import location
-from glance_replicas.causes import (
+from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.removal.causes import (
     DAMAGED,
     Again,
     Cause,
@@ -20,7 +21,6 @@ from glance_replicas.causes import (
     Surplus,
     Unused,
 )
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)

@@ -33,26 +33,18 @@ from services.cached import keep, leave, note
 from services.glance import GlanceSite
 from services.schema import add_image
 
-from glance_replicas import (
-    checksum,
-    copier,
-    fill,
-    janitor,
-    keeper,
-    orders,
-    pinning,
-    reconcile,
-    route,
-    scrub,
-)
+from glance_replicas import checksum
 from glance_replicas.cache import directory, eviction, partial_file
-from glance_replicas.copies import HIGH, LOW, Copies, State
 from glance_replicas.errors import CacheError
-from glance_replicas.host import presence
+from glance_replicas.host import keeper, pin_sync, presence
+from glance_replicas.janitor import passes, reconcile, scrub
+from glance_replicas.ledger.orphans import DARK
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, State
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location, Pass
+from glance_replicas.prefetch import queue, worker
 from glance_replicas.settings import Settings
-from glance_replicas.strays import DARK
+from glance_replicas.transfer import fill, source_selection
 
 SIZE = checksum.BLOCK + 4321  # two chunks
 QUOTA = 4 * SIZE
@@ -62,16 +54,16 @@ TRIES = 3
 # What a process can die in, so that it matters. Every line is reached by a scenario, none is left untried.
 KEY = {
     directory: "_note begin commit condemn drop mark_verified pin remove remove_copy set_aside take",
-    copier: "step finish _take_up _is_there _start _steer _tell _settle written",
+    worker: "step finish _take_up _is_there _start _steer _tell _settle written",
     fill: "start run let_go _write _append _is_attended _abandon",
     partial_file: "append discard give_back lock reserve",
-    janitor: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
+    passes: "run_once _removals _remove _invalid _adopt _copy _heartbeat _pins _trim",
     keeper: "_condemned _record _reserve register verified withdraw",
-    orders: "wants _left running done paused failed refused dropped _tell discard give_back",
+    queue: "wants _left running done paused failed refused dropped _tell discard give_back",
     presence: "announce beat",
-    pinning: "_change carry carry_one",
+    pin_sync: "_change carry carry_one",
     reconcile: "_mark _register _remove _withdraw bury reconcile withdraw_all",
-    route: "_claim release renew",
+    source_selection: "_claim release renew",
     scrub: "_condemn _judge adopt oldest verify",
     eviction: "_claim _drop _evict _evict_some _lock reserve trim",
 }
@@ -316,12 +308,12 @@ def other_hosts(world: World) -> None:
 
 def one_pass(world: World) -> None:
     """The janitor, once."""
-    janitor.Janitor(world.keeper).run_once()
+    passes.Janitor(world.keeper).run_once()
 
 
 def removals(world: World) -> None:
     """That step of a pass alone."""
-    janitor.Janitor(world.keeper)._removals(Pass())
+    passes.Janitor(world.keeper)._removals(Pass())
 
 
 def orders_of_all_kinds(world: World) -> None:
@@ -356,7 +348,7 @@ def copying(world: World) -> None:
         waiting.reserve(SIZE)
         waiting.close()
     os.utime(path, (time.time() - 90,) * 2)
-    once = copier.Copier(keeper.Keeper(dataclasses.replace(world.settings, max_bytes=3 * QUOTA)))
+    once = worker.Copier(keeper.Keeper(dataclasses.replace(world.settings, max_bytes=3 * QUOTA)))
     once.step()
     once.finish(lambda: None)
 
@@ -364,7 +356,7 @@ def copying(world: World) -> None:
 def told_to_end(world: World) -> None:
     """Of two copies that run one is cancelled, and the hours of the other end; a third has no room."""
     slow = dataclasses.replace(world.settings, copy_bytes_per_second=1, copies_at_once=3, max_bytes=5 * SIZE // 2)
-    one = copier.Copier(keeper.Keeper(slow))
+    one = worker.Copier(keeper.Keeper(slow))
     copies = Copies(world.keeper.ledger.database)
     copies.request([NEW, IDLE], [slow.host_name], who="a test")
     copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
@@ -433,7 +425,7 @@ def points(world: World, scenario: str, out: Path) -> list[Point]:
 
     Of what is done again and again until something has ended, the first time.
     """
-    turning = {copier.__file__, orders.__file__}
+    turning = {worker.__file__, queue.__file__}
     child = os.fork()
     if not child:
         counts: Counter[tuple[str, int]] = Counter()
@@ -481,7 +473,7 @@ def aftermath(world: World) -> list[str]:
     """What is wrong after one pass; then a download of the new image, and a pass when growing files are old."""
     world.restore()
     world.due_now()
-    done = janitor.Janitor(world.keeper).run_once()
+    done = passes.Janitor(world.keeper).run_once()
     found = [f"the pass met problems: {done.problems}"] if done.problems else []
     found += violations(world.keeper, truth)
     if world.keeper.active(NEW) is not None:
@@ -491,7 +483,7 @@ def aftermath(world: World) -> list[str]:
         if not world.cache.exists(NEW):
             found.append("afterwards the image cannot be filled")
     world.due_now()
-    found += left_behind(world.keeper, janitor.Janitor(world.keeper).run_once)
+    found += left_behind(world.keeper, passes.Janitor(world.keeper).run_once)
     open_yet = Copies(world.keeper.ledger.database).list(states=[State.WAITING, State.RUNNING])
     return found + [f"image {one.image_id}: still {one.state}" for one in open_yet if one.image_id not in LOSSES]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas.choose import SILENT_AFTER, STALE_AFTER, Choice, Health, Here, ago, order
+from glance_replicas.client.choose import SILENT_AFTER, STALE_AFTER, Choice, Health, Here, ago, order
 from glance_replicas.model import Location, Verdict
 
 IMAGE = "11111111-2222-4333-8444-555555555555"

@@ -18,8 +18,8 @@ from services.faulty import FaultyServer
 from services.glance import GlanceClient, GlanceHost, GlanceSite
 from services.keystone import Keystone
 
-from glance_replicas.sources.body import Limits
-from glance_replicas.sources.wire import Wire
+from glance_replicas.stores.body import Limits
+from glance_replicas.stores.http.wire import Wire
 from glance_replicas.tools.cloud import Cloud
 
 IMAGE = "11111111-2222-4333-8444-555555555555"

@@ -15,10 +15,10 @@ from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 from shelf import DATA
 
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.ledger.ledger import Ledger, place_key
+from glance_replicas.ledger.pins import Pins
 from glance_replicas.model import HOST_KEY, Result, Verdict
-from glance_replicas.pins import Pins
 
 HOUR = 3600
 IMAGES = [f"80000000-0000-4000-8000-{number:012d}" for number in range(20)]

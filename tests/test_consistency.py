@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas.consistency import Entry, Rows, dark, empty_part, exceeds, is_young, lost
+from glance_replicas.audit.consistency import Rows, dark, empty_part, exceeds, is_young, lost
 from glance_replicas.model import Location
+from glance_replicas.stores.entry import Entry
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

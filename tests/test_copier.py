@@ -18,11 +18,11 @@ from services.faulty import FaultyServer
 from services.schema import query
 
 from glance_replicas.cache.partial_file import Growing
-from glance_replicas.copier import Copier, within
-from glance_replicas.copies import HIGH, LOW, Copies, Copying, State
-from glance_replicas.follow import start_or_join
-from glance_replicas.keeper import Keeper
-from glance_replicas.orders import _TRIES, Want
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, Copying, State
+from glance_replicas.prefetch.queue import _TRIES, Want
+from glance_replicas.prefetch.worker import Copier, within
+from glance_replicas.transfer.follow import start_or_join
 
 pytest_plugins = ["cloud"]
 

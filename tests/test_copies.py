@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from glance_replicas import database
-from glance_replicas.copies import HIGH, LOW, NORMAL, Copies, Copying, State
+from glance_replicas.database import transactions
 from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import copies as table
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, NORMAL, Copies, Copying, State
+from glance_replicas.ledger.tables import copies as table
 from glance_replicas.model import Host
 
 A, B, C = (f"30000000-0000-4000-8000-00000000000{n}" for n in range(3))
@@ -40,7 +40,7 @@ def only(copies: Copies, image_id: str = A, host: str = "h1") -> Copying:
 
 def shift(url: str, image_id: str, **seconds: float) -> None:
     """These moments of a row lie so many seconds away from where they were."""
-    engine = database.engine(url)
+    engine = transactions.engine(url)
     with engine.begin() as connection:
         row = connection.execute(sa.select(table).where(table.c.image_id == image_id)).one()
         changed = {name: getattr(row, name) + timedelta(seconds=by) for name, by in seconds.items()}

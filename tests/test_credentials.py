@@ -16,7 +16,7 @@ from services.glance import GlanceHost, GlanceSite
 from services.schema import query
 from services.swift import Swift
 
-from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
 pytest_plugins = ["desk"]

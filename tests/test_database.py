@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from services import free_port
 from services.databases import DatabaseServer
 
-from glance_replicas import database
+from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError
 
 counter = sa.table("counter", sa.column("id", sa.Integer), sa.column("n", sa.Integer))
@@ -25,7 +25,7 @@ counter = sa.table("counter", sa.column("id", sa.Integer), sa.column("n", sa.Int
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
     """A database with a table of two counters at 0."""
-    made = database.engine(database_url)
+    made = transactions.engine(database_url)
     with made.begin() as connection:
         connection.execute(sa.text("CREATE TABLE counter (id INTEGER PRIMARY KEY, n INTEGER)"))
         connection.execute(sa.text("INSERT INTO counter VALUES (1, 0), (2, 0)"))
@@ -39,19 +39,19 @@ def increase(connection: sa.Connection, row: int) -> None:
 
 def counters(engine: sa.Engine) -> list[int]:
     wanted = sa.select(counter.c.n).order_by(counter.c.id)
-    return database.reading(engine, lambda connection: list(connection.scalars(wanted)))
+    return transactions.reading(engine, lambda connection: list(connection.scalars(wanted)))
 
 
 def hammer(url: str, times: int) -> None:
     """Many short read-modify-write transactions, as one process of many."""
-    engine = database.engine(url)
+    engine = transactions.engine(url)
 
     def work(connection: sa.Connection) -> None:
         n = connection.scalar(sa.select(counter.c.n).where(counter.c.id == 1))
         connection.execute(counter.update().where(counter.c.id == 1).values(n=n + 1))
 
     for _ in range(times):
-        database.writing(engine, work)
+        transactions.writing(engine, work)
         assert counters(engine)[0] > 0
 
 
@@ -72,7 +72,7 @@ def test_eight_processes_write_one_sqlite_file(tmp_path: Path, journal: str) -> 
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0] * 8
-    assert counters(database.engine(url)) == [480, 0]
+    assert counters(transactions.engine(url)) == [480, 0]
 
 
 def test_reads_take_no_write_lock(engine: sa.Engine) -> None:
@@ -81,7 +81,7 @@ def test_reads_take_no_write_lock(engine: sa.Engine) -> None:
         reader = reading.enter_context(engine.connect())
         assert reader.scalar(sa.select(counter.c.n).where(counter.c.id == 1)) == 0
         started = time.monotonic()
-        with database.transaction(engine) as writer:
+        with transactions.transaction(engine) as writer:
             increase(writer, 1)
             assert time.monotonic() - started < 2
             assert reader.scalar(sa.select(counter.c.n).where(counter.c.id == 1)) == 0
@@ -104,7 +104,7 @@ def test_deadlocks_are_done_again(engine: sa.Engine) -> None:
                 meet.wait(10)
             increase(connection, second)
 
-        database.writing(engine, work)
+        transactions.writing(engine, work)
         return tries
 
     with ThreadPoolExecutor(2) as pool:
@@ -121,16 +121,16 @@ def test_an_exception_rolls_back(engine: sa.Engine) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        database.writing(engine, work)
+        transactions.writing(engine, work)
     assert counters(engine) == [0, 0]
 
 
 def test_waits_for_locks_are_bounded(engine: sa.Engine) -> None:
     """A held row lock makes the next writer fail after the time it allows, not hang, and not be retried."""
-    with database.transaction(engine) as holder:
+    with transactions.transaction(engine) as holder:
         increase(holder, 1)
         started = time.monotonic()
-        with pytest.raises(sa.exc.OperationalError), database.transaction(engine, 1.0) as other:
+        with pytest.raises(sa.exc.OperationalError), transactions.transaction(engine, 1.0) as other:
             increase(other, 1)
         assert 0.5 < time.monotonic() - started < 5
 
@@ -142,7 +142,7 @@ def test_a_fork_takes_connections_of_its_own(engine: sa.Engine) -> None:
     if child == 0:
         code = 1
         try:
-            database.writing(engine, lambda connection: increase(connection, 1))
+            transactions.writing(engine, lambda connection: increase(connection, 1))
             code = 0
         finally:
             os._exit(code)
@@ -155,20 +155,20 @@ def test_missing_tables_are_told_apart(engine: sa.Engine) -> None:
     for statement in ("SELECT * FROM absent", "SELECT absent FROM counter"):
         with pytest.raises(sa.exc.DBAPIError) as caught, engine.connect() as connection:
             connection.execute(sa.text(statement))
-        assert database.fault(caught.value) is database.Fault.NO_TABLE
+        assert transactions.fault(caught.value) is transactions.Fault.NO_TABLE
     with pytest.raises(sa.exc.IntegrityError) as broken, engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO counter VALUES (1, 0)"))
-    assert database.fault(broken.value) is database.Fault.OTHER
+    assert transactions.fault(broken.value) is transactions.Fault.OTHER
 
 
 @pytest.mark.parametrize("dialect", ["postgresql+psycopg2", "mysql+pymysql"])
 def test_a_server_that_is_not_there(dialect: str) -> None:
     """One line, soon, with the address and the remedy and without the password."""
-    engine = database.engine(f"{dialect}://glance:p4ssw0rd@127.0.0.1:{free_port()}/glance")
+    engine = transactions.engine(f"{dialect}://glance:p4ssw0rd@127.0.0.1:{free_port()}/glance")
     started = time.monotonic()
     with (
         pytest.raises(CatalogueError) as caught,
-        database.translate(CatalogueError, engine, no_table="", remedy="look at it"),
+        transactions.translate(CatalogueError, engine, no_table="", remedy="look at it"),
     ):
         counters(engine)
     text = str(caught.value)
@@ -182,11 +182,11 @@ def test_a_server_that_is_not_there(dialect: str) -> None:
 def test_a_server_that_says_nothing() -> None:
     """A PostgreSQL that accepts and is silent costs the connect timeout, not for ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        engine = database.engine(f"postgresql+psycopg2://glance@127.0.0.1:{silent.getsockname()[1]}/glance")
+        engine = transactions.engine(f"postgresql+psycopg2://glance@127.0.0.1:{silent.getsockname()[1]}/glance")
         started = time.monotonic()
         with pytest.raises(sa.exc.OperationalError):
             counters(engine)
-        assert time.monotonic() - started < database.CONNECT_TIMEOUT + 3
+        assert time.monotonic() - started < transactions.CONNECT_TIMEOUT + 3
 
 
 def test_a_server_that_comes_back(engine: sa.Engine, database_server: DatabaseServer | None) -> None:
@@ -210,14 +210,14 @@ def test_a_server_that_comes_back(engine: sa.Engine, database_server: DatabaseSe
 def test_bad_urls(url: str) -> None:
     """A URL that cannot work is a ConfigError that does not show the password."""
     with pytest.raises(ConfigError) as caught:
-        database.engine(url)
+        transactions.engine(url)
     assert "p4ss" not in str(caught.value)
 
 
 def test_what_the_url_says_wins() -> None:
     """An operator's own timeouts are kept, on a password with special characters too."""
-    engine = database.engine("mysql+pymysql://glance:p%40ss@h/n?connect_timeout=11")
-    assert "p%40ss" not in database.shown(engine.url)
+    engine = transactions.engine("mysql+pymysql://glance:p%40ss@h/n?connect_timeout=11")
+    assert "p%40ss" not in transactions.shown(engine.url)
     assert engine.dialect.create_connect_args(engine.url)[1]["connect_timeout"] == 11
 
 
@@ -227,7 +227,7 @@ def test_values_are_in_no_error(engine: sa.Engine) -> None:
     with (
         engine.connect() as connection,
         pytest.raises(CatalogueError) as caught,
-        database.translate(CatalogueError, engine, no_table="make it", remedy=""),
+        transactions.translate(CatalogueError, engine, no_table="make it", remedy=""),
     ):
         connection.execute(statement, values)
     assert "p4ssw0rd" not in str(caught.value)
@@ -240,5 +240,5 @@ def test_values_are_in_no_error(engine: sa.Engine) -> None:
 )
 def test_clean(engine: sa.Engine, text: str, cleaned: str) -> None:
     """A cleaned text is one that every database takes and gives back."""
-    assert database.clean(text, 5) == cleaned
-    assert database.reading(engine, lambda c: c.scalar(sa.select(sa.literal(cleaned, sa.String(5))))) == cleaned
+    assert transactions.clean(text, 5) == cleaned
+    assert transactions.reading(engine, lambda c: c.scalar(sa.select(sa.literal(cleaned, sa.String(5))))) == cleaned

@@ -17,10 +17,11 @@ from services.schema import add_image
 from test_failures_host import Cloud, fill
 
 from glance_replicas import disk_read, settings
-from glance_replicas.look import look
+from glance_replicas.janitor.scrub import Scrubber
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
-from glance_replicas.scrub import Scrubber
-from glance_replicas.sources import Sources, file
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.sources import Sources
+from glance_replicas.verify.probe import look
 
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB + 1234)
@@ -100,7 +101,7 @@ def test_verification_of_a_file_store(device: Device) -> None:
     assert path.read_bytes() == DATA
     device.rot(DATA, 100)
     image = Image("i", "active", len(DATA), Digest("sha512", hashlib.sha512(DATA).hexdigest()))
-    sources = Sources([file.Reader([device.root], from_disk=True)])
+    sources = Sources([file_reader.Reader([device.root], from_disk=True)])
     assert look(sources, image, Location("i", path.as_uri()), Evidence.FULL).verdict is Verdict.CORRUPT
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas import document
-from glance_replicas.document import MAX_REPLICAS, MOST_CACHED, Document, build, dump, parse, replica
+from glance_replicas.client import document
+from glance_replicas.client.document import MAX_REPLICAS, MOST_CACHED, Document, build, dump, parse, replica
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 

@@ -10,9 +10,9 @@ from cloud import DATA, Cloud
 from services.schema import query
 
 from glance_replicas.cache.doubts import Doubts
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.reconcile import Reconciler
 from glance_replicas.model import Image, Pass
-from glance_replicas.reconcile import Reconciler
 
 pytest_plugins = ["cloud"]
 

@@ -22,13 +22,13 @@ import pytest
 from services import eventually
 from services.faulty import FaultyServer
 
-from glance_replicas.document import Document, Replica
-from glance_replicas.download import GLANCE, MOST_SOURCES, NoneIntact, OutOfReach, Report, fetch
+from glance_replicas.client.document import Document, Replica
+from glance_replicas.client.download import GLANCE, MOST_SOURCES, NoneIntact, OutOfReach, Report, fetch
+from glance_replicas.client.download_file import TargetError
 from glance_replicas.errors import ConfigError, Refused, ReplicaError, Unreachable
 from glance_replicas.model import Digest
-from glance_replicas.part import TargetError
-from glance_replicas.sources.body import Body, Limits
-from glance_replicas.sources.web import Reader
+from glance_replicas.stores.body import Body, Limits
+from glance_replicas.stores.http.reader import Reader
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 DATA = random.Random(7).randbytes(3_000_017)

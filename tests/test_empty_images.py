@@ -11,10 +11,10 @@ from services.schema import add_image
 from services.swift import Swift
 
 from glance_replicas import settings
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.look import look
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.model import Evidence, Verdict
-from glance_replicas.sources import from_settings
+from glance_replicas.stores.sources import from_settings
+from glance_replicas.verify.probe import look
 
 pytest_plugins = ["desk"]
 

@@ -23,10 +23,10 @@ from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Space
 from glance_replicas.cache.partial_file import Growing, read
 from glance_replicas.errors import CacheError, Corrupt, SourceError
-from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.model import Location
-from glance_replicas.sources import web
-from glance_replicas.sources.body import Limits
+from glance_replicas.stores.body import Limits
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.transfer.follow import Follower, start_or_join
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ class WebWorld(World):
 class WebSource(Source):
     """Reads the location's URL with the reader that hosts use."""
 
-    def open(self, location: Location, offset: int) -> web.Body:
+    def open(self, location: Location, offset: int) -> http_reader.Body:
         self.opened.append(offset)
-        return web.Reader(Limits(1.0, 1.0)).open(location.url, offset)
+        return http_reader.Reader(Limits(1.0, 1.0)).open(location.url, offset)
 
 
 ONCE = [

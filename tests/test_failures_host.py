@@ -21,12 +21,12 @@ from services.faulty import FaultyServer
 from services.schema import query
 
 from glance_replicas.errors import Corrupt
-from glance_replicas.fill import start
-from glance_replicas.follow import start_or_join
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.janitor.reconcile import Reconciler
 from glance_replicas.model import Host, Pass
-from glance_replicas.reconcile import Reconciler
+from glance_replicas.transfer.fill import start
+from glance_replicas.transfer.follow import start_or_join
 
 pytest_plugins = ["cloud"]
 

@@ -36,7 +36,7 @@ LOOK = """
 import json, sys
 from pathlib import Path
 from glance_replicas import look, model, sources
-from glance_replicas.sources import file
+from glance_replicas.stores.sources import file
 root, size = Path(sys.argv[1]), int(sys.argv[2])
 image = model.Image("x", "active", size, model.Digest("sha256", "00" * 32))
 one = model.Location("x", f"file://{root}/image")

@@ -14,8 +14,8 @@ from blocks import rbd_backend
 from matrix import DATA, Backend
 from scenes import settle
 
-from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
+from glance_replicas.verify.probe import look
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it

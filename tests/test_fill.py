@@ -27,10 +27,10 @@ from glance_replicas import checksum
 from glance_replicas.cache import Cache
 from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import CacheError, Corrupt, SourceError, Unreachable
-from glance_replicas.fill import Plan, start
-from glance_replicas.follow import Follower, start_or_join
 from glance_replicas.model import Image, Location
-from glance_replicas.sources.body import Body
+from glance_replicas.stores.body import Body
+from glance_replicas.transfer.fill import Plan, start
+from glance_replicas.transfer.follow import Follower, start_or_join
 
 MIB = 1 << 20
 SIZE = 6 * MIB + 123
@@ -148,7 +148,7 @@ def test_all_readers_leave(world: World) -> None:
 
 def test_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client's fill that nobody follows any more ends, asked of the background; the next client goes on there."""
-    monkeypatch.setattr("glance_replicas.fill._ALONE", 0.3)
+    monkeypatch.setattr("glance_replicas.transfer.fill._ALONE", 0.3)
     world.source.pause = 0.1
     ended: list[str] = []
     with closing(start_or_join(world.cache, replace(world.plan(), ended=lambda: ended.append("ended")))) as follower:

@@ -15,10 +15,10 @@ from services.faults import Request
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.fill import Plan
-from glance_replicas.fill_limits import FillLimits, TooManyFills
-from glance_replicas.follow import Follower, start_or_join
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.transfer.fill import Plan
+from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
+from glance_replicas.transfer.follow import Follower, start_or_join
 
 pytest_plugins = ["cloud"]
 

@@ -14,7 +14,7 @@ from scenes import fails, new_bytes, new_image, settle
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
 MIB = 1 << 20

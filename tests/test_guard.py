@@ -17,10 +17,11 @@ from services.databases import MariaDB
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas import database, settings
+from glance_replicas import settings
+from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger import Ledger
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
 OLD_PATCH = {"Content-Type": "application/openstack-images-v2.0-json-patch"}
@@ -463,7 +464,7 @@ def closing_keeper(host: GlanceHost, **changes: Any) -> Iterator[Keeper]:
 def test_what_cannot_be_asked_removes_nothing(site: GlanceSite, one: GlanceHost) -> None:
     """While another holds the image's row so that nothing can be proven, a removal is put off: 503, never a 500."""
     image_id = doubled(site, one)
-    engine = database.engine(site.database_url)
+    engine = transactions.engine(site.database_url)
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT id FROM images WHERE id = :id FOR UPDATE"), {"id": image_id})
         answer = one.client().request("DELETE", f"/v2/stores/fast/{image_id}")

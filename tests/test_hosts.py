@@ -14,14 +14,14 @@ from programs import Programs, replica
 from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 
-from glance_replicas.copies import Copies
 from glance_replicas.host import mark
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.prefetch_requests import Copies
 from glance_replicas.model import Host, Pass
-from glance_replicas.pins import Pins
 
 pytest_plugins = ["cloud", "desk"]
 

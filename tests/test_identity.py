@@ -23,8 +23,8 @@ from test_janitor import run
 
 from glance_replicas import settings
 from glance_replicas.cache import Cache
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger import Ledger
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 from glance_replicas.signing import parse_keys, sign
 

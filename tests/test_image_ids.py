@@ -13,9 +13,9 @@ from services.databases import MariaDB
 from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Refused
-from glance_replicas.ledger import place_key
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Host, Location, is_image_id
 
 pytest_plugins = ["desk"]

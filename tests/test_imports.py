@@ -1,4 +1,4 @@
-"""Who may import whom: edges -> flows -> rules and I/O -> plain functions -> facts (ARCHITECTURE.md)."""
+"""Who may import whom: the folders are the layers (ARCHITECTURE.md)."""
 
 import ast
 import subprocess
@@ -9,81 +9,74 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+FACTS, PLAIN = "facts", "plain functions"
+# Each folder builds on those above it, and on none beside it. The modules right in `replicas/` are plain functions,
+# two of them facts.
 LAYERS = [
-    "errors model",
-    "ledger_redaction "
-    "body cache.entry cache.notes cache.partial_file causes checksum chosen crypt database disk_read document "
-    "glance_tables ledger_database ledger_rows ledger_tables location metalink migrations networks options ownership "
-    "part policy recording removal removal.last_copy removal.last_durable settings signing store_loss throttle "
-    "together within",
-    "cache cache.directory catalogue check choose consistency copies freshness ledger looks need pins prune purge "
-    "removal.known repair rules runs sources strays uses verify",
-    "activity audit byte_range cache.doubts cache.eviction cache.host_lock cache.own_file cache.places copier download "
-    "fill fill_limits follow host host.cache_calls host.mark host.presence host.rename host.server_note host.standing "
-    "host.store_names host.user host.withheld hosts janitor keeper listings look orders pinning put_back reconcile "
-    "relay removal.keeping removal.orders restore route rules_file scrub stocking witness writers",
-    "middleware tools",
+    (FACTS,),
+    (PLAIN,),
+    ("database",),
+    ("cache", "catalogue", "ledger"),
+    ("stores",),
+    ("check", "client", "removal", "verify"),
+    ("transfer",),
+    ("audit", "host", "repair"),
+    ("prefetch",),
+    ("janitor",),
+    ("middleware", "tools"),
 ]
-# One unit each.
-PACKAGES = (*(f"replicas/{name}" for name in ("check", "listings", "sources", "writers")), "middleware", "tools")
-ROOMS = ("cache", "host", "removal")  # packages whose modules have a layer each; the package only names what is in them
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
-SIDEWAYS = (1, 3, 4)  # in these layers modules may build on each other; rules and I/O modules may not
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ONLY_FACTS = ("errors", "model")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module of ours by the name of its unit: a module, `room.module`, or a package such as sources or tools."""
-    for path in sorted(ROOT.glob("replicas/*.py")):
-        if path.name != "__init__.py":
-            yield path.stem, path
-    for room in ROOMS:
-        for path in sorted((ROOT / "replicas" / room).glob("*.py")):
-            yield (room if path.stem == "__init__" else f"{room}.{path.stem}"), path
-    for unit in PACKAGES:
-        for path in sorted((ROOT / unit).glob("*.py")):
-            yield ("body" if path.stem == "body" else Path(unit).name), path
+    """Every module of ours, with its room: its folder, or what it is right in `replicas/`."""
+    for top in ("replicas", "middleware", "tools"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if path != ROOT / "replicas" / "__init__.py":
+                yield room_of(inside(path)), path
 
 
-def imported(path: Path) -> Iterator[str]:
-    """The units of ours that a file imports, wherever in it."""
+def inside(path: Path) -> tuple[str, ...]:
+    """The module's name inside our package, as its parts."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return tuple(part for part in (parts[1:] if parts[0] == "replicas" else parts) if part != "__init__")
+
+
+def room_of(module: tuple[str, ...]) -> str:
+    """The room of a module, or of what is imported from one."""
+    if (ROOT / "replicas" / module[0]).is_dir() or module[0] in ("middleware", "tools"):
+        return module[0]
+    return FACTS if module[0] in ONLY_FACTS else PLAIN
+
+
+def imported(path: Path) -> Iterator[tuple[str, ...]]:
+    """What a file imports of ours, wherever in it: the module, or the name in a module, as its parts."""
+    package = path.relative_to(ROOT).parent.parts
+    package = package[1:] if package[0] == "replicas" else package
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            module = absolute(path, node)
-            if module is not None:
-                yield from (unit_of(module, alias.name) for alias in node.names if not alias.name.startswith("__"))
+            named = tuple((node.module or "").split(".")) if node.module else ()
+            if node.level:
+                named = package[: len(package) - node.level + 1] + named
+            elif named[:1] == ("glance_replicas",):
+                named = named[1:]
+            else:
+                continue
+            yield from ((*named, alias.name) for alias in node.names if not alias.name.startswith("__"))
 
 
-def absolute(path: Path, node: ast.ImportFrom) -> tuple[str, ...] | None:
-    """What is imported from, inside our package; None: it is not ours."""
-    named = tuple((node.module or "").split(".")) if node.module else ()
-    if not node.level:
-        return named[1:] if named[:1] == ("glance_replicas",) else None
-    inside = path.relative_to(ROOT).parent.parts
-    inside = inside[1:] if inside[0] == "replicas" else inside
-    return inside[: len(inside) - node.level + 1] + named
+def test_every_folder_has_a_layer() -> None:
+    """A new folder is put into a layer before it is used; no layer names a folder that is gone."""
+    assert {room for room, _ in modules()} == LEVEL.keys()
 
 
-def unit_of(module: tuple[str, ...], name: str) -> str:
-    """The unit that `from module import name` needs."""
-    place = (*module, name)
-    if place[0] in ROOMS and f"{place[0]}.{place[1]}" in LEVEL:
-        return f"{place[0]}.{place[1]}"
-    return "body" if "body" in place[:-1] else place[0]
-
-
-def test_every_module_has_a_layer() -> None:
-    """A new module is put into a layer before it is used."""
-    assert {unit for unit, _ in modules()} <= LEVEL.keys()
-
-
-@pytest.mark.parametrize(("unit", "path"), list(modules()), ids=lambda value: str(getattr(value, "name", value)))
-def test_direction(unit: str, path: Path) -> None:
-    """A module imports only what is below it, or beside it where that is allowed."""
-    for other in imported(path):
-        assert other in LEVEL, f"{path} imports {other}, which has no layer"
-        own = other == unit or (unit in ROOMS and other.startswith(f"{unit}."))
-        beside = LEVEL[other] == LEVEL[unit] and (LEVEL[unit] in SIDEWAYS or own)
-        assert LEVEL[other] < LEVEL[unit] or beside, f"{path}: {unit} may not import {other}"
+@pytest.mark.parametrize(("room", "path"), list(modules()), ids=lambda value: str(getattr(value, "name", value)))
+def test_direction(room: str, path: Path) -> None:
+    """A module imports only what is in its own folder, or below it."""
+    for parts in imported(path):
+        other = room_of(parts)
+        assert other == room or LEVEL[other] < LEVEL[room], f"{path}: {room}/ may not import {'.'.join(parts)}"
 
 
 def test_clients_need_no_glance() -> None:
@@ -91,7 +84,8 @@ def test_clients_need_no_glance() -> None:
     block = (
         "import sys; sys.modules.update(dict.fromkeys(['glance', 'glance_store', 'swiftclient', 'webob', 'oslo_db']))"
     )
-    use = "from glance_replicas import choose, document, download; from glance_replicas.tools import choose, get, main"
+    use = "from glance_replicas.client import choose, document, download"
+    use = f"{use}; from glance_replicas.tools import choose, get, main"
     subprocess.run([sys.executable, "-c", f"{block}; {use}"], check=True, cwd="/")
 
 
@@ -109,7 +103,8 @@ def test_what_is_slow_to_load_waits_until_it_is_needed(tmp_path: Path) -> None:
     conf.write_text("[database]\nconnection = sqlite://\n[glance_store]\nstores = file,http\n")
     slow = "{'alembic', 'boto3', 'eventlet', 'keystoneauth1', 'swiftclient'}"
     use = (
-        "import sys; from glance_replicas import catalogue, ledger, settings, sources; "
+        "import sys; from glance_replicas import settings; from glance_replicas.stores import sources; "
+        "from glance_replicas.catalogue import images; from glance_replicas.ledger import ledger; "
         "from glance_replicas.tools import list, verify, verifying; "
         f"sources.from_settings(settings.load([{str(conf)!r}])); "
         f"print('loaded:', *{slow} & sys.modules.keys())"

@@ -18,12 +18,12 @@ from services.cached import entry_of, keep, note, rot, used
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_database import LedgerDatabase
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.ledger.connection import LedgerDatabase
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.pins import Pins
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
-from glance_replicas.pins import Pins
 from glance_replicas.settings import default_ledger
 
 MIB = 1 << 20

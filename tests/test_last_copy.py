@@ -14,8 +14,8 @@ from scenes import new_image, settle
 from services.glance import GlanceHost
 
 from glance_replicas import settings
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger import Ledger
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware.orders import _forced
 from glance_replicas.model import Location
 

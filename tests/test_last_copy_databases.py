@@ -17,9 +17,9 @@ from services.glance import GlanceHost, GlanceSite
 from test_guard import doubled, stores
 
 from glance_replicas.errors import LastCopy
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger_rows import place_key
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
 from glance_replicas.removal import known
 from glance_replicas.removal.known import KnownCopies

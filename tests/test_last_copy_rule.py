@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from glance_replicas.ledger_rows import place_key
+from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import Digest, Evidence, Image, Last, Location, Verdict
 from glance_replicas.removal.last_copy import Known, has_durable, is_damaged, only_cached, why_kept
 

@@ -25,10 +25,10 @@ from services.faulty import FaultyServer
 from services.schema import add_image
 
 from glance_replicas.errors import LastCopy
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.janitor.reconcile import Reconciler
 from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
-from glance_replicas.reconcile import Reconciler
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.removal.last_copy import has_durable
 from glance_replicas.settings import Settings
@@ -244,7 +244,7 @@ class World:
 
 
 def _place(one: Location) -> str:
-    from glance_replicas.ledger_rows import place_key
+    from glance_replicas.ledger.rows import place_key
 
     return place_key(one)
 

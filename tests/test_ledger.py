@@ -9,10 +9,12 @@ import past
 import pytest
 import sqlalchemy as sa
 
-from glance_replicas import __version__, database, migrations
+from glance_replicas import __version__
+from glance_replicas.database import transactions
 from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import CHUNK, Ledger, place_key
-from glance_replicas.ledger_tables import checks, fills, hosts
+from glance_replicas.ledger import migrations
+from glance_replicas.ledger.ledger import CHUNK, Ledger, place_key
+from glance_replicas.ledger.tables import checks, fills, hosts
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
@@ -24,9 +26,9 @@ THEN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def run(url: str, statement: Any) -> Any:
     """Behind the ledger's back."""
-    engine = database.engine(url)
+    engine = transactions.engine(url)
     try:
-        return database.writing(engine, lambda connection: connection.execute(statement).rowcount)
+        return transactions.writing(engine, lambda connection: connection.execute(statement).rowcount)
     finally:
         engine.dispose()
 
@@ -165,7 +167,7 @@ def test_time_zones(ledger: Ledger, database_url: str) -> None:
     assert abs((ledger.history(IMAGE)[0].checked_at or moment) - datetime.now(UTC)) < timedelta(seconds=30)
     with pytest.raises(LedgerError, match="time zone"):
         past.record(ledger, [result(moment.replace(tzinfo=None))])
-    engine = database.engine(database_url)
+    engine = transactions.engine(database_url)
     if engine.dialect.name != "sqlite":  # a session in another zone reads the same
         zone = "SET TIME ZONE 'Asia/Tokyo'" if engine.dialect.name == "postgresql" else "SET time_zone = '+09:00'"
         with engine.connect() as connection:

@@ -14,7 +14,7 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 from services.nginx import Nginx
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
 
 pytest_plugins = ["desk"]

@@ -16,7 +16,7 @@ from scenes import new_image, settle
 from services.databases import MariaDB, Postgres
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
 from glance_replicas.settings import default_ledger
 

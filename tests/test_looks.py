@@ -11,9 +11,9 @@ from programs import Desk, Programs
 from scenes import new_image, settle
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import looks
-from glance_replicas.looks import Look, Looks
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.tables import looks
+from glance_replicas.ledger.verify_requests import Look, Looks
 
 pytest_plugins = ["desk"]
 

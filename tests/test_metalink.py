@@ -13,8 +13,8 @@ from services import need
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 
-from glance_replicas import metalink
-from glance_replicas.document import Document, Replica
+from glance_replicas.client import metalink
+from glance_replicas.client.document import Document, Replica
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 SHA = hashlib.sha512().hexdigest()

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from glance_replicas import database, ledger_tables, migrations
-from glance_replicas.ledger import Ledger
+from glance_replicas.database import transactions
+from glance_replicas.ledger import migrations
+from glance_replicas.ledger import tables as ledger_tables
+from glance_replicas.ledger.ledger import Ledger
 
 ROWS = 500
 
@@ -22,7 +24,7 @@ ROWS = 500
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
     """An empty database."""
-    made = database.engine(database_url)
+    made = transactions.engine(database_url)
     yield made
     made.dispose()
 
@@ -73,7 +75,7 @@ def test_from_empty(database_url: str, engine: sa.Engine) -> None:
 
 def test_the_code_and_the_migrations_agree(database_url: str, engine: sa.Engine) -> None:
     """Alembic finds no difference, types included, between ledger_tables and the migrated database."""
-    with database.transaction(engine) as connection:
+    with transactions.transaction(engine) as connection:
         migrations.upgrade(connection)
     with engine.connect() as connection:
         options = {"version_table": ledger_tables.VERSION_TABLE, "compare_type": True}
@@ -88,13 +90,13 @@ def test_up_from_every_version(
     engine: sa.Engine, start: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From each revision, with generated rows, an upgrade keeps every row and logs the time of each step."""
-    with database.transaction(engine) as connection:
+    with transactions.transaction(engine) as connection:
         migrations.upgrade(connection, to=start)
     counts = generate(engine)
     assert set(counts) >= {"replica_hosts"}
     caplog.set_level(logging.INFO)
     caplog.clear()
-    with database.transaction(engine) as connection:
+    with transactions.transaction(engine) as connection:
         applied = migrations.upgrade(connection)
     assert applied == migrations.revisions()[migrations.revisions().index(start) + 1 :]
     times = [line for line in caplog.messages if " took " in line]
@@ -122,7 +124,7 @@ def test_two_upgrades_at_once(database_url: str) -> None:
 
 def test_glance_is_left_alone(glance_database_url: str) -> None:
     """In Glance's own database its tables and its Alembic version stay as they are; ours all have our prefix."""
-    engine = database.engine(glance_database_url)
+    engine = transactions.engine(glance_database_url)
     versions = sa.select(sa.text("version_num")).select_from(sa.table("alembic_version"))
     with engine.connect() as connection:
         before, version = tables(engine), connection.execute(versions).scalars().all()

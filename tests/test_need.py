@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from glance_replicas.freshness import NEVER, OLDER, Freshness
 from glance_replicas.model import Evidence, Last, Verdict
-from glance_replicas.need import Need, judged_at
+from glance_replicas.verify.freshness import NEVER, OLDER, Freshness
+from glance_replicas.verify.schedule import Need, judged_at
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SIZE, FULL, STORED = Evidence.SIZE, Evidence.FULL, Evidence.STORED

@@ -17,7 +17,7 @@ from services.keystone import Keystone
 from services.nginx import Nginx
 from test_tls import Authority
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 
 DATA = b"the bytes of an image" * 1000

@@ -16,10 +16,10 @@ from test_failures_host import SIZE, Cloud
 
 from glance_replicas import settings
 from glance_replicas.errors import CatalogueError, LedgerError
-from glance_replicas.fill import start
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.pins import CHUNK, Pins
 from glance_replicas.model import Pass
-from glance_replicas.pins import CHUNK, Pins
+from glance_replicas.transfer.fill import start
 
 A, B, C = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(3))
 

@@ -15,14 +15,14 @@ from test_sources import load, swift_url
 from test_tools_swift import Deep, image_id
 
 from glance_replicas import settings
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.causes import DAMAGED
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Unreachable
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
-from glance_replicas.prune import Proof, Refusal
-from glance_replicas.sources import Place, Sources, from_settings
-from glance_replicas.sources.identity import account, in_s3, server
+from glance_replicas.removal.causes import DAMAGED
+from glance_replicas.removal.proof import Proof, Refusal
+from glance_replicas.stores.identity import account, in_s3, server
+from glance_replicas.stores.sources import Place, Sources, from_settings
 from glance_replicas.tools.places import Places
 from glance_replicas.tools.reasons import Order, Reasons
 from glance_replicas.tools.removal import Removal

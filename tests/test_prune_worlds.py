@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from services.schema import sqlite_database
 from shelf import DATA, Shelf
 
-from glance_replicas.causes import (
+from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.removal.causes import (
     DAMAGED,
     Again,
     Cause,
@@ -32,8 +33,7 @@ from glance_replicas.causes import (
     Surplus,
     Unused,
 )
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
-from glance_replicas.prune import Proof, Refusal, removable
+from glance_replicas.removal.proof import Proof, Refusal, removable
 from glance_replicas.tools.reasons import Causes, Order
 from glance_replicas.tools.removal import Removal, Step
 

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from programs import Desk
 from services.schema import sqlite_database
 
-from glance_replicas import database, ledger_tables
-from glance_replicas.ledger import Ledger, place_key
+from glance_replicas.database import transactions
+from glance_replicas.ledger import tables
+from glance_replicas.ledger.ledger import Ledger, place_key
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.purge import CHUNK, Purge
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
-from glance_replicas.pins import Pins
-from glance_replicas.purge import CHUNK, Purge
 
 pytest_plugins = ["desk"]
 
@@ -47,23 +48,23 @@ def test_what_is_over(ledger: Ledger) -> None:
     runs = {"who": "w", "options": "{}", "started_at": OLD}
     old = [runs | {"name": f"old{n}", "finished_at": OLD} for n in many]
     kept = [runs | {"name": "young", "finished_at": YOUNG}, runs | {"name": "running", "finished_at": None}]
-    write(ledger, ledger_tables.runs.insert(), old + kept)
+    write(ledger, tables.runs.insert(), old + kept)
     claims = [{"image_id": f"i{n}", "place": "p", "owner": "o", "expires_at": (OLD, YOUNG)[n % 2]} for n in many]
-    write(ledger, ledger_tables.claims.insert(), claims)
+    write(ledger, tables.claims.insert(), claims)
     looks = [{"image_id": f"i{n}", "host": "h", "who": "w", "requested_at": (OLD, YOUNG)[n]} for n in range(2)]
-    write(ledger, ledger_tables.looks.insert(), looks)
+    write(ledger, tables.looks.insert(), looks)
     for number, finished in enumerate((OLD, YOUNG, None)):
         ledger.request_withdrawal(Location(f"i{number}", "file:///x"), reason="r", who="w")
-        done = ledger_tables.withdrawals.update().where(ledger_tables.withdrawals.c.image_id == f"i{number}")
+        done = tables.withdrawals.update().where(tables.withdrawals.c.image_id == f"i{number}")
         write(ledger, done.values(finished_at=finished, requested_at=OLD))
     past = Purge(ledger.database, AGE)
     assert past.runs() == len(many)
-    assert {row.name for row in ledger.database.rows(sa.select(ledger_tables.runs.c.name))} == {"young", "running"}
+    assert {row.name for row in ledger.database.rows(sa.select(tables.runs.c.name))} == {"young", "running"}
     assert past.claims() == (len(many) + 1) // 2
     assert (past.looks(), past.withdrawals()) == (1, 1)
     assert [one.image_id for one in ledger.withdrawals()] == ["i2", "i1"]
     assert (past.runs(), past.claims(), past.looks(), past.withdrawals()) == (0, 0, 0, 0)
-    assert count(ledger, ledger_tables.claims) == len(many) // 2
+    assert count(ledger, tables.claims) == len(many) // 2
 
 
 def test_strays(ledger: Ledger) -> None:
@@ -73,9 +74,9 @@ def test_strays(ledger: Ledger) -> None:
         | {"last_seen": (OLD, YOUNG)[n % 2]}
         for n in range(2 * CHUNK + 5)
     ]
-    write(ledger, ledger_tables.strays.insert(), rows)
+    write(ledger, tables.strays.insert(), rows)
     assert Purge(ledger.database, AGE).strays() == CHUNK + 3
-    assert count(ledger, ledger_tables.strays) == CHUNK + 2
+    assert count(ledger, tables.strays) == CHUNK + 2
 
 
 def test_pins(ledger: Ledger) -> None:
@@ -86,13 +87,13 @@ def test_pins(ledger: Ledger) -> None:
         for n in range(number)
         for host in ("h1", "h2")
     ]
-    write(ledger, ledger_tables.pins.insert(), rows)
+    write(ledger, tables.pins.insert(), rows)
 
     def living(ids: list[str]) -> set[str]:
         return {one for one in ids if int(one[1:]) % 3 == 1}
 
     assert Purge(ledger.database, AGE).pins(living) == 2 * sum(n % 3 == 2 for n in range(number))
-    assert count(ledger, ledger_tables.pins) == 2 * sum(n % 3 != 2 for n in range(number))
+    assert count(ledger, tables.pins) == 2 * sum(n % 3 != 2 for n in range(number))
 
 
 def test_states(ledger: Ledger) -> None:
@@ -108,15 +109,15 @@ def test_states(ledger: Ledger) -> None:
 
     assert Purge(ledger.database, AGE).states(listed) == sum(n % 5 > 1 for n in range(number))
     assert asked == sorted(set(asked)), "each image once"
-    assert count(ledger, ledger_tables.states) == sum(n % 5 <= 1 for n in range(number))
-    assert count(ledger, ledger_tables.checks) == number
+    assert count(ledger, tables.states) == sum(n % 5 <= 1 for n in range(number))
+    assert count(ledger, tables.checks) == number
 
 
 def test_a_host_that_is_heard_of_meanwhile_stays(ledger: Ledger) -> None:
     """A heartbeat after the purge began saves the host."""
     for name in ("gone", "back"):
         ledger.heartbeat(Host(name, None, f"http://{name}"))
-    write(ledger, ledger_tables.hosts.update().values(heartbeat=OLD))
+    write(ledger, tables.hosts.update().values(heartbeat=OLD))
     past = Purge(ledger.database, AGE)
     ledger.heartbeat(Host("back", None, "http://back"))
     assert (past.host("gone"), past.host("back"), past.host("never")) == (True, False, False)
@@ -145,10 +146,10 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
     past.record(ledger, [dataclasses.replace(result(0, OLD), location=one) for one in places])
     for name in ("named", "dead"):
         ledger.heartbeat(Host(name, None, f"http://{name}"))
-    write(ledger, ledger_tables.hosts.update().values(heartbeat=OLD))
+    write(ledger, tables.hosts.update().values(heartbeat=OLD))
     ledger.heartbeat(Host("alive", None, "http://alive"))
     Pins(ledger.database).add([kept, deleted, NOBODYS], ["alive", "dead"], "w")
-    write(ledger, ledger_tables.pins.update().values(pinned_at=OLD))
+    write(ledger, tables.pins.update().values(pinned_at=OLD))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert (done.status, done.err) == (0, "")
     lines = dict(line.split(": ") for line in done.out.splitlines())
@@ -173,7 +174,7 @@ def test_purge_without_a_catalogue(desk: Desk, conf: tuple[Path, Ledger], tmp_pa
     ledger.upgrade()
     past.record(ledger, [result(1, OLD)])
     Pins(ledger.database).add([NOBODYS], ["h"], "w")
-    write(ledger, ledger_tables.pins.update().values(pinned_at=OLD))
+    write(ledger, tables.pins.update().values(pinned_at=OLD))
     text = path.read_text()
     away = "postgresql+psycopg2://u:pw@127.0.0.9:1/x"
     path.write_text(text.replace(desk.site.database_url, away))
@@ -185,7 +186,7 @@ def test_purge_without_a_catalogue(desk: Desk, conf: tuple[Path, Ledger], tmp_pa
     path.write_text(text.replace(desk.site.database_url, sqlite_database(tmp_path / "empty.sqlite")))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert (done.status, "the catalogue has no image at all" in done.err) == (3, True)
-    assert (count(ledger, ledger_tables.states), count(ledger, ledger_tables.pins)) == (1, 1)
+    assert (count(ledger, tables.states), count(ledger, tables.pins)) == (1, 1)
     assert desk.programs.run("--config-file", path, "db", "purge", "--older-than", "soon").status == 2
     assert desk.programs.run("--config-file", path, "db", "purge").status == 2
 
@@ -200,8 +201,8 @@ def test_check(desk: Desk, conf: tuple[Path, Ledger]) -> None:
         return done.out
 
     assert "is at nothing; to come: 0001, 0002" in check(1)
-    with database.transaction(database.engine(ledger_url(path))) as connection:
-        from glance_replicas import migrations
+    with transactions.transaction(transactions.engine(ledger_url(path))) as connection:
+        from glance_replicas.ledger import migrations
 
         migrations.upgrade(connection, to="0001")
     assert "is at 0001; to come: 0002" in check(1)

@@ -14,7 +14,7 @@ from services import environment
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 
-from glance_replicas.writers.file import STAGED
+from glance_replicas.stores.file.writer import STAGED
 
 pytest_plugins = ["desk"]
 

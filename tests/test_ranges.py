@@ -20,10 +20,10 @@ from services import eventually
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas import byte_range
 from glance_replicas.errors import Unreachable
 from glance_replicas.middleware.connection import Connection
 from glance_replicas.middleware.parking import Parking, Spot
+from glance_replicas.transfer import byte_range
 
 pytest_plugins = ["cloud"]
 

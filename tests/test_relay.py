@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from glance_replicas import checksum
 from glance_replicas.errors import Corrupt, SourceError, Unreachable
 from glance_replicas.model import Digest, Location
-from glance_replicas.relay import Relay, guarded
-from glance_replicas.sources.body import Body
+from glance_replicas.stores.body import Body
+from glance_replicas.transfer.failover_stream import Relay, guarded
 
 IMAGE = "9c0a3b0e-6d53-4a0f-8d06-3f0b9f0f4c11"
 DATA = bytes(range(256)) * 16

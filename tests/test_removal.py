@@ -15,11 +15,11 @@ from glance import context as glance_context
 from services.schema import query
 from shelf import DATA, Shelf
 
-from glance_replicas.causes import DAMAGED, Cause, OverQuota, Surplus
 from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import Ledger, Withdrawal
+from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
-from glance_replicas.prune import Proof, Refusal
+from glance_replicas.removal.causes import DAMAGED, Cause, OverQuota, Surplus
+from glance_replicas.removal.proof import Proof, Refusal
 from glance_replicas.tools.reasons import Causes, Order
 from glance_replicas.tools.removal import ACT_SECONDS, Removal, Step
 

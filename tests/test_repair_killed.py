@@ -22,7 +22,7 @@ from test_sources import LIMITS, s3_url, swift_url
 from test_tools_swift import CONTAINER, Deep, image_id
 
 from glance_replicas import settings
-from glance_replicas.sources.s3 import S3Store
+from glance_replicas.stores.s3.reader import S3Store
 
 pytest_plugins = ["desk"]
 

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas import rules, rules_file
 from glance_replicas.errors import ConfigError
 from glance_replicas.location import replica_url
 from glance_replicas.model import Digest, Host, Image, Location
-from glance_replicas.policy import Described, Priority, World
-from glance_replicas.rules import Match, Rule
+from glance_replicas.prefetch import rules, rules_file
+from glance_replicas.prefetch.policy import Described, Priority, World
+from glance_replicas.prefetch.rules import Match, Rule
 
 A, B, C = (f"{n}1111111-2222-4333-8444-555555555555" for n in (1, 2, 3))
 GIB = 1 << 30

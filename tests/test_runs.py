@@ -14,10 +14,10 @@ from services.databases import DatabaseServer
 from services.faulty import FaultyServer
 
 from glance_replicas.errors import Refused
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import claims, runs
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.runs import Runs
+from glance_replicas.ledger.tables import claims, runs
 from glance_replicas.model import Evidence, Location, Result, Verdict
-from glance_replicas.runs import Runs
 
 pytest_plugins = ["desk"]
 
@@ -58,7 +58,7 @@ def test_one_claim_for_one_place(ledger: Ledger) -> None:
 
 def test_a_result_and_its_claim_go_together(ledger: Ledger) -> None:
     """Whoever gets the claim next is told the result that freed it."""
-    from glance_replicas.ledger import place_key
+    from glance_replicas.ledger.ledger import place_key
 
     made, key = Runs(ledger.database), (IMAGE, place_key(PLACE))
     assert made.claim("one", [key]).known == {}

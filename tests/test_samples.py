@@ -23,8 +23,9 @@ from services.client import GlanceClient
 from services.glance import GlanceSite
 from services.process import Process
 
-from glance_replicas import options, rules_file
+from glance_replicas import options
 from glance_replicas.check import pipeline, readers
+from glance_replicas.prefetch import rules_file
 
 ROOT = Path(__file__).resolve().parent.parent
 ETC = ROOT / "etc"
@@ -115,7 +116,7 @@ def test_sample_rules() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     (rules,) = re.findall(r"^ {4}rules:\n(?: {4}.*\n)+", text, re.MULTILINE)
     assert len(rules_file.parse(textwrap.dedent(rules), "operations.md")) == 2
-    (policy,) = re.findall(r"^ {4}from glance_replicas.policy .*\n(?:(?: {4}.*)?\n)+", text, re.MULTILINE)
+    (policy,) = re.findall(r"^ {4}from glance_replicas.prefetch.policy .*\n(?:(?: {4}.*)?\n)+", text, re.MULTILINE)
     compile(textwrap.dedent(policy), "operations.md", "exec")
 
 

@@ -24,7 +24,7 @@ from services.glance import GlanceHost, GlanceSite
 from services.process import members
 
 from glance_replicas.cache import Cache
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 from glance_replicas.signing import parse_keys, sign
 

@@ -29,7 +29,10 @@ from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import Body, Limits, Sources, file, from_settings, s3, web
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.s3 import reader as s3_reader
+from glance_replicas.stores.sources import Body, Limits, Sources, from_settings
 
 LIMITS = Limits(connect=5, stall=20)
 DATA = random.Random(7).randbytes(2 * BLOCK + 4711)
@@ -74,16 +77,18 @@ def folder_place(folder: Path, sources: Sources, store: str | None = None) -> Pl
 
 
 def file_place(folder: Path) -> Place:
-    return folder_place(folder, Sources([file.Reader([folder])]))
+    return folder_place(folder, Sources([file_reader.Reader([folder])]))
 
 
 def store_place(folder: Path) -> Place:
-    from glance_replicas.sources import store
+    from glance_replicas.stores.drivers import reader as driver_reader
 
     load(folder, "[DEFAULT]\nenabled_backends = disk:file, web:http\n[disk]\nfilesystem_store_datadir = /nowhere")
     from oslo_config import cfg
 
-    return folder_place(folder, Sources([], store.Reader(cfg.CONF, [("web", "http"), ("disk", "file")])), "disk")
+    return folder_place(
+        folder, Sources([], driver_reader.Reader(cfg.CONF, [("web", "http"), ("disk", "file")])), "disk"
+    )
 
 
 def swift_place(swift: Swift, folder: Path, upload: Callable[[Any, str, bytes], None]) -> Place:
@@ -114,7 +119,7 @@ def s3_place(place: Swift | Gateway, folder: Path, server: str | None = None) ->
     options = place.s3_options(server)
     lines = "\n".join(f"{name} = {value}" for name, value in options.items())
     sources = load(folder, f"[DEFAULT]\nenabled_backends = deep:s3\n[deep]\n{lines}")
-    client = s3.S3Store(cfg.CONF, "deep", LIMITS).client()
+    client = s3_reader.S3Store(cfg.CONF, "deep", LIMITS).client()
     with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket=place.bucket)
 
@@ -182,7 +187,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield store_place(folder)
     elif request.param == "faulty":
         with FaultyServer() as server:
-            sources = Sources([web.Reader(LIMITS)])
+            sources = Sources([http_reader.Reader(LIMITS)])
             yield Place(sources, lambda data: server.put(f"/{uuid.uuid4()}", data), f"{server.url}/absent")
     elif request.param == "nginx":
         (folder / "www").mkdir()
@@ -193,7 +198,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 (nginx.root / name).write_bytes(data)
                 return nginx.url_of(name)
 
-            yield Place(Sources([web.Reader(LIMITS)]), put, nginx.url_of("absent"))
+            yield Place(Sources([http_reader.Reader(LIMITS)]), put, nginx.url_of("absent"))
     elif request.param == "s3":
         yield s3_place(request.getfixturevalue("swift"), folder)
     elif request.param == "radosgw":
@@ -301,7 +306,7 @@ def test_close_early(place: Place, url: str) -> None:
 def test_no_reader() -> None:
     """A URL of a kind that nothing reads is Unsupported, and the text names the scheme but no password."""
     with pytest.raises(Unsupported, match="rbd") as caught:
-        Sources([web.Reader()]).open(Location("x", "rbd://user:hush@fsid/pool/image/snap"))
+        Sources([http_reader.Reader()]).open(Location("x", "rbd://user:hush@fsid/pool/image/snap"))
     assert "hush" not in str(caught.value)
 
 

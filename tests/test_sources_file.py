@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from glance_replicas.errors import Absent, Denied, SourceError, Unreachable, WrongAnswer
-from glance_replicas.sources import file
+from glance_replicas.stores.file import reader as file_reader
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path, url: str) -> bytes:
-    with file.Reader([root]).open(url) as body:
+    with file_reader.Reader([root]).open(url) as body:
         return b"".join(body)
 
 
 def error(root: Path, url: str) -> type[SourceError]:
     """What `open` raises, and `size` as well."""
     kinds = set()
-    for call in (file.Reader([root]).open, file.Reader([root]).size):
+    for call in (file_reader.Reader([root]).open, file_reader.Reader([root]).size):
         with pytest.raises(SourceError) as caught:
             call(url)
         kinds.add(type(caught.value))
@@ -142,7 +142,7 @@ def test_several_roots(root: Path, tmp_path: Path) -> None:
     """Each root is judged by itself: an empty one says nothing, a healthy one beside or within it does."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    reader = file.Reader([empty, tmp_path, root])
+    reader = file_reader.Reader([empty, tmp_path, root])
     with pytest.raises(Unreachable):
         reader.open(f"file://{empty}/y")
     with pytest.raises(Absent):
@@ -152,13 +152,13 @@ def test_several_roots(root: Path, tmp_path: Path) -> None:
 def test_cut_off_while_read(root: Path) -> None:
     """A file that shrinks under the reader raises; one that grows ends at the size that was stated."""
     (root / "big").write_bytes(bytes(3 << 20))
-    with file.Reader([root]).open(f"file://{root}/big") as body:
+    with file_reader.Reader([root]).open(f"file://{root}/big") as body:
         chunks = iter(body)
         next(chunks)
         os.truncate(root / "big", 2 << 20)
         with pytest.raises(Unreachable, match="cut off"):
             list(chunks)
-    with file.Reader([root]).open(f"file://{root}/x") as body:
+    with file_reader.Reader([root]).open(f"file://{root}/x") as body:
         with (root / "x").open("ab") as growing:
             growing.write(b" and more")
         assert b"".join(body) == b"bytes of x"
@@ -166,7 +166,7 @@ def test_cut_off_while_read(root: Path) -> None:
 
 def test_replaced_while_read(root: Path) -> None:
     """A body is of the file as it was opened, whatever takes its name meanwhile."""
-    with file.Reader([root]).open(f"file://{root}/x") as body:
+    with file_reader.Reader([root]).open(f"file://{root}/x") as body:
         (root / "x").unlink()
         (root / "x").write_bytes(b"other thing")
         assert b"".join(body) == b"bytes of x"

@@ -17,7 +17,9 @@ from test_sources import DATA, Place, load, rbd_place, read
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable
 from glance_replicas.model import Location
-from glance_replicas.sources import Limits, Sources, drivers, store
+from glance_replicas.stores.drivers import loading
+from glance_replicas.stores.drivers import reader as driver_reader
+from glance_replicas.stores.sources import Limits, Sources
 
 HUGE = 1 << 40  # bytes; nothing of it is written
 
@@ -101,7 +103,7 @@ def test_an_offset_costs_nothing(place: Place, ceph: Ceph) -> None:
 def test_no_thread_stays_with_a_cluster_that_hangs(place: Place, ceph: Ceph) -> None:
     """A call that was left behind ends by itself, although the OSD stays silent, and its connection with it."""
     one = place.location(place.put(DATA))
-    reader = store.Reader(cfg.CONF, [("block", "rbd")], limits=Limits(stall=0.5))
+    reader = driver_reader.Reader(cfg.CONF, [("block", "rbd")], limits=Limits(stall=0.5))
     reader.size(one)
     before = threading.enumerate()
     ceph.freeze("osd")
@@ -129,6 +131,6 @@ def test_the_time_that_the_store_is_given_counts(ceph: Ceph, tmp_path: Path, pla
 
 def test_glance_can_write_with_the_driver_it_has(ceph: Ceph) -> None:
     """What is read with is a class of its own: that of glance_store is left as it was."""
-    made = drivers.installed(cfg.CONF, None, "rbd", seconds=1)
+    made = loading.installed(cfg.CONF, None, "rbd", seconds=1)
     assert isinstance(made, rbd.Store)
     assert type(made) is not rbd.Store

@@ -18,9 +18,9 @@ from test_sources import LIMITS, Place, load, read, s3_place, s3_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Unreachable, Unsupported
 from glance_replicas.location import place as place_of
-from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
-from glance_replicas.sources import s3
+from glance_replicas.stores.s3 import reader as s3_reader
+from glance_replicas.verify.probe import look
 
 DATA = random.Random(12).randbytes(100_000)
 SHA256 = hashlib.sha256(DATA)
@@ -145,7 +145,7 @@ def server(request: pytest.FixtureRequest) -> Any:
 def test_stored_parts(server: Swift | Gateway, tmp_path: Path) -> None:
     """The ETag of a multipart upload is no digest: `size`, and the detail says why; the bytes are read as one."""
     place = s3_place(server, tmp_path)
-    client = s3.S3Store(cfg.CONF, "deep", LIMITS).client()
+    client = s3_reader.S3Store(cfg.CONF, "deep", LIMITS).client()
     names: dict[str, Any] = {"Bucket": server.bucket, "Key": "parts"}
     upload = client.create_multipart_upload(**names)["UploadId"]
     parts = []
@@ -183,7 +183,7 @@ HEADERS = [
 def test_digests(headers: dict[str, str], kinds: list[str]) -> None:
     """What S3 may say is believed only where it is a digest of the whole content."""
     values = {"md5": MD5.hexdigest(), "sha256": SHA256.hexdigest()}
-    assert s3.digests(headers) == tuple(Digest(kind, values[kind]) for kind in kinds)
+    assert s3_reader.digests(headers) == tuple(Digest(kind, values[kind]) for kind in kinds)
 
 
 def test_written_by_the_driver(server: Swift | Gateway, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def site(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gla
 def test_written_by_glance(site: GlanceSite, tmp_path: Path) -> None:
     """An image uploaded to a real Glance with an S3 store: its location as it stands in the catalogue is intact."""
     from glance_replicas import settings
-    from glance_replicas.catalogue import Catalogue
-    from glance_replicas.sources import from_settings
+    from glance_replicas.catalogue.images import Catalogue
+    from glance_replicas.stores.sources import from_settings
 
     host = site.add_host(pipeline="stock", processes=1)
     image_id = str(host.client().create(data=DATA)["id"])
@@ -239,7 +239,7 @@ def test_rows_that_name_no_store_there_is(swift: Swift, tmp_path: Path, metadata
         options = swift.s3_options() | {"s3_store_bucket": f"bucket-{kind}-{store}"}
         texts.append("\n".join([f"[{store}]", *(f"{name} = {value}" for name, value in options.items())]))
     sources = load(tmp_path, "\n".join(["[DEFAULT]", "enabled_backends = s1:s3, s2:s3", *texts]))
-    client = s3.S3Store(cfg.CONF, "s1", LIMITS).client()
+    client = s3_reader.S3Store(cfg.CONF, "s1", LIMITS).client()
     image = Image("x", "active", len(DATA), Digest("sha256", SHA256.hexdigest()))
     for store, data in (("s1", DATA), ("s2", bytes(len(DATA)))):
         client.create_bucket(Bucket=f"bucket-{kind}-{store}")

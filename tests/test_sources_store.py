@@ -21,7 +21,10 @@ from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import Limits, configured, from_settings, store, waiting
+from glance_replicas.stores import configured
+from glance_replicas.stores.drivers import reader as driver_reader
+from glance_replicas.stores.drivers import waiting
+from glance_replicas.stores.sources import Limits, from_settings
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 URL = "odd://pool/image"
@@ -59,9 +62,9 @@ class _Driver:
         return self.give()[1]
 
 
-def reader_of(driver: _Driver) -> store.Reader:
+def reader_of(driver: _Driver) -> driver_reader.Reader:
     """A reader that finds this driver installed."""
-    return store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver)
+    return driver_reader.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver)
 
 
 @pytest.mark.parametrize("random", [False, True])
@@ -243,7 +246,7 @@ class _Stuck(_Driver):
 def test_driver_that_never_answers(at: str) -> None:
     """No call into a driver is waited for longer than any other source: Stalled, wherever it happens."""
     driver, before = _Stuck(at), threading.enumerate()
-    reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.1))
+    reader = driver_reader.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.1))
     try:
         with pytest.raises(Stalled, match="did not answer"):
             if at == "get_size":
@@ -259,7 +262,7 @@ def test_driver_that_never_answers(at: str) -> None:
 def test_calls_left_behind_are_bounded() -> None:
     """A cluster that never answers does not cost a thread for each of its images: after some, no call is begun."""
     driver, before = _Stuck("read"), threading.enumerate()
-    reader = store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.01))
+    reader = driver_reader.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver, Limits(stall=0.01))
     said = ""
     try:
         while "earlier calls into drivers have not returned yet" not in said:
@@ -271,7 +274,7 @@ def test_calls_left_behind_are_bounded() -> None:
         driver.free.set()
     settle(lambda: not begun_since(before))
     driver.at = "never"
-    assert read(store.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver).open(Location("x", URL))) == DATA
+    assert read(driver_reader.Reader(cfg.CONF, [(None, "odd")], lambda *_: driver).open(Location("x", URL))) == DATA
 
 
 def test_threads_end() -> None:
@@ -291,7 +294,7 @@ def test_threads_end() -> None:
 ENDING = """
 import sys, time
 from glance_replicas import errors
-from glance_replicas.sources import waiting
+from glance_replicas.stores.sources import waiting
 one, stuck = waiting.Worker("one"), waiting.Worker("stuck")
 one.call(lambda: None, 60)
 try:

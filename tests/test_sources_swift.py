@@ -17,11 +17,11 @@ from services.swift import Swift
 from test_sources import LIMITS, Place, dlo, load, plain, read, slo, swift_place, swift_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
-from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
-from glance_replicas.sources import Limits
-from glance_replicas.sources import swift as swift_module
-from glance_replicas.sources.account import Account, Entry
+from glance_replicas.stores.sources import Limits
+from glance_replicas.stores.swift import reader as swift_module
+from glance_replicas.stores.swift.account import Account, Entry
+from glance_replicas.verify.probe import look
 
 DATA = random.Random(9).randbytes(100_000)
 KEY = ":testing@"  # as it stands in a URL

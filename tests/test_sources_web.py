@@ -13,8 +13,9 @@ from services.faulty import FaultyServer
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
-from glance_replicas.sources import Limits, web
-from glance_replicas.sources.pace import Pace
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.http.pace import Pace
+from glance_replicas.stores.sources import Limits
 
 LIMITS = Limits(connect=0.5, stall=0.5)
 DATA = random.Random(8).randbytes(300_000)
@@ -34,8 +35,8 @@ def path(request: pytest.FixtureRequest) -> str:
     return f"/{abs(hash(request.node.nodeid))}"
 
 
-def read(url: str, offset: int = 0, reader: web.Reader | None = None) -> bytes:
-    with (reader or web.Reader(LIMITS)).open(url, offset) as body:
+def read(url: str, offset: int = 0, reader: http_reader.Reader | None = None) -> bytes:
+    with (reader or http_reader.Reader(LIMITS)).open(url, offset) as body:
         return b"".join(body)
 
 
@@ -65,11 +66,11 @@ def test_fault_at_open(
     """An answer that is no copy is refused before a byte is taken for one, and by HEAD as well."""
     url = server.put(path, DATA, **faults)
     with pytest.raises(SourceError) as caught:
-        web.Reader(LIMITS).open(url, offset)
+        http_reader.Reader(LIMITS).open(url, offset)
     assert type(caught.value) is error
     assert str(caught.value).startswith(url)
     with pytest.raises(SourceError) as caught:
-        web.Reader(LIMITS).size(url)
+        http_reader.Reader(LIMITS).size(url)
     assert type(caught.value) is error
 
 
@@ -92,7 +93,7 @@ IN_BODY = [
 def test_fault_in_body(server: FaultyServer, path: str, faults: dict[str, Any], error: type[SourceError]) -> None:
     """A body that breaks, stalls or drips raises while it is iterated and never ends as if it were whole."""
     url, got, began = server.put(path, DATA, **faults), b"", time.monotonic()
-    with web.Reader(LIMITS).open(url) as body, pytest.raises(SourceError) as caught:
+    with http_reader.Reader(LIMITS).open(url) as body, pytest.raises(SourceError) as caught:
         for chunk in body:
             got += chunk
     assert type(caught.value) is error
@@ -115,14 +116,14 @@ DELIVERED = [
 @pytest.mark.parametrize(("faults", "data", "size"), DELIVERED, ids=lambda value: str(value)[:40])
 def test_delivered(server: FaultyServer, path: str, faults: dict[str, Any], data: bytes, size: int | None) -> None:
     """What a reader cannot tell from a good answer comes as it is sent, with the size that was stated."""
-    with web.Reader(LIMITS).open(server.put(path, DATA, **faults)) as body:
+    with http_reader.Reader(LIMITS).open(server.put(path, DATA, **faults)) as body:
         assert body.size == size
         assert b"".join(body) == data
 
 
 def test_login_page(server: FaultyServer, path: str) -> None:
     """A page instead of the blob has the page's size: the one who knows the image's size can tell."""
-    assert web.Reader(LIMITS).size(server.put(path, DATA, html=True)) != SIZE
+    assert http_reader.Reader(LIMITS).size(server.put(path, DATA, html=True)) != SIZE
 
 
 @pytest.mark.parametrize("faults", [{}, {"ignore_range": True}, {"chunked": True}, {"no_length": True}], ids=str)
@@ -152,7 +153,7 @@ def test_range(server: FaultyServer, path: str, faults: dict[str, Any]) -> None:
 def test_wrong_range(server: FaultyServer, path: str, faults: dict[str, Any]) -> None:
     """A 206 that is not exactly what was asked for is a wrong answer: its bytes belong somewhere else."""
     with pytest.raises(WrongAnswer):
-        web.Reader(LIMITS).open(server.put(path, DATA, **faults), HALF)
+        http_reader.Reader(LIMITS).open(server.put(path, DATA, **faults), HALF)
 
 
 def test_range_ignored_and_broken(server: FaultyServer, path: str) -> None:
@@ -166,7 +167,7 @@ def test_range_ignored_and_broken(server: FaultyServer, path: str) -> None:
 @pytest.mark.parametrize("status", [405, 501])
 def test_size_without_head(server: FaultyServer, path: str, status: int) -> None:
     """Where HEAD is not allowed the size comes from a GET of one byte, with or without Range, of an empty blob too."""
-    reader = web.Reader(LIMITS)
+    reader = http_reader.Reader(LIMITS)
     assert reader.size(server.put(path, DATA, head_status=status)) == SIZE
     assert server.requests(path)[-1].range == "bytes=0-0"
     assert reader.size(server.put(path, DATA, head_status=status, ignore_range=True)) == SIZE
@@ -177,7 +178,7 @@ def test_size_without_head(server: FaultyServer, path: str, status: int) -> None
 
 def test_size_of_head(server: FaultyServer, path: str) -> None:
     """HEAD is believed, refused or without an answer, as it comes."""
-    reader = web.Reader(LIMITS)
+    reader = http_reader.Reader(LIMITS)
     assert reader.size(server.put(path, DATA, head_length=7)) == 7
     assert reader.size(server.put(path, DATA, no_length=True)) is None
     assert reader.size(server.put(path, DATA, chunked=True)) is None
@@ -187,7 +188,7 @@ def test_size_of_head(server: FaultyServer, path: str) -> None:
 
 def test_recovers(server: FaultyServer, path: str) -> None:
     """A fault that has passed leaves nothing behind in the reader."""
-    url, reader = server.put(path, DATA, fail_times=1), web.Reader(LIMITS)
+    url, reader = server.put(path, DATA, fail_times=1), http_reader.Reader(LIMITS)
     with pytest.raises(Unreachable):
         read(url, reader=reader)
     assert read(url, reader=reader) == DATA
@@ -195,7 +196,7 @@ def test_recovers(server: FaultyServer, path: str) -> None:
 
 def test_slow_caller(server: FaultyServer, path: str) -> None:
     """A caller that takes its time between chunks is not mistaken for a slow source."""
-    with web.Reader(Limits(connect=0.5, stall=0.2)).open(server.put(path, DATA, rate=1_500_000)) as body:
+    with http_reader.Reader(Limits(connect=0.5, stall=0.2)).open(server.put(path, DATA, rate=1_500_000)) as body:
         got = b""
         for number, chunk in enumerate(body):
             got += chunk
@@ -206,7 +207,7 @@ def test_slow_caller(server: FaultyServer, path: str) -> None:
 
 def test_not_there() -> None:
     """Refused, unknown and silent addresses are Unreachable within the limit, and the text says which."""
-    reader = web.Reader(LIMITS)
+    reader = http_reader.Reader(LIMITS)
     with pytest.raises(Unreachable, match="refused"):
         reader.open(f"http://127.0.0.1:{free_port()}/x")
     with pytest.raises(Unreachable, match="name"):
@@ -227,7 +228,7 @@ def test_not_there() -> None:
 def test_no_url(url: str) -> None:
     """What is no http URL is Unsupported, never a foreign exception."""
     with pytest.raises(Unsupported):
-        web.Reader(LIMITS).open(url)
+        http_reader.Reader(LIMITS).open(url)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_nonsense(answer: bytes) -> None:
             read(url)
         if b"chunked" not in answer:  # then no length is stated, and nothing of the body is asked for
             with pytest.raises((Unreachable, WrongAnswer)):
-                web.Reader(LIMITS).size(url)
+                http_reader.Reader(LIMITS).size(url)
         listening.shutdown(socket.SHUT_RDWR)
         served.join(5)
 
@@ -283,7 +284,7 @@ def test_more_than_stated(offset: int, headers: bytes, rest: bytes) -> None:
         served.join(5)
 
 
-@pytest.mark.parametrize("ask", [read, web.Reader(LIMITS).size], ids=["GET", "HEAD"])
+@pytest.mark.parametrize("ask", [read, http_reader.Reader(LIMITS).size], ids=["GET", "HEAD"])
 def test_dripping_headers(ask: Callable[[str], object]) -> None:
     """A server that sends its headers a byte at a time is cut off as well."""
     pieces = [b"HTTP/1.1 200 OK\r\nX: ", *[b"y"] * 200]
@@ -332,7 +333,7 @@ def test_basic_authorisation(server: FaultyServer, path: str) -> None:
 
 def test_signer(server: FaultyServer, path: str) -> None:
     """The signed URL goes out, with HEAD too, and only the unsigned one is in errors and their causes."""
-    peers = web.Peers(LIMITS, lambda copy: f"{copy.url}?sig=hush")
+    peers = http_reader.Peers(LIMITS, lambda copy: f"{copy.url}?sig=hush")
 
     def body(copy: Location) -> bytes:
         with peers.open(copy) as opened:
@@ -361,7 +362,7 @@ def test_identity_is_asked_for(server: FaultyServer, path: str) -> None:
 
 def test_connections(faulty: FaultyServer) -> None:
     """A body read to its end leaves its connection for the next; one closed early does not."""
-    url, reader = faulty.put("/x", DATA), web.Reader(LIMITS)
+    url, reader = faulty.put("/x", DATA), http_reader.Reader(LIMITS)
     for _ in range(5):
         assert read(url, reader=reader) == DATA
         assert reader.size(url) == SIZE
@@ -386,7 +387,7 @@ def test_kept_connection_closed_by_the_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         served = threading.Thread(target=serve, args=(listening, [answer]), daemon=True)
         served.start()
-        reader, url = web.Reader(LIMITS), f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        reader, url = http_reader.Reader(LIMITS), f"http://127.0.0.1:{listening.getsockname()[1]}/x"
         assert [(read(url, reader=reader), reader.size(url)) for _ in range(20)] == [(b"abcde", 5)] * 20
         listening.shutdown(socket.SHUT_RDWR)
         served.join(5)

@@ -13,13 +13,14 @@ from programs import Done, Programs
 from scenes import begun_since
 from services.faulty import FaultyServer
 
-from glance_replicas import ledger_rows
-from glance_replicas.glance_tables import locations
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import states, upsert
+from glance_replicas.catalogue.tables import locations
+from glance_replicas.database.dialect import upsert
+from glance_replicas.ledger import rows as ledger_rows
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.tables import states
 from glance_replicas.model import Evidence, Last, Verdict
-from glance_replicas.need import Need
 from glance_replicas.tools.ahead import ahead
+from glance_replicas.verify.schedule import Need
 
 pytest_plugins = ["desk"]
 

@@ -15,20 +15,20 @@ from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image, query
 from stevedore import ExtensionManager
 
-from glance_replicas import ledger_tables
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Space
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.copies import Copies, State
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger import tables
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.prefetch_requests import Copies, State
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Pass, Use
-from glance_replicas.pins import Pins
-from glance_replicas.policy import Priority
+from glance_replicas.prefetch.planner import AGAIN_SECONDS, Stocking
+from glance_replicas.prefetch.policy import Priority
 from glance_replicas.settings import Settings
-from glance_replicas.stocking import AGAIN_SECONDS, Stocking
-from glance_replicas.uses import Uses
 
 KIB = 1 << 10
 _numbers = itertools.count(1)
@@ -231,7 +231,7 @@ def test_what_ended_is_not_asked_for_at_once(host: GlanceHost, here: Settings) -
     run(here)
     assert {one.image_id for one in copies.list(states=[State.WAITING])} == {still}
     then = datetime.now(UTC) - timedelta(seconds=AGAIN_SECONDS + 60)
-    Ledger(here.ledger).database.change(ledger_tables.copies.update().values(finished_at=then))
+    Ledger(here.ledger).database.change(tables.copies.update().values(finished_at=then))
     run(here)
     assert {one.image_id for one in copies.list(states=[State.WAITING])} == {failed, cancelled, still}
 
@@ -255,8 +255,8 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (folder / "tested.py").write_text(
         """
-from glance_replicas.pins import Pins
-from glance_replicas.policy import Priority, Wish
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.prefetch.policy import Priority, Wish
 
 class Largest:
     def __init__(self, settings):

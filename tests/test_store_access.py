@@ -15,13 +15,16 @@ from programs import Programs
 from services.faulty import FaultyServer
 from test_writers_file import Bytes
 
-from glance_replicas import checksum, prune
-from glance_replicas.causes import Damaged
-from glance_replicas.look import look
+from glance_replicas import checksum
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
-from glance_replicas.sources import Sources, access, file
-from glance_replicas.sources.configured import FileHabits
-from glance_replicas.writers.file import Writer
+from glance_replicas.removal import proof
+from glance_replicas.removal.causes import Damaged
+from glance_replicas.stores.configured import FileHabits
+from glance_replicas.stores.file import access
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.file.writer import Writer
+from glance_replicas.stores.sources import Sources
+from glance_replicas.verify.probe import look
 
 pytest_plugins = ["desk"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what is not for it, and gives files away")
@@ -56,7 +59,7 @@ def image(*paths: Path) -> Image:
 
 def see(root: Path, path: Path, evidence: Evidence = Evidence.FULL) -> Result:
     wanted = image(path)
-    return look(Sources([file.Reader([root])]), wanted, wanted.locations[0], evidence)
+    return look(Sources([file_reader.Reader([root])]), wanted, wanted.locations[0], evidence)
 
 
 def can_read(path: Path) -> bool:
@@ -139,16 +142,16 @@ def test_it_is_no_copy_that_stays(root: Path) -> None:
     good, bad = put(root / ID, 0o600, 0, 0), put(root / "bad", data=DATA[::-1])
     wanted = image(good, bad)
 
-    def answer() -> prune.Proof | prune.Refusal:
-        results = [look(Sources([file.Reader([root])]), wanted, one, Evidence.FULL) for one in wanted.locations]
+    def answer() -> proof.Proof | proof.Refusal:
+        results = [look(Sources([file_reader.Reader([root])]), wanted, one, Evidence.FULL) for one in wanted.locations]
         now = datetime.now(UTC)
-        return prune.removable(wanted, wanted.locations[1], results, now=now, judged=wanted.digest, cause=Damaged())
+        return proof.removable(wanted, wanted.locations[1], results, now=now, judged=wanted.digest, cause=Damaged())
 
     refused = answer()
-    assert isinstance(refused, prune.Refusal)
+    assert isinstance(refused, proof.Refusal)
     assert refused.unknown
     put(good)
-    assert isinstance(answer(), prune.Proof)
+    assert isinstance(answer(), proof.Proof)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from glance_replicas.ledger import Ledger
-from glance_replicas.strays import Kind, Sighting, Strays
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.orphans import Kind, Sighting, Strays
 
 PLACE = "store:fast"
 NAMES = [f"/store/{number}" for number in range(1200)]

@@ -12,10 +12,10 @@ from services.swift import Swift
 from test_sources import LIMITS
 
 from glance_replicas import settings
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.look import look
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.model import Evidence, Image, Verdict
-from glance_replicas.sources import Sources, from_settings
+from glance_replicas.stores.sources import Sources, from_settings
+from glance_replicas.verify.probe import look
 
 DATA = random.Random(13).randbytes(2_500_000)
 KEY = "0123456789abcdef0123456789abcdef"

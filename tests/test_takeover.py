@@ -15,11 +15,11 @@ from glance_replicas import checksum
 from glance_replicas.cache.entry import purpose
 from glance_replicas.cache.notes import FOR, Notes
 from glance_replicas.errors import Corrupt, Unreadable
-from glance_replicas.fill import Plan
-from glance_replicas.follow import start_or_join
 from glance_replicas.model import Location
-from glance_replicas.relay import continued
-from glance_replicas.sources.body import Body
+from glance_replicas.stores.body import Body
+from glance_replicas.transfer.failover_stream import continued
+from glance_replicas.transfer.fill import Plan
+from glance_replicas.transfer.follow import start_or_join
 
 DATA = os.urandom(6 * MIB)
 KEPT = 2 * MIB

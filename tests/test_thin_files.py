@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_writers_file import Bytes
 
 from glance_replicas.errors import Unwritable
-from glance_replicas.sources.configured import FileHabits
-from glance_replicas.writers.file import Writer
-from glance_replicas.writers.holes import BLOCK, HoleWriter
+from glance_replicas.stores.configured import FileHabits
+from glance_replicas.stores.file.holes import BLOCK, HoleWriter
+from glance_replicas.stores.file.writer import Writer
 
 MIB = 1 << 20
 THIN = FileHabits(is_thin=True)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from glance_replicas.together import Together
+from glance_replicas.single_flight import Together
 
 
 class Clerk:

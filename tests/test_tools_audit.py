@@ -14,14 +14,14 @@ from services.faulty import FaultyServer
 from services.glance import GlanceSite
 from services.schema import add_image
 
-from glance_replicas.audit import Auditor, Report
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.consistency import Entry
-from glance_replicas.ledger import Ledger
-from glance_replicas.listings import file
+from glance_replicas.audit.flow import Auditor, Report
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
-from glance_replicas.sources import Sources
-from glance_replicas.sources.file import Reader
+from glance_replicas.stores.entry import Entry
+from glance_replicas.stores.file import listing as file_listing
+from glance_replicas.stores.file.reader import Reader
+from glance_replicas.stores.sources import Sources
 
 pytest_plugins = ["desk"]
 
@@ -59,7 +59,7 @@ class Place:
     def withdrawals(self) -> list[str]:
         return [one.image_id for one in self.ledger.withdrawals() if one.reason == "dark" and one.finished_at]
 
-    def audited(self, listing: file.Listing) -> Report:
+    def audited(self, listing: file_listing.Listing) -> Report:
         """One audit of a listing of the test's own."""
         with closing(Catalogue(self.site.database_url)) as catalogue:
             auditor = Auditor(catalogue, self.ledger, Sources([Reader([self.store])]), grace_seconds=0)
@@ -159,7 +159,7 @@ def test_comes_and_goes_during_the_listing(place: Place) -> None:
     place.image()
     going = place.image()
 
-    class Busy(file.Listing):
+    class Busy(file_listing.Listing):
         def entries(self) -> Iterator[Entry]:
             (place.store / going).unlink()
             place.site.rows(
@@ -177,7 +177,7 @@ def test_a_listing_that_is_behind_loses_nothing(place: Place) -> None:
     image = place.image()
     place.image()
 
-    class Behind(file.Listing):
+    class Behind(file_listing.Listing):
         def entries(self) -> Iterator[Entry]:
             return (one for one in super().entries() if one.image_id != image)
 
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_read(place: Place) -> None:
     inside = place.store / "inside"
     inside.mkdir()
 
-    class Failing(file.Listing):
+    class Failing(file_listing.Listing):
         def entries(self) -> Iterator[Entry]:
             for one in super().entries():
                 shutil.rmtree(inside, ignore_errors=True)  # it was listed in its parent, and is gone when it is opened

@@ -15,7 +15,7 @@ from services.cached import entry_of, rot
 from services.faulty import FaultyServer
 from services.glance import GlanceClient, GlanceHost
 
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.location import replica_url
 
 pytest_plugins = ["desk"]

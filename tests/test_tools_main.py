@@ -15,9 +15,9 @@ from services.faulty import FaultyServer
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.host_lock import HostLock
-from glance_replicas.copies import Copies
+from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.model import Host, Use
-from glance_replicas.uses import Uses
 
 pytest_plugins = ["desk"]
 

@@ -11,11 +11,12 @@ import pytest
 from programs import Desk
 from services.faulty import FaultyServer
 
-from glance_replicas.catalogue import Catalogue
-from glance_replicas.causes import DAMAGED
-from glance_replicas.ledger import Withdrawal
-from glance_replicas.prune import Proof, Refusal
-from glance_replicas.sources import Sources, file
+from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.ledger.ledger import Withdrawal
+from glance_replicas.removal.causes import DAMAGED
+from glance_replicas.removal.proof import Proof, Refusal
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.sources import Sources
 from glance_replicas.tools.reasons import Order, Reasons
 from glance_replicas.tools.removal import ACT_SECONDS, Removal, Step
 
@@ -239,7 +240,7 @@ def removal(desk: Desk) -> Iterator[Removal]:
     catalogue, ledger = Catalogue(desk.site.database_url), desk.ledger
     reasons = Reasons(catalogue, ledger, dead_after_seconds=3600)
     order = Order(functools.partial(reasons.damaged, states=DAMAGED))
-    yield Removal(catalogue, ledger, Sources([file.Reader([desk.site.store_dir])]), order, workers=2)
+    yield Removal(catalogue, ledger, Sources([file_reader.Reader([desk.site.store_dir])]), order, workers=2)
     catalogue.close()
     ledger.close()
 

@@ -14,11 +14,11 @@ from scenes import new_image, settle
 from services.glance import GlanceSite
 from services.schema import query
 
-from glance_replicas.ledger import Ledger, Withdrawal
-from glance_replicas.ledger_tables import uses
+from glance_replicas.ledger.ledger import Ledger, Withdrawal
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.tables import uses
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.model import Host, Location, Use
-from glance_replicas.pins import Pins
-from glance_replicas.uses import Uses
 
 pytest_plugins = ["desk"]
 

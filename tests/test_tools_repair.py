@@ -12,14 +12,16 @@ from scenes import new_bytes, settle
 from services import environment
 from services.faulty import FaultyServer
 
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Refused
 from glance_replicas.model import Image, Location
-from glance_replicas.restore import Restorer
-from glance_replicas.sources import Sources, file, web
-from glance_replicas.writers import Writers
-from glance_replicas.writers import file as file_writer
-from glance_replicas.writers.file import STAGED
+from glance_replicas.repair.rewrite import Restorer
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.file import writer as file_writer
+from glance_replicas.stores.file.writer import STAGED
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.sources import Sources
+from glance_replicas.stores.writers import Writers
 
 pytest_plugins = ["desk"]
 
@@ -187,7 +189,9 @@ def catalogue(desk: Desk) -> Iterator[Catalogue]:
 
 def restorer(desk: Desk, catalogue: Catalogue) -> Restorer:
     roots = [desk.site.store_dir]
-    return Restorer(catalogue, Sources([file.Reader(roots), web.Reader()]), Writers([file_writer.Writer(roots)]))
+    return Restorer(
+        catalogue, Sources([file_reader.Reader(roots), http_reader.Reader()]), Writers([file_writer.Writer(roots)])
+    )
 
 
 def damaged(desk: Desk, catalogue: Catalogue) -> tuple[Image, Location, Location, Path]:

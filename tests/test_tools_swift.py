@@ -19,9 +19,9 @@ from test_sources import dlo, plain, swift_url
 
 from glance_replicas import settings
 from glance_replicas.errors import Unreachable
-from glance_replicas.ledger import Ledger
-from glance_replicas.listings.swift import Listing
-from glance_replicas.sources import Limits
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.stores.sources import Limits
+from glance_replicas.stores.swift.listing import Listing
 
 pytest_plugins = ["desk"]
 

@@ -12,8 +12,8 @@ import webob.exc
 from cloud import DATA, Cloud
 from services.glance import GlanceSite
 
-from glance_replicas.hosts import Hosts
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.host_registry import Hosts
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware.server import ReplicaServer
 from glance_replicas.middleware.trust import Trust
 from glance_replicas.model import Host

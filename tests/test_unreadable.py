@@ -21,15 +21,15 @@ from services.faulty import FaultyServer
 from services.users import as_user
 from test_failures_host import fill, read
 
-from glance_replicas import scrub
 from glance_replicas.errors import Unreadable
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
-from glance_replicas.ledger_rows import place_key
+from glance_replicas.host.keeper import Keeper
+from glance_replicas.janitor import scrub
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.janitor.reconcile import Reconciler
+from glance_replicas.janitor.scrub import Scrubber
+from glance_replicas.ledger.rows import place_key
 from glance_replicas.middleware import unread
 from glance_replicas.model import Evidence, Location, Pass, Result, Verdict
-from glance_replicas.reconcile import Reconciler
-from glance_replicas.scrub import Scrubber
 from glance_replicas.settings import Settings
 
 GLANCE = 64063  # a user that this machine need not know
@@ -196,11 +196,11 @@ _SCRIPT = """
 import json, pickle, sys
 from pathlib import Path
 from glance_replicas import settings
-from glance_replicas.janitor import Janitor
-from glance_replicas.keeper import Keeper
+from glance_replicas.janitor.passes import Janitor
+from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Pass
-from glance_replicas.reconcile import Reconciler
-from glance_replicas.scrub import Scrubber
+from glance_replicas.janitor.reconcile import Reconciler
+from glance_replicas.janitor.scrub import Scrubber
 
 settings.load([sys.argv[2]])
 keeper = Keeper(pickle.loads(Path(sys.argv[1]).read_bytes()))

@@ -13,7 +13,7 @@ from services.glance import GlanceHost, GlanceSite
 from services.users import as_user
 
 from glance_replicas.cache.directory import OWN
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.location import replica_url
 from glance_replicas.settings import default_ledger
 

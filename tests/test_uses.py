@@ -15,13 +15,13 @@ from scenes import new_image, settle
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
-from glance_replicas.activity import Activity
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_database import LedgerDatabase
-from glance_replicas.ledger_tables import clock
-from glance_replicas.ledger_tables import uses as table
+from glance_replicas.cache.statistics import Activity
+from glance_replicas.database.dialect import clock
+from glance_replicas.ledger.connection import LedgerDatabase
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.tables import uses as table
+from glance_replicas.ledger.usage import CHUNK, Uses
 from glance_replicas.model import Use
-from glance_replicas.uses import CHUNK, Uses
 
 A, B, C = (f"{n}1111111-2222-4333-8444-555555555555" for n in (1, 2, 3))
 MIB = 1 << 20
@@ -96,9 +96,9 @@ def test_threads_and_processes_at_once(uses: Uses, database_url: str) -> None:
     adder = f"""
 import random
 from concurrent.futures import ThreadPoolExecutor
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Use
-from glance_replicas.uses import Uses
+from glance_replicas.ledger.usage import Uses
 uses = Uses(Ledger({database_url!r}).database)
 def add(number):
     ids = random.sample({[A, B, C]!r}, 3)

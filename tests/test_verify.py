@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from services.faulty import FaultyServer
 
-from glance_replicas.look import look
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Seen, Verdict
-from glance_replicas.sources import Limits, Sources, file, web
-from glance_replicas.verify import judge, ranges, reference
+from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.sources import Limits, Sources
+from glance_replicas.verify.judge import judge, ranges, reference
+from glance_replicas.verify.probe import look
 
 ID = "11111111-1111-4111-8111-111111111111"
 GOOD, OTHER = Digest("sha256", "aa" * 32), Digest("sha256", "bb" * 32)
@@ -150,8 +152,8 @@ def test_intact_means_equal(wanted: Image, seen: Seen) -> None:
 DATA = bytes(range(251)) * 12_000  # 3 MB
 HALF = len(DATA) // 2
 IMAGE = Image(ID, "active", len(DATA), Digest("sha512", hashlib.sha512(DATA).hexdigest()))
-SOURCES = Sources([web.Reader(Limits(connect=0.5, stall=0.5))])
-PATIENT = Sources([web.Reader(Limits(connect=5, stall=20))])
+SOURCES = Sources([http_reader.Reader(Limits(connect=0.5, stall=0.5))])
+PATIENT = Sources([http_reader.Reader(Limits(connect=5, stall=20))])
 
 DAMAGE = [
     ({}, FULL, Verdict.INTACT, FULL),
@@ -318,7 +320,7 @@ def test_look_md5_only(tmp_path: Path) -> None:
     """A legacy image is held to its md5."""
     (tmp_path / "x").write_bytes(DATA)
     legacy = Image(ID, "active", len(DATA), Digest("md5", hashlib.md5(DATA).hexdigest()))
-    sources, location = Sources([file.Reader([tmp_path])]), Location(ID, f"file://{tmp_path}/x")
+    sources, location = Sources([file_reader.Reader([tmp_path])]), Location(ID, f"file://{tmp_path}/x")
     assert look(sources, legacy, location, FULL).verdict is Verdict.INTACT
     (tmp_path / "x").write_bytes(DATA[::-1])
     assert look(sources, legacy, location, FULL).verdict is Verdict.CORRUPT
@@ -326,7 +328,7 @@ def test_look_md5_only(tmp_path: Path) -> None:
 
 def test_look_unsupported_and_unmounted(tmp_path: Path) -> None:
     """A kind that nothing reads is unsupported; a file of an empty root is unreachable, not missing."""
-    sources = Sources([file.Reader([tmp_path])])
+    sources = Sources([file_reader.Reader([tmp_path])])
     assert look(sources, IMAGE, Location(ID, "rbd://a/b/c/d"), FULL).verdict is Verdict.UNSUPPORTED
     assert look(sources, IMAGE, Location(ID, f"file://{tmp_path}/x"), FULL).verdict is Verdict.UNREACHABLE
 
@@ -349,7 +351,7 @@ def test_look_tells(faulty: FaultyServer) -> None:
 
 def test_look_leaves_nothing_open(faulty: FaultyServer) -> None:
     """Looks that end early close their connections."""
-    sources = Sources([web.Reader(Limits(connect=0.5, stall=0.3))])
+    sources = Sources([http_reader.Reader(Limits(connect=0.5, stall=0.3))])
     for faults in ({"longer": 1}, {"longer": 1, "chunked": True}, {"stall_at": HALF}, {"truncate_at": HALF}):
         look(sources, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), FULL)
     deadline = time.monotonic() + 5

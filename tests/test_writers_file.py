@@ -9,8 +9,8 @@ import pytest
 
 from glance_replicas import checksum
 from glance_replicas.errors import Corrupt, Denied, Refused, Unreachable, Unwritable
-from glance_replicas.relay import guarded
-from glance_replicas.writers.file import STAGED, Writer
+from glance_replicas.stores.file.writer import STAGED, Writer
+from glance_replicas.transfer.failover_stream import guarded
 
 DATA = os.urandom(3 << 20)
 

@@ -20,11 +20,11 @@ from test_sources import LIMITS, load, read, s3_url
 from test_writers_file import Bytes
 
 from glance_replicas.errors import Corrupt, Refused, SourceError, Unreachable, Unwritable
-from glance_replicas.listings.s3 import Listing
 from glance_replicas.model import Location
-from glance_replicas.sources import Sources
-from glance_replicas.sources.s3 import S3Store
-from glance_replicas.writers.s3 import Writer
+from glance_replicas.stores.s3.listing import Listing
+from glance_replicas.stores.s3.reader import S3Store
+from glance_replicas.stores.s3.writer import Writer
+from glance_replicas.stores.sources import Sources
 
 pytest_plugins = ["desk"]
 

@@ -13,8 +13,8 @@ from test_writers_file import Bytes
 
 from glance_replicas.errors import Corrupt, Refused, Unreachable
 from glance_replicas.model import Location
-from glance_replicas.sources import Sources
-from glance_replicas.writers.swift import Writer
+from glance_replicas.stores.sources import Sources
+from glance_replicas.stores.swift.writer import Writer
 
 DATA = random.Random(11).randbytes((3 << 20) + 5)
 STEP = len(DATA) // 5 + 1  # as test_sources cuts

@@ -11,7 +11,7 @@ from scenes import new_bytes, settle
 from services.faulty import FaultyServer
 from services.glance import GlanceClient, GlanceHost, GlanceSite
 
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
 
 MIB = 1 << 20

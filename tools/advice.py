@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from glance_replicas import location
-from glance_replicas.looks import WITHDRAWN
+from glance_replicas.ledger.verify_requests import WITHDRAWN
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
-from glance_replicas.sources.access import REMEDY
-from glance_replicas.sources.owner import ASK_GLANCE
+from glance_replicas.stores.file.access import REMEDY
+from glance_replicas.stores.owner import ASK_GLANCE
 
 from . import report
 

@@ -5,16 +5,16 @@ import time
 from typing import TYPE_CHECKING
 
 from glance_replicas.errors import LedgerError
-from glance_replicas.hosts import is_alive
+from glance_replicas.ledger.host_registry import is_alive
+from glance_replicas.ledger.verify_requests import Looks
 from glance_replicas.location import is_replica_of
-from glance_replicas.looks import Looks
 from glance_replicas.model import Host, Result
 
 from .command import who
 from .due import Due
 
 if TYPE_CHECKING:
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.ledger.ledger import Ledger
     from glance_replicas.settings import Settings
 
 POLL_SECONDS = 0.3

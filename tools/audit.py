@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import signing
 from glance_replicas.errors import ConfigError, Refused, ReplicaError
-from glance_replicas.hosts import is_alive
+from glance_replicas.ledger.host_registry import is_alive
+from glance_replicas.ledger.orphans import Kind
 from glance_replicas.model import Host
-from glance_replicas.strays import Kind
 
 from . import advice, values
 from .command import DAMAGED, UNKNOWN, ClosedLister, who
 from .report import Bytes, Text, When, age, count
 
 if TYPE_CHECKING:
-    from glance_replicas.audit import Auditor, Finding, Report
-    from glance_replicas.listings import Listing
+    from glance_replicas.audit.flow import Auditor, Finding, Report
+    from glance_replicas.stores.listings import Listing
 
 SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
@@ -51,7 +51,7 @@ class Audit(ClosedLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each stray."""
-        from glance_replicas.audit import Auditor
+        from glance_replicas.audit.flow import Auditor
 
         if not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and audits have to remember: replica db upgrade")
@@ -73,7 +73,7 @@ class Audit(ClosedLister):
 
     def _places(self, parsed: argparse.Namespace) -> tuple[list["Listing"], list[Host]]:
         """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""
-        from glance_replicas import listings
+        from glance_replicas.stores import listings
 
         here = {one.place: one for one in listings.from_settings(self.settings)}
         hosts = [one for one in self.ledger.hosts() if f"host:{one.name}" not in here]
@@ -88,8 +88,8 @@ class Audit(ClosedLister):
         raise ConfigError(f"{place} is no place that can be audited from here; there are: {known}")
 
     def _of_host(self, host: Host) -> "Listing":
-        from glance_replicas.listings import remote
-        from glance_replicas.sources import Limits
+        from glance_replicas.stores.hosts import remote
+        from glance_replicas.stores.sources import Limits
 
         keys = self.settings.signing_keys
         limits = Limits(self.settings.connect_timeout_seconds, self.settings.stall_timeout_seconds)
@@ -116,7 +116,7 @@ class Audit(ClosedLister):
             self.worsen(DAMAGED)
 
     def _remove(self, auditor: "Auditor", listing: "Listing", one: "Finding") -> str:
-        from glance_replicas.listings import remote
+        from glance_replicas.stores.hosts import remote
 
         try:
             if not auditor.remove(listing, one, who()):
@@ -129,7 +129,7 @@ class Audit(ClosedLister):
 
 
 def _silent(host: Host) -> "Report":
-    from glance_replicas.audit import Report
+    from glance_replicas.audit.flow import Report
 
     return Report(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
 

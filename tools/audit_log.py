@@ -8,7 +8,7 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from glance_replicas.ledger import Withdrawal
+from glance_replicas.ledger.ledger import Withdrawal
 
 from . import values
 from .command import OnHostLister

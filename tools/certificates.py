@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from glance_replicas.check import Facts
-from glance_replicas.hosts import is_alive
+from glance_replicas.ledger.host_registry import is_alive
 from glance_replicas.settings import Settings
-from glance_replicas.sources.wire import Tls
+from glance_replicas.stores.http.wire import Tls
 
 _MOST = 50  # hosts asked
 

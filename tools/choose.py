@@ -7,9 +7,9 @@ from typing import Any
 
 from cliff.lister import Lister
 
-from glance_replicas.choose import Choice, Here
-from glance_replicas.document import Document, Replica
-from glance_replicas.download import arrange
+from glance_replicas.client.choose import Choice, Here
+from glance_replicas.client.document import Document, Replica
+from glance_replicas.client.download import arrange
 from glance_replicas.location import redact
 
 from . import cloud, report

@@ -14,21 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from glance_replicas import document
-from glance_replicas.document import Document
-from glance_replicas.errors import (
-    Absent,
-    ConfigError,
-    Denied,
-    ReplicaError,
-    SourceError,
-    Unreachable,
-    WrongAnswer,
-)
+from glance_replicas.client import document
+from glance_replicas.client.document import Document
+from glance_replicas.errors import Absent, ConfigError, Denied, ReplicaError, SourceError, Unreachable, WrongAnswer
 from glance_replicas.location import redact
 from glance_replicas.model import is_image_id
-from glance_replicas.sources.body import Body, Limits
-from glance_replicas.sources.wire import Target, Wire
+from glance_replicas.stores.body import Body, Limits
+from glance_replicas.stores.http.wire import Target, Wire
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from .selection import Selection
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
     import sqlalchemy as sa
 
-    from glance_replicas.catalogue import Catalogue
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.catalogue.images import Catalogue
+    from glance_replicas.ledger.ledger import Ledger
     from glance_replicas.settings import Settings
-    from glance_replicas.sources import Sources
+    from glance_replicas.stores.sources import Sources
 
 INTACT, DAMAGED, USAGE, UNKNOWN = 0, 1, 2, 3
 BATCH = 500  # images whose verdicts are asked for at once
@@ -66,21 +66,21 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
     @functools.cached_property
     def catalogue(self) -> "Catalogue":
         """Glance's rows."""
-        from glance_replicas.catalogue import Catalogue
+        from glance_replicas.catalogue.images import Catalogue
 
         return Catalogue(self.settings.database, self.settings.encryption_key)
 
     @functools.cached_property
     def ledger(self) -> "Ledger":
         """Our own tables."""
-        from glance_replicas.ledger import Ledger
+        from glance_replicas.ledger.ledger import Ledger
 
         return Ledger(self.settings.ledger)
 
     @functools.cached_property
     def sources(self) -> "Sources":
         """Readers of every location; URLs of hosts that the ledger knows, and of no others, are signed."""
-        from glance_replicas import sources
+        from glance_replicas.stores import sources
 
         return sources.from_settings(self.settings, signer=self._signer(), headers=sources.BACKGROUND, from_disk=True)
 
@@ -96,7 +96,7 @@ class OnHost(Command):  # type: ignore[misc, unused-ignore]
 
     def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
         """The last result of each location of these images; None for all when the ledger cannot be asked."""
-        from glance_replicas.ledger import place_key
+        from glance_replicas.ledger.ledger import place_key
 
         found: dict[tuple[str, str], Result] = {}
         if not self._ledger_failed:

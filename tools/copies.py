@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from glance_replicas.copies import PRIORITIES, Copies, Copying, State
 from glance_replicas.errors import ConfigError
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
 
 from . import values
 from .command import OnHost, OnHostLister

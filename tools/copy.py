@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas.copies import PRIORITIES, Copies, Copying, State
 from glance_replicas.errors import ConfigError
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
 from glance_replicas.model import IMAGE_ACTIVE, Host, Image
 
 from . import selection
@@ -15,7 +15,7 @@ from .copies import COLUMNS, row
 from .report import Progress, age, count, size
 
 if TYPE_CHECKING:
-    from glance_replicas.pins import Pins
+    from glance_replicas.ledger.pins import Pins
 
 _POLL_SECONDS = 1.0
 _LATE_SECONDS = 180.0  # without a heartbeat
@@ -68,7 +68,7 @@ class Copy(OnHostLister):
         return 0
 
     def _pins(self) -> "Pins":
-        from glance_replicas.pins import Pins
+        from glance_replicas.ledger.pins import Pins
 
         return Pins(self.ledger.database)
 

@@ -33,7 +33,7 @@ class Check(OnHost):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print the revision, and what to do."""
-        from glance_replicas import migrations
+        from glance_replicas.ledger import migrations
 
         known, at = migrations.revisions(), self.ledger.version()
         if at is not None and at not in known:

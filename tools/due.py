@@ -7,15 +7,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from glance_replicas.model import Evidence, Image, Last, Location
-from glance_replicas.need import Need
 from glance_replicas.removal.last_copy import has_store
+from glance_replicas.verify.schedule import Need
 
 from .sampling import Sample
 from .selection import Selection
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue import Catalogue
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.catalogue.images import Catalogue
+    from glance_replicas.ledger.ledger import Ledger
 
 LATER = 5000  # locations that are sorted here; more are read from the ledger by its index
 PAGE = 500
@@ -85,7 +85,7 @@ class Agenda:
 
     def _scan(self, images: Iterable[tuple[Image, Lasts]], bare: Callable[[Image], None]) -> Iterator[Due]:
         """In the order of the catalogue, everything counted."""
-        from glance_replicas.ledger import place_key
+        from glance_replicas.ledger.ledger import place_key
 
         for image, lasts in images:
             if not has_store(image) and (image.locations or self._wanted.takes_every_location):
@@ -107,7 +107,7 @@ class Agenda:
 
     def _walk(self, catalogue: "Catalogue", ledger: "Ledger") -> Iterator[Due]:
         """In the order of the ledger. What was looked at since is over; what is new to it the next scan will find."""
-        from glance_replicas.ledger import place_key
+        from glance_replicas.ledger.ledger import place_key
 
         rows = self._rows(ledger)
         while page := list(itertools.islice(rows, PAGE)):

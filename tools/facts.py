@@ -14,15 +14,16 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from glance_replicas import database, rules_file, stocking
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.check import Facts, Store, pipeline
+from glance_replicas.database import transactions
+from glance_replicas.database.dialect import clock
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
-from glance_replicas.ledger import Ledger
-from glance_replicas.ledger_tables import clock
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.networks import is_too_wide
+from glance_replicas.prefetch import planner, rules_file
 from glance_replicas.settings import Settings, peek
-from glance_replicas.sources import configured
+from glance_replicas.stores import configured
 
 from . import cache_jobs, certificates, neighbours
 
@@ -93,7 +94,7 @@ def _resolves(url: str | None) -> bool | None:
 def _policies(settings: Settings) -> Iterator[str]:
     for name in settings.policies:
         try:
-            stocking.load(name, settings)
+            planner.load(name, settings)
         except Exception as error:  # noqa: BLE001 - somebody else's code
             yield f"[replicas] policies: {name}: {error or type(error).__name__}"
     if settings.rules_file:
@@ -176,5 +177,5 @@ def _databases(settings: Settings) -> dict[str, Any]:
 
 def _skew(url: str) -> float:
     """This host's clock minus the database's, in seconds."""
-    theirs = database.reading(database.engine(url), clock)
+    theirs = transactions.reading(transactions.engine(url), clock)
     return (datetime.now(UTC) - theirs).total_seconds()

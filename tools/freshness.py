@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from glance_replicas.freshness import Freshness
-from glance_replicas.ledger import place_key
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Evidence
-from glance_replicas.need import judged_at
+from glance_replicas.verify.freshness import Freshness
+from glance_replicas.verify.schedule import judged_at
 
 from .command import OnHost
 from .report import Bytes, age, count

@@ -11,12 +11,12 @@ from typing import Any
 
 from cliff.command import Command
 
-from glance_replicas.document import Document
-from glance_replicas.download import NoneIntact, Report, fetch
+from glance_replicas.client.document import Document
+from glance_replicas.client.download import NoneIntact, Report, fetch
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED
-from glance_replicas.sources import web
-from glance_replicas.sources.wire import Tls
+from glance_replicas.stores.http import reader as http_reader
+from glance_replicas.stores.http.wire import Tls
 
 from . import cloud
 from .choose import ordered
@@ -77,7 +77,7 @@ class Get(cloud.Asking, Command):  # type: ignore[misc, unused-ignore]
         return fetch(
             replace(document, replicas=tuple(choice.location for choice in choices)),
             arguments.output,
-            reader=site or web.Reader(tls=Tls(arguments.os_cacert)),
+            reader=site or http_reader.Reader(tls=Tls(arguments.os_cacert)),
             fallback=site.download(document.image_id) if site else None,
             refresh=again if arguments.document is None else None,
             unverified=arguments.unverified,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from glance_replicas.model import Location, Result, Verdict
-from glance_replicas.store_loss import Losses
+from glance_replicas.verify.store_loss import Losses
 
 from .looking import backend
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glance_replicas import location
-from glance_replicas.copies import Copies, State
+from glance_replicas.ledger.prefetch_requests import Copies, State
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.model import Host as Known
 from glance_replicas.model import Use
-from glance_replicas.uses import Uses
 
 from .command import UNKNOWN, ClosedLister
 from .report import Age, Bytes, Percent, Text, count

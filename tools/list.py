@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from glance_replicas import location
-from glance_replicas.ledger import place_key
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Image, Last, Location
 from glance_replicas.removal.last_copy import is_damaged, only_cached
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from glance_replicas import location, look
+from glance_replicas import location
 from glance_replicas.model import Evidence, Image, Location, Result
-from glance_replicas.sources import Sources
+from glance_replicas.stores.sources import Sources
+from glance_replicas.verify import probe
 
 LOOKAHEAD = 1000  # items that may wait because their place is busy
 GATHER_SECONDS = 0.2  # for which items are gathered to be claimed together
@@ -43,7 +44,7 @@ def look_at(
 
     def see(item: Item) -> Result:
         image, one, evidence = item
-        return look.look(sources, image, one, evidence, throttle=throttle)
+        return probe.look(sources, image, one, evidence, throttle=throttle)
 
     found = work_off(items, see, lambda item: backend(item[1]), Bounds(workers, workers))
     return ((item[0], result) for item, result in found)

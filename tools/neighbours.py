@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from glance_replicas.cache import Cache
-from glance_replicas.catalogue import Catalogue
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.check import Facts
 from glance_replicas.errors import CacheError, CatalogueError, LedgerError
 from glance_replicas.host import mark, server_note, store_names, user
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
-from glance_replicas.hosts import is_alive, silent_after_seconds
-from glance_replicas.ledger import Ledger
+from glance_replicas.ledger.host_registry import is_alive, silent_after_seconds
+from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import Settings
 
 _ROWS = 100  # of each host that are looked at

@@ -4,9 +4,9 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from glance_replicas import causes
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import Verdict
+from glance_replicas.removal import causes
 
 from . import values
 from .report import age

@@ -11,7 +11,7 @@ from typing import Any
 from cliff.lister import Lister
 from cliff.show import ShowOne
 
-from glance_replicas.document import Document, Replica
+from glance_replicas.client.document import Document, Replica
 from glance_replicas.errors import ConfigError, Denied, ReplicaError, SourceError
 from glance_replicas.location import redact
 

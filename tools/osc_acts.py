@@ -6,9 +6,9 @@ from typing import Any
 
 from cliff.lister import Lister
 
-from glance_replicas.copies import PRIORITIES
-from glance_replicas.document import Document, Replica
+from glance_replicas.client.document import Document, Replica
 from glance_replicas.errors import ConfigError, ReplicaError
+from glance_replicas.ledger.prefetch_requests import PRIORITIES
 from glance_replicas.location import redact
 from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result
 
@@ -49,7 +49,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each copy; the sum goes to stderr."""
-        from glance_replicas.sources import Sources
+        from glance_replicas.stores.sources import Sources
 
         site, evidence = self.site, Evidence(parsed_args.evidence)
         tally = Tally(allow_unverifiable=parsed_args.allow_unverifiable)

@@ -16,8 +16,8 @@ from string import Template
 from typing import Any
 
 from glance_replicas.errors import ConfigError
-from glance_replicas.freshness import NEVER
 from glance_replicas.model import Verdict
+from glance_replicas.verify.freshness import NEVER
 
 from . import figures
 from .report import short, visible

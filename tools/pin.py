@@ -11,7 +11,7 @@ from .command import UNKNOWN, OnHost, OnHostLister, who
 from .report import When, count
 
 if TYPE_CHECKING:
-    from glance_replicas.pins import Pins
+    from glance_replicas.ledger.pins import Pins
 
 COLUMNS = ("Image", "Host", "Who", "Pinned")
 
@@ -81,7 +81,7 @@ class Remove(OnHost):
 
 
 def _pins(command: OnHost) -> "Pins":
-    from glance_replicas.pins import Pins
+    from glance_replicas.ledger.pins import Pins
 
     return Pins(command.ledger.database)
 

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from glance_replicas import location
 from glance_replicas.errors import SourceError, Unsupported
 from glance_replicas.model import Location
-from glance_replicas.sources import Place
+from glance_replicas.stores.sources import Place
 
 if TYPE_CHECKING:
-    from glance_replicas.sources import Sources
+    from glance_replicas.stores.sources import Sources
 
 _KEPT = 10_000  # answers
 

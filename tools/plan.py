@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 
-from glance_replicas import location, prune
+from glance_replicas import location
+from glance_replicas.removal import proof
 
 from .advice import where
 from .report import Text, count, short
@@ -24,24 +25,24 @@ class Why(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
 
     def human_readable(self) -> str:
         """The copies that stay."""
-        return str(self._value) if isinstance(self._value, prune.Proof) else "-"
+        return str(self._value) if isinstance(self._value, proof.Proof) else "-"
 
     def machine_readable(self) -> Any:
         """The whole proof."""
-        return self._value.as_dict() if isinstance(self._value, prune.Proof) else None
+        return self._value.as_dict() if isinstance(self._value, proof.Proof) else None
 
 
 def closing(steps: "Sequence[Step]", acted: bool) -> Iterator[str]:
     """What stays behind of a removal, and the sum."""
     for step in steps:
-        if isinstance(step.answer, prune.Refusal):
+        if isinstance(step.answer, proof.Refusal):
             reason = step.answer.reason.replace(f"{step.answer.target}: ", "")
             yield short(f"image {step.image.id}: kept {where(step.target)}: {reason}")
             if step.answer.unknown:
                 yield f"    next: replica verify {step.image.id}"
         elif step.removed:
             yield f"image {step.image.id}: {_left(step)}"
-    proven = sum(isinstance(step.answer, prune.Proof) for step in steps)
+    proven = sum(isinstance(step.answer, proof.Proof) for step in steps)
     kept = f", {len(steps) - proven} kept" if len(steps) > proven else ""
     if not steps:
         yield "nothing to prune"
@@ -59,7 +60,7 @@ def _left(step: "Step") -> str:
 
 
 def _action(step: "Step", acted: bool) -> str:
-    return "removed" if step.removed else "keep" if acted or isinstance(step.answer, prune.Refusal) else "remove"
+    return "removed" if step.removed else "keep" if acted or isinstance(step.answer, proof.Refusal) else "remove"
 
 
 def row(step: "Step", acted: bool) -> tuple[Any, ...]:
@@ -75,7 +76,7 @@ def brief(step: "Step", acted: bool) -> tuple[Any, ...]:
     """One step in `BRIEF`; the lines below the table name the places in full."""
     one, answer = step.target, step.answer
     copy = f"cached on {one.host}" if one.host else f"{location.kind(one)} in {one.store or 'the store'}"
-    keeps = str(answer).partition(": ")[2] if isinstance(answer, prune.Proof) else "-"
+    keeps = str(answer).partition(": ")[2] if isinstance(answer, proof.Proof) else "-"
     cells = (short(Text(text).human_readable()) for text in (copy, answer.reason, keeps))
     wrapped = (textwrap.fill(text, width) for text, width in zip(cells, _WIDTHS, strict=True))
     return (step.image.id, _action(step, acted), *wrapped)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas import causes, location
-from glance_replicas import prune as rule
+from glance_replicas import location
 from glance_replicas.errors import Refused
 from glance_replicas.model import HOST_KEY, Image, Location, Result
+from glance_replicas.removal import causes
+from glance_replicas.removal import proof as rule
 
 from . import held_back, plan, selection, values
 from . import order as orders

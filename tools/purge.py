@@ -4,13 +4,13 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 
-from glance_replicas.copies import Copies
+from glance_replicas.catalogue.tables import UNREADABLE
 from glance_replicas.errors import CatalogueError
-from glance_replicas.glance_tables import UNREADABLE
+from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.purge import Key
+from glance_replicas.ledger.purge import Purge as Past
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.location import scheme
-from glance_replicas.purge import Key
-from glance_replicas.purge import Purge as Past
-from glance_replicas.uses import Uses
 
 from . import values
 from .command import UNKNOWN, OnHost
@@ -81,7 +81,7 @@ class Purge(OnHost):
 
     def _listed(self, ids: list[str]) -> set[Key]:
         """The places the catalogue has of these images; of one whose URLs cannot be read, all there are states of."""
-        from glance_replicas.ledger import place_key
+        from glance_replicas.ledger.ledger import place_key
 
         found, closed = set(), set()
         for image in self.catalogue.images(ids):

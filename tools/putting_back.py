@@ -21,7 +21,8 @@ class PuttingBack:
     """Plans and does it, one image after the other; `lines` is what stands below the table."""
 
     def __init__(self, command: OnHost, store: str, workers: int, progress: Callable[[int], None]) -> None:
-        from glance_replicas import put_back, writers
+        from glance_replicas.repair import put_back
+        from glance_replicas.stores import writers
 
         self._command, self._store, self._workers = command, store, workers
         places = writers.from_settings(command.settings)

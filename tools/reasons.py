@@ -5,16 +5,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glance_replicas import causes, location
-from glance_replicas.causes import Cause, Held
+from glance_replicas import location
 from glance_replicas.errors import LedgerError
-from glance_replicas.ledger import Ledger, Withdrawal, place_key
+from glance_replicas.ledger.ledger import Ledger, Withdrawal, place_key
+from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.usage import KEPT_DAYS, Uses
 from glance_replicas.model import Image, Location, Verdict
-from glance_replicas.pins import Pins
-from glance_replicas.uses import KEPT_DAYS, Uses
+from glance_replicas.removal import causes
+from glance_replicas.removal.causes import Cause, Held
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue import Catalogue
+    from glance_replicas.catalogue.images import Catalogue
 
     from .places import Places
 

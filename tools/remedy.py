@@ -6,24 +6,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from glance_replicas import location, repair
-from glance_replicas.copies import Copies
+from glance_replicas import location
 from glance_replicas.errors import ReplicaError, Unsupported
-from glance_replicas.hosts import is_alive
-from glance_replicas.look import look
+from glance_replicas.ledger.host_registry import is_alive
+from glance_replicas.ledger.prefetch_requests import Copies
 from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
-from glance_replicas.repair import Action, Step
+from glance_replicas.repair import plan as repair
+from glance_replicas.repair.plan import Action, Step
+from glance_replicas.verify.probe import look
 
 from .advice import where
 from .command import who
 from .looking import look_at
 
 if TYPE_CHECKING:
-    from glance_replicas.ledger import Ledger
-    from glance_replicas.restore import Restorer
+    from glance_replicas.ledger.ledger import Ledger
+    from glance_replicas.repair.rewrite import Restorer
     from glance_replicas.settings import Settings
-    from glance_replicas.sources import Sources
-    from glance_replicas.writers import Writers
+    from glance_replicas.stores.sources import Sources
+    from glance_replicas.stores.writers import Writers
 
 _FRESH_SECONDS = 60.0  # a look older than this is repeated before anything relies on it
 _POLL_SECONDS = 0.5

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from glance_replicas import causes, location, prune
-from glance_replicas.causes import Cause
+from glance_replicas import location
 from glance_replicas.errors import LedgerError, ReplicaError
-from glance_replicas.ledger import place_key
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.removal import causes
+from glance_replicas.removal import proof as prune
+from glance_replicas.removal.causes import Cause
 
 from .command import who
 from .looking import look_at
@@ -23,9 +25,9 @@ from .places import Places
 from .reasons import Order
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue import Catalogue, LockedImage
-    from glance_replicas.ledger import Ledger, Withdrawal
-    from glance_replicas.sources import Sources
+    from glance_replicas.catalogue.images import Catalogue, LockedImage
+    from glance_replicas.ledger.ledger import Ledger, Withdrawal
+    from glance_replicas.stores.sources import Sources
 
 log = logging.getLogger(__name__)
 

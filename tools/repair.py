@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from glance_replicas import location
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import Image, Location
-from glance_replicas.repair import Action, Step
+from glance_replicas.repair.plan import Action, Step
 
 from . import advice, held_back, report, selection, values
 from .advice import where
@@ -112,14 +112,15 @@ class Repair(ClosedLister):
         return [image for image, damaged in left if damaged]
 
     def _made(self, workers: int) -> "Remedy":
-        from glance_replicas import restore, writers
+        from glance_replicas.repair import rewrite
+        from glance_replicas.stores import writers
 
         from .remedy import Remedy
 
         places = writers.from_settings(self.settings)
         self._progress = report.Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
         self._written = 0
-        restorer = restore.Restorer(self.catalogue, self.sources, places)
+        restorer = rewrite.Restorer(self.catalogue, self.sources, places)
         made = functools.partial(Remedy, self.settings, self.ledger, self.sources, places, restorer)
         return made(workers=workers, keep=self.record, progress=self._wrote)
 

@@ -20,7 +20,7 @@ from stevedore.extension import Extension, ExtensionManager
 from glance_replicas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from glance_replicas.document import State
+    from glance_replicas.client.document import State
 
 NOTHING = "-"
 _TOGETHER = 500  # lines written at once when nobody waits for one

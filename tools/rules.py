@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from glance_replicas import rules, rules_file, stocking
 from glance_replicas.errors import ConfigError
-from glance_replicas.policy import World
-from glance_replicas.rules import Rule
+from glance_replicas.prefetch import planner, rules, rules_file
+from glance_replicas.prefetch.policy import World
+from glance_replicas.prefetch.rules import Rule
 
 from .command import OnHostLister
 from .report import Text, count
@@ -38,7 +38,7 @@ class Rules(OnHostLister):
         if not file:
             raise ConfigError("[replicas] rules_file is not set: name a file, such as etc/replica-rules.yaml")
         known = rules_file.read(file)
-        world = stocking.world(self.settings, self.catalogue, self.ledger)
+        world = planner.world(self.settings, self.catalogue, self.ledger)
         if not world.hosts:
             self.note("no host lives: every copy is missing; see: replica host")
         if "rules" not in self.settings.policies:

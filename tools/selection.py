@@ -12,7 +12,7 @@ from glance_replicas.model import Image, Last, Location, Verdict
 from . import values
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue import Catalogue
+    from glance_replicas.catalogue.images import Catalogue
 
 NEVER = "never"
 STATES = [*map(str, Verdict), NEVER]

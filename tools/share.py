@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glance_replicas.model import Result
-from glance_replicas.need import Need
+from glance_replicas.verify.schedule import Need
 
 from .due import Due
 
 if TYPE_CHECKING:
-    from glance_replicas.runs import Run, Runs
+    from glance_replicas.ledger.runs import Run, Runs
 
 
 class Share:
@@ -39,7 +39,7 @@ class Share:
 
     def save(self, results: Sequence[Result], kept: Sequence[Result]) -> None:
         """The results are in the ledger, as those are that somebody recorded before, and their claims given back."""
-        from glance_replicas.ledger import place_key
+        from glance_replicas.ledger.ledger import place_key
 
         done = {(one.location.image_id, place_key(one.location)) for one in (*results, *kept)}
         if done:

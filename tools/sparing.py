@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from glance_replicas.ledger import url_key
+from glance_replicas.ledger.ledger import url_key
 from glance_replicas.model import Image, Last
-from glance_replicas.need import Need
+from glance_replicas.verify.schedule import Need
 
 from .ahead import ahead
 from .command import OnHost

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance_replicas.model import Evidence, Image, Result, Verdict
-from glance_replicas.store_loss import Losses
+from glance_replicas.verify.store_loss import Losses
 
 from . import advice, held_back, report
 from .command import DAMAGED, INTACT, UNKNOWN

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from glance_replicas.errors import ConfigError
-from glance_replicas.ledger import place_key
-from glance_replicas.look import look
+from glance_replicas.ledger.ledger import place_key
+from glance_replicas.ledger.runs import Runs
 from glance_replicas.model import Evidence, Image, Location, Result
-from glance_replicas.need import Need
-from glance_replicas.runs import Runs
 from glance_replicas.throttle import Throttle
-from glance_replicas.verify import reference
+from glance_replicas.verify.judge import reference
+from glance_replicas.verify.probe import look
+from glance_replicas.verify.schedule import Need
 
 from . import report, sparing
 from .asking import Asking

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache.partial_file import try_lock
-from ..copies import OPEN, Copies
 from ..errors import LastCopy, LedgerError
-from ..keeper import Keeper
+from ..ledger.prefetch_requests import OPEN, Copies
+from ..ledger.usage import KEPT_DAYS
 from ..location import is_ours
 from ..model import is_image_id
-from ..uses import KEPT_DAYS
+from .keeper import Keeper
 
 log = logging.getLogger(__name__)
 

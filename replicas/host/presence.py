@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..copies import OPEN, Copies
-from ..hosts import silent_after_seconds
-from ..keeper import Keeper
+from ..ledger.host_registry import silent_after_seconds
+from ..ledger.prefetch_requests import OPEN, Copies
 from ..model import Host, Pass
 from . import store_names
+from .keeper import Keeper
 from .rename import rename
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from . import mark
 from .mark import Mark
 
 if TYPE_CHECKING:
-    from ..hosts import Hosts
+    from ..ledger.host_registry import Hosts
 
 log = logging.getLogger(__name__)
 

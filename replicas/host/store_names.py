@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from ..errors import LedgerError
-from ..ledger_database import LedgerDatabase
-from ..ledger_tables import hosts
+from ..ledger.connection import LedgerDatabase
+from ..ledger.tables import hosts
 
 log = logging.getLogger(__name__)
 

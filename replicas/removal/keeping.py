@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from ..cache import Cache, own_file
 from ..errors import CacheError, CatalogueError
-from ..hosts import Hosts
-from ..ledger import Ledger
+from ..ledger.host_registry import Hosts
+from ..ledger.ledger import Ledger
 from ..model import is_image_id
 from .known import KnownCopies
 from .last_copy import has_durable, has_store
 
 if TYPE_CHECKING:
-    from ..catalogue import Catalogue
+    from ..catalogue.images import Catalogue
 
 log = logging.getLogger(__name__)
 

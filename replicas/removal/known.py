@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from .. import ledger_rows
-from ..ledger_database import LedgerDatabase
-from ..ledger_tables import checks, clock, hosts, states, withdrawals
+from ..database.dialect import clock
+from ..ledger import rows
+from ..ledger.connection import LedgerDatabase
+from ..ledger.tables import checks, hosts, states, withdrawals
 from ..model import Last, Verdict, is_on_host
 from .last_copy import Key, Known
 
@@ -71,7 +72,7 @@ def _lasts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict
     """What is known of these places; of a store that did not answer, what was known before."""
     found, silent = dict[Key, Last](), set[Key]()
     for image_id, place, *rest, url in connection.execute(sa.select(*_LAST, states.c.url).where(condition)):
-        last = found[image_id, place] = ledger_rows.last(*rest)
+        last = found[image_id, place] = rows.last(*rest)
         if last.verdict.is_unknown and not is_on_host(url, image_id):
             silent.add((image_id, place))
     return found | (_judged(connection, silent, found) if silent else {})
@@ -87,7 +88,7 @@ def _judged(connection: sa.Connection, keys: set[Key], known: dict[Key, Last]) -
         if (key := (image_id, place)) in keys:
             verdict, evidence, at = look
             full = known[key]
-            found[key] = ledger_rows.last(verdict, evidence, at, full.full_verdict, full.full_checked_at)
+            found[key] = rows.last(verdict, evidence, at, full.full_verdict, full.full_checked_at)
     return found
 
 

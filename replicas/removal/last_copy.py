@@ -12,7 +12,7 @@ A look that brought no verdict changes nothing: what was known before it still h
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..ledger_rows import place_key
+from ..ledger.rows import place_key
 from ..location import is_replica_of
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location, Verdict
 

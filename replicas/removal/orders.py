@@ -20,15 +20,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LastCopy, LedgerError
-from ..hosts import silent_after_seconds
-from ..ledger import Ledger, Withdrawal
-from ..ledger_rows import place_key
+from ..ledger.host_registry import silent_after_seconds
+from ..ledger.ledger import Ledger, Withdrawal
+from ..ledger.rows import place_key
 from ..model import Location
 from .known import KnownCopies
 from .last_copy import Key, why_kept
 
 if TYPE_CHECKING:
-    from ..catalogue import Catalogue
+    from ..catalogue.images import Catalogue
     from ..settings import Settings
 
 log = logging.getLogger(__name__)

@@ -19,13 +19,14 @@ from cloud import DATA, Cloud
 from services.faulty import FaultyServer
 from services.glance import GlanceSite
 
-from glance_replicas import fill, settings
+from glance_replicas import settings
 from glance_replicas.errors import SourceError
 from glance_replicas.location import replica_url
 from glance_replicas.middleware.server import ReplicaServer
 from glance_replicas.model import HOST_KEY, Location
-from glance_replicas.sources.body import Limits
-from glance_replicas.sources.wire import Target, Wire
+from glance_replicas.stores.body import Limits
+from glance_replicas.stores.http.wire import Target, Wire
+from glance_replicas.transfer import fill
 
 from .draw import OTHER, Draw
 

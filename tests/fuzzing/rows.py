@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 
-from glance_replicas import choose, location, rules, rules_file
+from glance_replicas import location
+from glance_replicas.client import choose
 from glance_replicas.errors import ConfigError
-from glance_replicas.ledger import place_key
+from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Host, Image, Location, is_image_id
-from glance_replicas.policy import Described, World
+from glance_replicas.prefetch import rules, rules_file
+from glance_replicas.prefetch.policy import Described, World
 from glance_replicas.tools import values
 
 from .draw import IMAGE, OTHER, TOKENS, Draw

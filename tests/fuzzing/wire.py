@@ -11,12 +11,13 @@ from xml.etree import ElementTree
 
 import webob
 
-from glance_replicas import document, location, metalink, signing
+from glance_replicas import location, signing
+from glance_replicas.client import document, metalink
 from glance_replicas.errors import ConfigError, SourceError
-from glance_replicas.listings import remote
 from glance_replicas.middleware import serve
 from glance_replicas.model import Digest, Image, is_image_id
-from glance_replicas.sources import segments
+from glance_replicas.stores.hosts import remote
+from glance_replicas.stores.swift import segments
 
 from .draw import IMAGE, OTHER, Draw
 

@@ -33,7 +33,7 @@ def ledger_url(database_url: str) -> str:
 
 def add_ledger(url: str) -> None:
     """The database has our own tables."""
-    from glance_replicas.ledger import Ledger
+    from glance_replicas.ledger.ledger import Ledger
 
     ledger = Ledger(url)
     try:

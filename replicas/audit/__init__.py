@@ -1,0 +1,1 @@
+"""Holds what places really hold against the catalogue."""

@@ -1,0 +1,185 @@
+"""Places against the catalogue: what is dark, what is lost, and the removal of what is dark for good.
+
+The flow between listings, the catalogue and our table of strays. When a place could not be asked to the end, nothing of
+it is judged. Killed anywhere, an audit has changed nothing but that table; a removal has its line in the ledger first.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+
+from ..catalogue.images import LIVE, Catalogue
+from ..errors import CacheError, SourceError
+from ..ledger.ledger import Ledger
+from ..ledger.orphans import DARK, Kind, Sighting, Stray, Strays
+from ..model import Evidence, Location, Verdict
+from ..stores.entry import Entry
+from ..stores.hosts import remote
+from ..stores.listings import Listing
+from ..stores.sources import Sources
+from ..verify.probe import look
+from . import consistency
+from .consistency import Rows
+
+log = logging.getLogger(__name__)
+
+DARK_SIGHTINGS = 2  # audits that must have seen a dark thing before it may go
+_WAITS = "pending_delete"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing in one side only."""
+
+    stray: Stray
+    status: str | None  # of the image that the name stands for; None: none, or deleted long ago
+    entry: Entry | None = None  # of what is dark
+    location: Location | None = None  # of what is lost
+    why_kept: str = ""  # why a dark thing is never removed by us; "": it may be, in time
+
+    @property
+    def may_go(self) -> bool:
+        """It was dark often enough, and nothing speaks for it."""
+        return self.entry is not None and not self.why_kept and self.stray.sightings >= DARK_SIGHTINGS
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit of one place found; with a `problem` nothing of it was judged."""
+
+    place: str
+    listed: int = 0
+    named: int = 0  # by the catalogue
+    findings: tuple[Finding, ...] = ()
+    problem: str | None = None
+
+    def count(self, kind: Kind) -> int:
+        """How many findings are of this kind."""
+        return sum(one.stray.kind is kind for one in self.findings)
+
+    def too_many(self, share: Fraction) -> str | None:
+        """Why nothing of this place may be removed: more than this share of it is dark, or lost; None: it may."""
+        for kind, whole, of in ((Kind.DARK, self.listed, "listed"), (Kind.LOST, self.named, "in the catalogue")):
+            number = self.count(kind)
+            if consistency.exceeds(number, whole, share):
+                return f"{number} of {whole} {of} are {kind}, more than {float(100 * share):g} %: is it the right one?"
+        return None
+
+
+class Auditor:
+    """Audits places, and removes what is dark. `ledger` keeps what was seen."""
+
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, sources: Sources, *, grace_seconds: float) -> None:
+        self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
+        self._strays = Strays(ledger.database)
+        self._grace = grace_seconds
+
+    def audit(self, listings: Sequence[Listing]) -> list[Report]:
+        """A report for each. Raises CatalogueError: then nothing is known of any. Raises LedgerError."""
+        before = self._rows(listings)
+        lists = [_listed(one) for one in listings]
+        after = self._rows(listings)
+        groups = zip(listings, before, lists, after, strict=True)
+        return [self._judge(*group) for group in groups]
+
+    def remove(self, listing: Listing, finding: Finding, who: str) -> bool:
+        """A dark thing is gone, noted in the ledger first; False: it, or its image, is not as it was judged.
+
+        Another host is asked by that line, and does it. Killed in between, the line in the ledger stays open and the
+        thing is there, or not: the next audit says which.
+        Raises CatalogueError, LedgerError, SourceError, CacheError, Unwritable.
+        """
+        entry, stray = finding.entry, finding.stray
+        if entry is None or not finding.may_go:
+            return False
+        if self._statuses([entry]).get(entry.image_id or "") not in (None, "deleted"):
+            return False
+        proof = {"first_seen": stray.first_seen, "sightings": stray.sightings, "bytes": entry.size}
+        line = self._ledger.request_withdrawal(listing.location_of(entry), reason=DARK, who=who, proof=proof)
+        if isinstance(listing, remote.Listing):
+            return True
+        try:
+            gone = listing.remove(entry)
+        finally:
+            self._ledger.finish_withdrawal(line)
+        if gone:
+            log.info("image %s: dark %s removed from %s", entry.image_id, entry.name, listing.place)
+            self._strays.forget(listing.place, [stray.name])
+        return gone
+
+    def _rows(self, listings: Sequence[Listing]) -> list[Rows]:
+        """What the catalogue says now, of each place."""
+        found = [Rows() for _ in listings]
+        for location, is_active in self._catalogue.claims():
+            for listing, rows in zip(listings, found, strict=True):
+                if (name := listing.name_of(location)) is not None:
+                    rows.add(name, location, is_active)
+        return found
+
+    def _judge(self, listing: Listing, before: Rows, listed: dict[str, Entry] | str, after: Rows) -> Report:
+        if isinstance(listed, str):
+            return Report(listing.place, problem=listed)
+        whole = [one.name for one in listed.values() if not one.spare]
+        if (part := consistency.empty_part(listing.parts, before, whole)) is not None:
+            where = part.rstrip("/") or "the directory"
+            return Report(listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?")
+        now = datetime.now(UTC)
+        old = [one for one in consistency.dark(before, listed.values(), after) if self._is_old(one, now)]
+        try:
+            missing = dict(self._confirmed(consistency.lost(before, listed, after)))
+        except SourceError as error:
+            return Report(listing.place, problem=f"{error}")
+        statuses = self._statuses(old)
+        dark = [one for one in old if statuses.get(one.image_id or "") != _WAITS]  # those are the scrubber's
+        seen = [Sighting(one.name, Kind.DARK, one.image_id, one.size) for one in dark]
+        seen += [Sighting(name, Kind.LOST, one.image_id, None) for name, one in missing.items()]
+        strays = self._strays.saw(listing.place, seen)
+        findings = [_dark(stray, one, statuses) for stray, one in zip(strays, dark, strict=False)]
+        findings += [
+            Finding(stray, None, location=one) for stray, one in zip(strays[len(dark) :], missing.values(), strict=True)
+        ]
+        return Report(listing.place, len(listed), len(after.named), tuple(findings))
+
+    def _is_old(self, entry: Entry, now: datetime) -> bool:
+        return not consistency.is_young(entry, now, self._grace)
+
+    def _confirmed(self, lost: dict[str, Location]) -> Iterator[tuple[str, Location]]:
+        """Of these the ones whose place says itself that they are not there, of images that should have them.
+
+        A listing may be behind, and may spell a name otherwise. Raises SourceError when a place does not answer.
+        """
+        images = {image.id: image for image in self._catalogue.images([one.image_id for one in lost.values()])}
+        for name, one in lost.items():
+            image = images.get(one.image_id)
+            if image is None or one not in image.locations or image.status not in LIVE:
+                continue
+            result = look(self._sources, image, one, Evidence.SIZE)
+            if result.verdict is Verdict.MISSING:
+                yield name, one
+            elif result.verdict in (Verdict.UNREACHABLE, Verdict.STALLED, Verdict.DENIED):
+                raise SourceError(result.detail)
+
+    def _statuses(self, entries: Sequence[Entry]) -> dict[str, str]:
+        return self._catalogue.statuses({one.image_id for one in entries if one.image_id})
+
+
+def _listed(listing: Listing) -> dict[str, Entry] | str:
+    """Everything in a place by name, or why that could not be had."""
+    try:
+        return {one.name: one for one in listing.entries()}
+    except (SourceError, CacheError) as error:
+        log.warning("%s: %s", listing.place, error)
+        return str(error)
+
+
+def _dark(stray: Stray, entry: Entry, statuses: dict[str, str]) -> Finding:
+    status = statuses.get(entry.image_id or "")
+    if entry.image_id is None:
+        return Finding(stray, None, entry, why_kept="no name that Glance gives")
+    if entry.spare and status not in (None, "deleted"):
+        return Finding(stray, status, entry, why_kept=entry.spare)
+    if status not in (None, "deleted"):
+        return Finding(stray, status, entry, why_kept=f"the image is {status}")
+    return Finding(stray, status, entry)

@@ -1,0 +1,1 @@
+"""Engines, short transactions, and what databases say each in their own way."""

@@ -1,0 +1,76 @@
+"""Carries pins to the files of one host: what the ledger asks for, and images with the property `pin_property`.
+
+A pin is on the file itself, so that eviction asks nobody. When the ledger or the catalogue cannot be asked, every
+pin stays as it is: unknown is not absent.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+
+from ..cache import Cache, Entry
+from ..catalogue.images import Catalogue
+from ..ledger.pins import Pins
+from ..model import Pass
+from ..settings import Settings
+
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # images a problem names
+
+
+class Pinning:
+    """One host's. Every method raises LedgerError or CatalogueError, and then nothing has changed; and CacheError."""
+
+    def __init__(self, settings: Settings, cache: Cache, pins: Pins, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._pins = pins
+        self._catalogue = catalogue
+
+    def carry(self, done: Pass) -> None:
+        """The files that are to stay have a pin, as many as `max_pinned_percent` lets; no other has one."""
+        entries = list(self._cache.entries())
+        asked = self._pins.of_host(self._settings.host_name) | self._by_property([one.image_id for one in entries])
+        wanted = [one for one in entries if one.image_id in asked]
+        kept = {one.image_id for one in self._within_bound(wanted)}
+        for entry in entries:
+            if entry.readable and entry.pinned != (entry.image_id in kept):
+                self._change(entry, asked)
+        self._complain([one.image_id for one in wanted if one.image_id not in kept], done)
+
+    def carry_one(self, image_id: str) -> None:
+        """The file that came just now has a pin if it is to stay and the bound lets it; the next pass looks again."""
+        if not self._pins.all([image_id], self._settings.host_name) and not self._by_property([image_id]):
+            return
+        entries = [one for one in self._cache.entries() if one.pinned or one.image_id == image_id]
+        if len(list(self._within_bound(entries))) == len(entries) and self._cache.pin(image_id, True):
+            log.info("image %s: pinned", image_id)
+
+    def _change(self, entry: Entry, asked: Collection[str]) -> None:
+        if not self._cache.pin(entry.image_id, not entry.pinned):
+            return
+        if entry.image_id in asked and entry.pinned:
+            log.warning("image %s: its pin is lifted, %s", entry.image_id, self._option())
+        else:
+            log.info("image %s: %s", entry.image_id, "no longer pinned" if entry.pinned else "pinned")
+
+    def _complain(self, beyond: list[str], done: Pass) -> None:
+        if beyond:
+            more = f" and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
+            names = ", ".join(sorted(beyond)[:_NAMED]) + more
+            done.problems.append(f"pins: copies that are to stay may be evicted, {self._option()}: images {names}")
+
+    def _by_property(self, image_ids: Collection[str]) -> set[str]:
+        name = self._settings.pin_property
+        return self._catalogue.with_property(name, image_ids) if name else set()
+
+    def _within_bound(self, wanted: Iterable[Entry]) -> Iterator[Entry]:
+        """Those that may have a pin: the ones used last first, as long as they fit. Without a quota all may."""
+        left = self._settings.max_bytes * self._settings.max_pinned_percent // 100
+        for entry in sorted(wanted, key=lambda one: one.used_at, reverse=True):
+            if not self._settings.max_bytes or entry.size <= left:
+                left -= entry.size
+                yield entry
+
+    def _option(self) -> str:
+        return f"pinned copies take at most max_pinned_percent = {self._settings.max_pinned_percent} of max_bytes"

@@ -1,0 +1,211 @@
+"""Disk and catalogue in agreement, both ways, and own rows only.
+
+Absent, present and unknown are three answers: what could not be asked changes nothing, a directory that is empty and
+was so a moment ago is unknown, and one pass withdraws only so many rows. Of an image the catalogue has three answers as
+well: deleted, which is final; not known, and not active yet, which a database that is behind says of any image, and
+which must stand for `doubt_seconds` before a file goes (`cache.doubts`).
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+
+from .. import location
+from ..cache import Entry
+from ..cache.doubts import Doubts
+from ..errors import Unreadable
+from ..host.keeper import Keeper
+from ..ledger.tables import states
+from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
+from ..removal import withheld
+
+log = logging.getLogger(__name__)
+
+_MARK = "since"  # says since when this directory has been ours; its absence: a new or an unmounted one
+_PRUNE_SECONDS = 600.0  # that a prune may take at most from its note in the ledger to the row's end
+_KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+
+
+class Reconciler:
+    """One host's; each step may be killed anywhere and done again."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._cache = keeper.cache
+        self._settings = keeper.settings
+        self._doubts = Doubts(keeper.cache, keeper.settings.doubt_seconds)
+
+    def reconcile(self, done: Pass) -> None:
+        """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
+        self._mark()
+        rows = {one.image_id: one for one in self._own_rows()}
+        entries = {one.image_id: one for one in self._cache.entries()}
+        self._close(entries.values(), rows, done)
+        statuses = self._keeper.catalogue.statuses(entries)
+        going = self._going(entries, statuses, bool(rows or statuses), done)
+        for image_id, entry in entries.items():
+            if image_id in going:
+                self._remove(image_id, statuses.get(image_id), done)
+            elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
+                self._register(entry, done)
+        lost = [row for image_id, row in rows.items() if image_id not in entries and not self._cache.exists(image_id)]
+        if lost and self._are_gone(len(lost), len(entries), done):
+            for row in lost[: self._settings.max_withdrawals_per_pass]:
+                if self._keeper.catalogue.withdraw(row):
+                    log.info("image %s: row without a file withdrawn", row.image_id)
+                    done.withdrawn += 1
+
+    def _close(self, entries: Iterable[Entry], rows: Mapping[str, Location], done: Pass) -> None:
+        """Files that Glance's user cannot read, whoever runs this: they serve nobody (`removal.withheld`)."""
+        found = {one.image_id: one for one in entries if not one.readable}
+        for problem in withheld.problems(found.values(), self._cache):
+            done.problems.append(f"reconcile: {problem}")
+            log.error("janitor: %s", problem)
+        theirs = [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]
+        keeper = self._keeper
+        for row in withheld.rows_to_withdraw(theirs, found, keeper.ledger, keeper.hosts, keeper.removals):
+            done.withdrawn += keeper.catalogue.withdraw(row)
+
+    def _going(
+        self, entries: Mapping[str, Entry], statuses: Mapping[str, str], is_familiar: bool, done: Pass
+    ) -> set[str]:
+        """Of these files those that go now: of deleted images all, of others so many of those in doubt for long."""
+        gone = {one for one in entries if statuses.get(one) in IMAGE_IS_GONE}
+        doubted = {one for one in entries if one not in gone and statuses.get(one) not in _KEEPS}
+        settled = self._doubts.settled(doubted)
+        unknown = doubted - statuses.keys()
+        strange = unknown - self._once_ours(unknown, is_familiar)
+        if strange:
+            done.problems.append(
+                f"reconcile: {len(strange)} files belong to images Glance has never heard of: another database? They "
+                f"stay; if they may go: replica audit --host {self._settings.host_name} --remove-dark"
+            )
+            log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
+        return gone | set(sorted(settled - strange)[: self._settings.max_withdrawals_per_pass])
+
+    def _once_ours(self, unknown: set[str], is_familiar: bool) -> set[str]:
+        """Of images without a row those that were in this cloud: purged, and not of another database.
+
+        A few are, where the catalogue is the one that knows other files, or rows, of this host. For many the ledger
+        must have results of this host. It is enough alone if it lies in the same database.
+        """
+        if is_familiar and len(unknown) <= self._settings.max_withdrawals_per_pass:
+            return unknown
+        if not unknown or (not is_familiar and self._settings.ledger != self._settings.database):
+            return set()
+        here = states.c.host == self._settings.host_name
+        found: set[tuple[str, str]] = self._keeper.hosts.ask(
+            "history", lambda: self._keeper.ledger.keys(unknown, here), set()
+        )
+        return {image_id for image_id, _ in found}
+
+    def _remove(self, image_id: str, status: str | None, done: Pass) -> None:
+        """Killed in between: a file without a row, which the next pass removes."""
+        log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
+        self._keeper.withdraw(image_id)
+        self._cache.remove(image_id)
+        done.removed += 1
+
+    def _register(self, entry: Entry, done: Pass) -> None:
+        """The verified file of an active image has its row."""
+        if entry.verified and entry.readable and self._keeper.own_url(entry.image_id):
+            image = self._keeper.active(entry.image_id)
+            if image is not None and self._is_right(image) and not self._is_going(entry.image_id):
+                done.registered += self._keeper.register(image)
+
+    def _is_right(self, image: Image) -> bool:
+        """Whether the file is known to be this image's; what cannot be goes."""
+        try:
+            copy = self._keeper.copy(image)
+        except Unreadable:
+            return False
+        if copy is None:
+            return False
+        with closing(copy):
+            return copy.entry.is_file_of(image)
+
+    def _is_going(self, image_id: str) -> bool:
+        """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""
+        ask = partial(self._keeper.ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
+        return bool(self._keeper.hosts.ask("removals", partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
+
+    def _is_written(self, row: Location | None) -> bool:
+        """Whether the file has its row; one that names another zone is written anew."""
+        return row is not None and row.zone == self._settings.host_zone
+
+    def _own_rows(self) -> list[Location]:
+        if self._settings.host_url is None:
+            return []
+        rows = self._keeper.catalogue.of_host(self._settings.host_name)
+        return [one for one in rows if location.is_replica_of(one, self._settings.host_name, self._settings.host_url)]
+
+    def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
+        """Whether files may be believed gone: not while all are, in a directory that is new or was never empty."""
+        left = self._settings.dead_after_seconds - (time.time() - self._mark())
+        most = self._settings.max_withdrawals_per_pass
+        if files == 0 and left > 0:
+            problem = f"the directory is empty: unmounted? No row is withdrawn for {left:.0f} s more"
+        elif lost > most:
+            problem = f"more than max_withdrawals_per_pass: {most} rows are withdrawn now, the rest in later passes"
+        else:
+            return True
+        done.problems.append(f"reconcile: {lost} registered files are gone and {problem}")
+        log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
+        return files > 0 or left <= 0
+
+    def _mark(self) -> float:
+        """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
+        mark = self._cache.own(_MARK)
+        with self._cache.errors(_MARK):
+            if not mark.exists():
+                os.close(self._cache.open_own(_MARK))
+            return mark.stat().st_mtime
+
+    def unhang(self, done: Pass) -> None:
+        """Rows of ours that a host without our filters left to Glance's scrubber, which would try them for ever."""
+        base, name = self._settings.host_url, self._settings.host_name
+        for row in self._keeper.catalogue.of_host(name, pending=True) if base else ():
+            if base and location.is_replica_of(row, name, base) and self._keeper.catalogue.release(row):
+                log.info("image %s: row taken from the scrubber", row.image_id)
+                done.withdrawn += 1
+
+    def keep_restored(self, _done: Pass) -> None:
+        """The durable copy of an image that `glance-scrubber --restore` brought back is a location again.
+
+        Glance restores the image's row only: its locations go on waiting for a scrubber that no longer looks at them,
+        and what a host registers meanwhile would be all there is. An image with another durable location is left alone.
+        """
+        for row in self._keeper.catalogue.stranded():
+            image = None if row.is_cached else self._keeper.catalogue.image(row.image_id)
+            if image is None or image.durable:
+                continue
+            if self._keeper.catalogue.put_back(row, pending=True):
+                log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))
+
+    def bury(self, done: Pass) -> None:
+        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
+
+        The row of a last intact copy stays: it is all that says where to look for it.
+        """
+        for host in self._keeper.ledger.hosts():
+            if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
+                done.withdrawn += self._withdraw(host, self._keeper.removals.expendable(self._rows(host)))
+
+    def withdraw_all(self, host: Host) -> int:
+        """Rows withdrawn that name this host and its URL, both."""
+        return self._withdraw(host, self._rows(host))
+
+    def _rows(self, host: Host) -> Iterator[Location]:
+        rows = self._keeper.catalogue.of_host(host.name)
+        return (row for row in rows if location.is_replica_of(row, host.name, host.url))
+
+    def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:
+        gone = 0
+        for row in rows:
+            if self._keeper.catalogue.withdraw(row):
+                log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
+                gone += 1
+        return gone

@@ -1,0 +1,131 @@
+"""Reads a host's files again: those of the stock cache once, to adopt them, our own when it has been too long."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+
+from .. import checksum, disk_read
+from ..cache import Copy, Entry
+from ..errors import Unreadable
+from ..host.keeper import Keeper
+from ..model import Digest, Image, Verdict
+from ..removal import withheld
+
+_RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
+_FRESH_SECONDS = 1.0  # how old a list may be when the file longest unverified is taken from it
+_AGAIN_SECONDS = 600.0  # between two tries of a file that could not be read
+
+
+class Scrubber:
+    """`breathe` is called between blocks; what it raises ends the reading."""
+
+    def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
+        self._damaged = self._scrubbed = self._adopted = self._registered = 0
+        self._keeper = keeper
+        self._breathe = breathe
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Since the last call: files read again because they were due, found wrong, adopted, registered by that."""
+        found = self._scrubbed, self._damaged, self._adopted, self._registered
+        self._scrubbed = self._damaged = self._adopted = self._registered = 0
+        return found
+
+    def step(self) -> None:
+        """The next three. They share a list of the directory, which takes a look at each file, while it is fresh.
+
+        Raises CatalogueError, CacheError.
+        """
+        entries, began = list(self._keeper.cache.entries()), time.monotonic()
+        self.adopt(entries)
+        self.again(entries)
+        self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
+
+    def adopt(self, entries: Sequence[Entry] | None = None) -> int:
+        """Files that nobody of us read, as they are now, are read at the bounded rate; how many of them were right.
+
+        Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
+        """
+        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        unread = [one for one in self._listed(entries) if not one.verified and one.readable]
+        right = 0
+        for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
+            right += self.verify(one.image_id, rate) is Verdict.INTACT
+        self._adopted += right
+        return right
+
+    def again(self, entries: Sequence[Entry] | None = None) -> None:
+        """Files that could not be read are tried again, not too often; one that is right has its row again."""
+        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        for one in self._listed(entries):
+            if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
+                self.verify(one.image_id, rate)
+
+    def oldest(self, entries: Sequence[Entry] | None = None) -> Verdict | None:
+        """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
+        rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
+        read = [one for one in self._listed(entries) if one.verified and one.readable]
+        due = [one for one in read if time.time() - one.verified_at > age]
+        if not rate or not due:
+            return None
+        verdict = self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
+        self._scrubbed += 1
+        return verdict
+
+    def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
+        return self._keeper.cache.entries() if entries is None else entries
+
+    def verify(self, image_id: str, rate: int = 0) -> Verdict:
+        """One complete file hashed: marked when right; row, then file gone when wrong.
+
+        One that cannot be read is unknown, not wrong: it stays, and is withheld until it can (`removal.withheld`).
+
+        `rate` in bytes/s, 0: no limit.
+
+        Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
+        """
+        image = self._keeper.active(image_id)
+        try:
+            copy = self._keeper.cache.open(image_id)
+        except Unreadable as error:
+            return withheld.verdict(error)
+        if image is None or image.digest is None or copy is None:
+            return Verdict.UNVERIFIABLE
+        with closing(copy):
+            verdict = self._judge(image, image.digest, copy, rate)
+        if verdict is Verdict.INTACT and (copy.entry.fault or not copy.entry.verified):
+            self._registered += self._keeper.verified(image)
+        return verdict
+
+    def _judge(self, image: Image, digest: Digest, copy: Copy, rate: int) -> Verdict:
+        """What the file is; it is marked, or gone, or withheld then."""
+        if copy.entry.is_anothers(image):
+            self._keeper.dispel(image, copy)
+            self._damaged += 1
+            return Verdict.CORRUPT
+        try:
+            is_right = self._agrees(copy, digest, rate)
+        except Unreadable as error:
+            withheld.withhold(self._keeper.cache, image.id, copy.fd, error)
+            return withheld.verdict(error)
+        if not is_right:
+            self._condemn(image, copy)
+            return Verdict.CORRUPT
+        return Verdict.INTACT if self._keeper.cache.mark_verified(image, copy) else Verdict.UNVERIFIABLE
+
+    def _condemn(self, image: Image, copy: Copy) -> None:
+        self._keeper.put_aside(image, copy)
+        self._damaged += 1
+
+    def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
+        """Whether all bytes of the file are those of the digest. Raises Unreadable."""
+        running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
+        try:
+            for chunk in disk_read.chunks(copy.fd, 0, copy.entry.size):
+                running.update(chunk)
+                length += len(chunk)
+                self._breathe()
+                if rate and (ahead := length / rate - (time.monotonic() - began)) > 0:
+                    time.sleep(ahead)
+        except OSError as error:
+            raise Unreadable(f"reading a cached file: {error.strerror}") from error
+        return checksum.agrees(digest, running.hexdigest())

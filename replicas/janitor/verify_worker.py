@@ -1,0 +1,119 @@
+"""A host reads its own files when it is asked to (`verify_requests`), so that a verification costs no network."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ..errors import ReplicaError
+from ..host.keeper import Keeper
+from ..ledger.verify_requests import WITHDRAWN, Look, Looks
+from ..location import is_replica_of
+from ..model import Evidence, Image, Location, Result, Verdict
+from ..removal import withheld
+from .scrub import Scrubber
+
+log = logging.getLogger(__name__)
+
+_RENEW_SECONDS = 2.0
+_POLL_SECONDS = 0.3  # while requests come
+_IDLE_SECONDS = 10.0  # without a request, until the janitor's own interval is enough again
+
+
+class Witness:
+    """One host's. `breathe` is called between blocks; what it raises ends the reading, and the request stays."""
+
+    def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
+        self._keeper, self._breathe = keeper, breathe
+        self._looks = Looks(keeper.ledger.database)
+        self._scrubber = Scrubber(keeper, self._renew)
+        self._thread: threading.Thread | None = None
+        self._reading, self._renewed = "", 0.0
+
+    def step(self) -> None:
+        """If anything was asked it is being answered, in a thread of its own."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if self._due():
+            self._thread = threading.Thread(target=self._run, name="replica-witness", daemon=True)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """What was asked is answered. Raises ReplicaError."""
+        while due := self._due():
+            for one in due:
+                self._answer(one)
+
+    def _run(self) -> None:
+        idle_at = time.monotonic() + _IDLE_SECONDS
+        try:
+            while time.monotonic() < idle_at:
+                for one in self._due():
+                    self._answer(one)
+                    idle_at = time.monotonic() + _IDLE_SECONDS
+                self._breathe()
+                time.sleep(_POLL_SECONDS)
+        except ReplicaError as error:
+            log.warning("looks asked of this host: %s", error)
+        except Exception:  # outermost edge of a thread
+            log.exception("looks asked of this host")
+
+    def _due(self) -> list[Look]:
+        return self._keeper.hosts.ask("verify requests", lambda: self._looks.due(self._keeper.settings.host_name), [])
+
+    def _answer(self, asked: Look) -> None:
+        """Killed in between: the request stands, and the next start answers it.
+
+        Without a result it is just over: whoever asked then reads over the network.
+        """
+        host = self._keeper.settings.host_name
+        self._reading, self._renewed = asked.image_id, 0.0
+        began = time.monotonic()
+        found = self._look(asked)
+        result = None
+        if found is not None:
+            location, verdict, detail, size = found
+            text = f"read by host {host} itself: {detail}"
+            result = Result(location, verdict, Evidence.FULL, text, seconds=time.monotonic() - began, size=size)
+        self._looks.end(asked.image_id, host, result)
+        log.info("image %s: read as asked: %s", asked.image_id, result.verdict if result else "no registered copy")
+
+    def _look(self, asked: Look) -> tuple[Location, Verdict, str, int | None] | None:
+        """The registration is looked up before the file: reading a wrong file withdraws it."""
+        image = self._keeper.active(asked.image_id)
+        location = self._own(image) if image else None
+        if image is None or location is None or image.digest is None:
+            return None
+        if not self._keeper.cache.exists(image.id):
+            return self._absent(image, location)
+        verdict = self._scrubber.verify(image.id, asked.rate or 0)
+        if verdict is Verdict.INTACT:
+            return location, verdict, f"{image.digest.algorithm} and {image.size} bytes as expected", image.size
+        if verdict is Verdict.CORRUPT:
+            return location, verdict, f"the bytes are other ones; {WITHDRAWN}", None
+        if verdict in withheld.WORDS:
+            return location, verdict, withheld.WORDS[verdict], None
+        return None
+
+    def _absent(self, image: Image, location: Location) -> tuple[Location, Verdict, str, int | None] | None:
+        """No file; unless it was evicted just now, row first, or the folder may not be mounted."""
+        if self._own(self._keeper.active(image.id)) is None:
+            return None
+        if next(iter(self._keeper.cache.entries()), None) is None:
+            return location, Verdict.UNREACHABLE, "its cache directory is empty; is it mounted?", None
+        return location, Verdict.MISSING, "it has no such file", None
+
+    def _own(self, image: Image | None) -> Location | None:
+        settings = self._keeper.settings
+        if image is None or settings.host_url is None:
+            return None
+        own = (one for one in image.cached if is_replica_of(one, settings.host_name, settings.host_url or ""))
+        return next(own, None)
+
+    def _renew(self) -> None:
+        """Called between blocks. A ledger that is away does not end the reading."""
+        self._breathe()
+        if time.monotonic() - self._renewed > _RENEW_SECONDS:
+            self._renewed = time.monotonic()
+            host = self._keeper.settings.host_name
+            self._keeper.hosts.ask("verify requests", lambda: self._looks.renew(self._reading, host), None)

@@ -1,0 +1,77 @@
+"""Looks that hosts are asked to make at their own files, in our own tables: a request, and the result that ends it.
+
+For an image and a host there is one request, whoever asks and however often. The answer is the state of the place.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from ..database import transactions
+from ..database.dialect import add_missing, clock, utc_now
+from ..model import Result
+from . import record_results
+from .connection import LedgerDatabase
+from .rows import age
+from .tables import looks
+
+WITHDRAWN = "the host has withdrawn the copy and set the file aside"  # in the detail of a corrupt one
+
+
+class Look(NamedTuple):
+    """What a host is asked to read."""
+
+    image_id: str
+    rate: int | None  # bytes per second at most
+
+
+class Looks:
+    """Every method raises LedgerError when the ledger cannot be asked."""
+
+    def __init__(self, ledger_database: LedgerDatabase) -> None:
+        self._database = ledger_database
+
+    def ask(self, image_id: str, host: str, *, who: str, rate: int | None = None) -> datetime:
+        """The host is to read its file; an answer is what its state says from this moment on."""
+
+        def work(connection: sa.Connection) -> datetime:
+            now = clock(connection)
+            row = {"image_id": image_id, "host": host, "who": transactions.clean(who, 255), "rate": rate}
+            add_missing(connection, looks, [row | {"requested_at": now, "renewed_at": None}])
+            return now
+
+        return self._database.write(work)
+
+    def due(self, host: str, limit: int = 20) -> list[Look]:
+        """What this host is to read, oldest request first."""
+        wanted = sa.select(looks.c.image_id, looks.c.rate).where(looks.c.host == host)
+        rows = self._database.rows(wanted.order_by(looks.c.requested_at, looks.c.image_id).limit(limit))
+        return [Look(row.image_id, row.rate) for row in rows]
+
+    def renew(self, image_id: str, host: str) -> None:
+        """Whoever waits sees that the host is reading."""
+        self._database.change(looks.update().where(_this(image_id, host)).values(renewed_at=utc_now()))
+
+    def silence(self, image_id: str, host: str) -> float | None:
+        """Seconds since the host was asked, or was seen reading; None: the request has ended."""
+
+        def work(connection: sa.Connection) -> float | None:
+            row = connection.execute(sa.select(looks).where(_this(image_id, host))).one_or_none()
+            return None if row is None else age(row.renewed_at or row.requested_at, clock(connection))
+
+        return self._database.read(work)
+
+    def end(self, image_id: str, host: str, result: Result | None = None) -> None:
+        """The request is over; what was found is recorded with it, both or neither."""
+
+        def work(connection: sa.Connection) -> None:
+            if result is not None:
+                record_results.record(connection, [result])
+            connection.execute(looks.delete().where(_this(image_id, host)))
+
+        self._database.write(work)
+
+
+def _this(image_id: str, host: str) -> sa.ColumnElement[bool]:
+    return sa.and_(looks.c.image_id == image_id, looks.c.host == host)

@@ -1,0 +1,214 @@
+"""Fetches what this host was asked to have (`queue`), whoever asked it and wherever that program is by now.
+
+A fill is a job of the process it runs in. Killed anywhere, it leaves a growing file and an order that stands: the next
+start goes on from there. What an order says of itself in between is for people to look at.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, time
+from functools import partial
+from threading import Thread
+
+from ..cache import Entry
+from ..errors import CacheError, Corrupt, Refused, Unreadable
+from ..host.keeper import Keeper
+from ..ledger.prefetch_requests import HIGH, Copies
+from ..model import Image
+from ..settings import Hours
+from ..throttle import Throttle
+from ..transfer.fill import start
+from .queue import Orders, Want, give_back
+
+_CANCELLED, _TOO_LATE = "cancelled", "waits for copy_hours"
+
+
+class Job:
+    """One fill while nobody waits for it (`fill.Background`); `is_open` asks at its end whether its request is."""
+
+    def __init__(
+        self,
+        want: Want,
+        image: Image,
+        throttle: Throttle | None,
+        is_open: Callable[[], bool],
+        done: Callable[[], None],
+    ) -> None:
+        self.want = want
+        self.size = image.size or 0
+        self.fresh = 0  # bytes that it brought
+        self.thread: Thread | None = None
+        self.told: str | None = None  # why it is to end
+        self.failure: Exception | None = None  # why it did
+        self._throttle = throttle
+        self._is_open = is_open
+        self._done = done
+
+    def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
+        """Keep the rate, and end when told; neither while a client follows."""
+        self.fresh += length
+        if self._throttle and not is_wanted():
+            self._throttle(length, until=lambda: bool(self.told) or is_wanted())
+        if self.told and not is_wanted():
+            raise CacheError(self.told)
+
+    def finishing(self, is_wanted: Callable[[], bool]) -> None:
+        """Whoever has cancelled the request finds no file that came of it, also when no step was in between."""
+        if not self._is_open() and not is_wanted():
+            self.told = _CANCELLED
+            raise CacheError(_CANCELLED)
+
+    def ended(self, failure: Exception | None) -> None:
+        """Why it is not complete, if it is not."""
+        self.failure = failure
+        self._done()
+
+    @property
+    def alive(self) -> bool:
+        """The fill goes on."""
+        return self.thread is not None and self.thread.is_alive()
+
+
+class Copier:
+    """One host's; `step` again and again, from one thread at a time and under the janitor's lock.
+
+    `wake` is called when a fill has ended: there is a step to do.
+    """
+
+    def __init__(self, keeper: Keeper, wake: Callable[[], None] = lambda: None) -> None:
+        self._keeper = keeper
+        self._wake = wake
+        self._cache = keeper.cache
+        self._settings = keeper.settings
+        self._orders = Orders(keeper.cache, Copies(keeper.ledger.database), keeper.settings.host_name)
+        rate = keeper.settings.copy_bytes_per_second
+        self._throttle = Throttle(rate) if rate else None
+        self._jobs: dict[str, Job] = {}
+
+    def step(self) -> int:
+        """What has ended is noted, what goes on is steered, what can be started is; how many that were.
+
+        Raises CacheError, CatalogueError; what was not done then is done by a later step.
+        """
+        for image_id, job in list(self._jobs.items()):
+            if not job.alive and self._settle(job):
+                del self._jobs[image_id]
+        self._steer()
+        growing = dict(self._cache.listed("partial"))
+        started = sum(self._take_up(want) for want in self._orders.wants(growing) if want.image_id not in self._jobs)
+        give_back(self._cache, {one: facts for one, facts in growing.items() if one not in self._jobs})
+        return started
+
+    def finish(self, breathe: Callable[[], None]) -> int:
+        """Every fill that may be started has come to its end; how many more were started. Raises as `step`."""
+        started = 0
+        while self._jobs:
+            running = [job.thread for job in self._jobs.values() if job.thread and job.alive]
+            for thread in running[:1]:
+                thread.join(1.0)
+            breathe()
+            new = self.step()
+            started += new
+            if not running and not new:  # what ended cannot be told: the ledger is away
+                break
+        return started
+
+    def fills(self, image_id: str) -> bool:
+        """Whether this copier is fetching the image just now."""
+        return image_id in self._jobs
+
+    def forget(self) -> None:
+        """Orders that ended long ago are no longer known."""
+        self._orders.forget()
+
+    def _take_up(self, want: Want) -> bool:
+        """Whether a fill was started."""
+        try:
+            copy = self._cache.hold(want.image_id)
+        except Unreadable as error:
+            self._orders.failed(want, f"a file is there and cannot be read: {error}")
+            return False
+        if copy is not None:
+            copy.close()
+            self._is_there(want, copy.entry)
+        elif self._may_run(want) and sum(job.alive for job in self._jobs.values()) < self._settings.copies_at_once:
+            image = self._keeper.active(want.image_id)
+            if image is not None:
+                return self._start(want, image)
+            self._orders.refused(want, "the image is not active")
+        return False
+
+    def _is_there(self, want: Want, entry: Entry) -> None:
+        """The host has a complete file; one that nobody has read yet is read by the janitor first."""
+        image = self._keeper.active(want.image_id)
+        if not want.asked and not want.queued:
+            self._orders.dropped(want)
+        elif image is None:
+            self._orders.refused(want, "the image is not active")
+        elif entry.is_anothers(image):
+            self._drop(image)
+        elif entry.fault:
+            self._orders.failed(want, f"a file is there and cannot be read: {entry.fault}")
+        elif entry.is_file_of(image):
+            self._keeper.register(image)
+            if want.pin:
+                self._keeper.carry_pin(image)
+            self._orders.done(want, entry.size)
+
+    def _drop(self, image: Image) -> None:
+        copy = self._keeper.copy(image)
+        if copy is not None:  # another one took its place
+            copy.close()
+
+    def _start(self, want: Want, image: Image) -> bool:
+        """Whether a fill was started; when another process has one, it is that one's progress that is told."""
+        is_open = partial(self._orders.is_open, want, image.size or 0)
+        job = Job(want, image, self._throttle, is_open, self._wake)
+        try:
+            job.thread = start(self._cache, self._keeper.plan(image, background=True), job)
+        except Refused as error:
+            self._orders.refused(want, str(error))
+        except CacheError as error:
+            self._orders.failed(want, str(error))
+        else:
+            if job.thread is not None:
+                self._jobs[image.id] = job
+            self._tell(job)
+        return job.thread is not None
+
+    def _steer(self) -> None:
+        """Fills that go on say how far they are, and are told to end if they may not."""
+        for job in [one for one in self._jobs.values() if one.alive]:
+            if not self._tell(job):
+                job.told = _CANCELLED
+            elif not self._may_run(job.want):
+                job.told = _TOO_LATE
+
+    def _tell(self, job: Job) -> bool:
+        facts = dict(self._cache.listed("partial")).get(job.want.image_id)
+        return self._orders.running(job.want, facts.st_size if facts else 0, job.size)
+
+    def _settle(self, job: Job) -> bool:
+        """What became of a fill is told; False: not yet."""
+        copy = self._cache.hold(job.want.image_id)
+        if copy is not None:
+            copy.close()
+            return self._orders.done(job.want, copy.entry.size)
+        if job.told == _CANCELLED:
+            return self._orders.dropped(job.want)
+        if job.told:
+            return self._orders.paused(job.want, job.told)
+        if isinstance(job.failure, Corrupt):
+            return self._orders.refused(job.want, f"wrong bytes: {job.failure}")
+        why = str(job.failure or "its file was removed again")
+        return self._orders.failed(job.want, why, advanced=job.fresh > 0 and job.failure is not None)
+
+    def _may_run(self, want: Want) -> bool:
+        return want.priority >= HIGH or within(self._settings.copy_hours, datetime.now().time())
+
+
+def within(hours: Hours | None, now: time) -> bool:
+    """Whether it is one of these hours; the second may be earlier than the first, over midnight."""
+    if hours is None:
+        return True
+    first, last = hours
+    return first <= now < last if first < last else now >= first or now < last

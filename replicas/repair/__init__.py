@@ -1,0 +1,1 @@
+"""Makes damaged copies good from intact ones."""

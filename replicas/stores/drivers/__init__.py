@@ -1,0 +1,1 @@
+"""Every other kind of store, through the driver that Glance itself uses."""

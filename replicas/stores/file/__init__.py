@@ -1,0 +1,1 @@
+"""Files in the folders of this host's file stores."""

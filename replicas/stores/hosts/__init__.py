@@ -1,0 +1,1 @@
+"""What hosts hold: this one's directory, and another's over HTTP."""

@@ -1,0 +1,44 @@
+"""This host's directory: the complete files in it.
+
+What grows, what turned out wrong (`invalid/`) and requests (`queue/`) are the janitor's.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ... import location
+from ...cache import Cache
+from ...errors import ConfigError
+from ...model import HOST_KEY, Location
+from ...settings import Settings
+from ..entry import Entry
+
+
+class Listing:
+    """The files of the host with these settings, named by their images. Names that are no image id are left alone."""
+
+    parts = ("",)
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.cache_dir is None:
+            raise ConfigError("image_cache_dir is not set: nothing is cached on this host")
+        self.place = f"host:{settings.host_name}"
+        self._cache, self._name, self._url = Cache(settings.cache_dir), settings.host_name, settings.host_url
+
+    def name_of(self, one: Location) -> str | None:
+        """The image's id, for a registration of this host's own."""
+        return one.image_id if self._url and location.is_replica_of(one, self._name, self._url) else None
+
+    def location_of(self, entry: Entry) -> Location:
+        """Under this host's URL, whether it is registered or not."""
+        url = location.replica_url(self._url or "", entry.name)
+        return Location(entry.name, url, {HOST_KEY: self._name})
+
+    def entries(self) -> Iterator[Entry]:
+        """Every complete file. Raises CacheError."""
+        for one in self._cache.entries():
+            yield Entry(one.image_id, one.size, datetime.fromtimestamp(one.verified_at, UTC))
+
+    def remove(self, entry: Entry) -> bool:
+        """Nothing complete is kept of the image."""
+        return bool(self._cache.remove(entry.name))

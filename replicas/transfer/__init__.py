@@ -1,0 +1,1 @@
+"""Bytes on their way: from which source, by one writer, to many readers."""

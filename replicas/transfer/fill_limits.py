@@ -1,0 +1,55 @@
+"""How many fills the downloads of a host may begin at a time, all together and for one project."""
+
+from dataclasses import replace
+
+from ..cache import Cache
+from ..cache.partial_file import Growing
+from ..cache.places import Places
+from ..errors import CacheError
+from .fill import Plan
+
+_FILE = "client-fills"
+
+
+class TooManyFills(CacheError):
+    """Clients have begun enough fills here; this download passes through uncached."""
+
+
+class FillLimits:
+    """`total` fills begun by clients and `each` of one project, over all processes of a host; 0: no limit.
+
+    Thread-safe. Nothing is looked at before a fill begins.
+    """
+
+    def __init__(self, cache: Cache, total: int, each: int) -> None:
+        self._cache, self._total, self._each = cache, total, each
+
+    def limited(self, plan: Plan, project: str) -> Plan:
+        """The plan of a client's download: a fill that it begins counts until it ends, or raises TooManyFills."""
+        held: list[Places] = []  # of its fills, one after the other; which is whose makes no difference
+
+        def reserve(growing: Growing, size: int) -> None:
+            held.append(self._take(project))
+            try:
+                plan.reserve(growing, size)
+            except BaseException:
+                held.pop().free()
+                raise
+
+        def ended() -> None:
+            held.pop().free()
+            plan.ended()
+
+        return replace(plan, reserve=reserve, ended=ended)
+
+    def _take(self, project: str) -> Places:
+        places = Places(self._cache, _FILE)
+        try:
+            if self._total and not places.take("all", self._total):
+                raise TooManyFills(f"all {self._total} fills of clients that max_client_fills allows run already")
+            if self._each and not places.take(f"project {project}", self._each):
+                raise TooManyFills(f"project {project} has all {self._each} fills of max_client_fills_per_project")
+        except BaseException:
+            places.free()
+            raise
+        return places

@@ -1,0 +1,150 @@
+"""Where a host reads an image: other hosts that have it or are filling it, then its stores; and whom it avoids."""
+
+import itertools
+import logging
+import random
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from .. import location
+from ..catalogue.images import Catalogue
+from ..errors import CatalogueError, Stalled, Unreachable
+from ..ledger.host_registry import Hosts, is_alive
+from ..ledger.ledger import Fill, Ledger, place_key
+from ..model import HOST_KEY, Image, Location, Result
+from ..settings import Settings
+from ..stores import sources
+from ..stores.body import Body
+
+log = logging.getLogger(__name__)
+
+_WRONG_SECONDS = 600.0  # how long a source that gave wrong bytes is not asked again while there is another
+_SILENT_SECONDS = 30.0  # the same for a host that did not answer
+_MOST_PEERS = 16  # a reader asks before it turns to the stores, should they all refuse or be silent
+LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
+
+
+class Route:
+    """One host's; thread-safe."""
+
+    def __init__(self, settings: Settings, hosts: Hosts, ledger: Ledger, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
+        self._sources = {
+            False: sources.from_settings(settings, signer=hosts.sign),
+            True: sources.from_settings(settings, signer=hosts.sign, headers=sources.BACKGROUND),
+        }
+
+    def order(self, image: Image, fills: bool) -> Sequence[Location]:
+        """Where to read an image: hosts that have it, hosts that are filling it, then its stores.
+
+        Who `fills` claims it, and asks only those who began before (no loops). A peer whose copy is known to be
+        damaged, or gave wrong bytes here, is not asked; a store that did is last.
+        """
+        found = list(image.durable)
+        if not self._is_alone(image):  # else there is nobody to ask, nor to tell before the first bytes are there
+            filling = self._claim(image) if fills else self._filling(image)
+            image = self._again(image)  # a fill that ended before our claim has left a row by now
+            found = [*self._peers(image), *filling, *image.durable]
+        if len(found) > 1:
+            states = self._hosts.states(image.id)
+            suspects = [one for one in found if self._is_suspect(one, states)]
+            found = [one for one in found if one not in suspects] + [one for one in suspects if not one.is_cached]
+        peers = [one for one in found if one.is_cached]
+        return [*peers[:_MOST_PEERS], *(one for one in found if not one.is_cached)]
+
+    def open(self, background: bool, one: Location, offset: int, stop: int | None = None) -> Body:
+        """A host that does not answer is left alone for a while, for all images."""
+        try:
+            return self._sources[background].open(one, offset, stop)
+        except (Unreachable, Stalled):
+            if one.host:
+                self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS
+            raise
+
+    def avoid(self, wrong: Sequence[Location]) -> None:
+        """These gave wrong bytes."""
+        self._avoided |= {one.url: time.monotonic() + _WRONG_SECONDS for one in wrong}
+
+    def held_elsewhere(self, image_ids: Collection[str]) -> set[str]:
+        """Of these images those that another living host of ours has; none when that cannot be asked."""
+        try:
+            return {image.id for image in self._catalogue.images(image_ids) if self._elsewhere(image)}
+        except CatalogueError as error:
+            log.warning("evicting without knowing what other hosts have: %s", error)
+            return set()
+
+    def renew(self, image: Image, done: int) -> Sequence[Fill]:
+        """The ledger knows that this host goes on; who fills the image by now."""
+        if self._settings.host_url is None:
+            return ()
+        own = location.replica_url(self._settings.host_url, image.id)
+        return self._hosts.ask_soon(
+            "claims",
+            lambda: self._ledger.claim_fill(image.id, self._settings.host_name, own, LEASE_SECONDS, done=done),
+            (),
+        )
+
+    def release(self, image: Image) -> None:
+        """This host fills the image no longer."""
+        self._hosts.ask("releases", lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
+
+    def _claim(self, image: Image) -> list[Location]:
+        """Say that we fill this image; the hosts that said so before us."""
+        return self._others(
+            image, itertools.takewhile(lambda one: one.host != self._settings.host_name, self.renew(image, 0))
+        )
+
+    def _filling(self, image: Image) -> list[Location]:
+        """The other hosts that say they are filling the image."""
+        fills = self._hosts.ask_soon("fills", lambda: self._ledger.fills(image.id, LEASE_SECONDS), ())
+        return self._others(image, (one for one in fills if one.host != self._settings.host_name))
+
+    def _is_alone(self, image: Image) -> bool:
+        """Whether there is no other host, nor has one come just now."""
+        return len(self._hosts.knowing(one.host for one in image.cached)) <= 1 and len(self._hosts.anew()) <= 1
+
+    def _others(self, image: Image, fills: Iterable[Fill]) -> list[Location]:
+        fills = list(fills)
+        hosts = self._hosts.knowing(one.host for one in fills)
+        found = [
+            Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
+            for one in fills
+            if one.host in hosts
+        ]
+        random.shuffle(found)  # so that the first one does not serve them all
+        return found
+
+    def _again(self, image: Image) -> Image:
+        """The image as the catalogue has it now, or as it was when that cannot be asked."""
+        try:
+            return self._catalogue.image(image.id) or image
+        except CatalogueError as error:
+            log.warning("image %s: its locations may be out of date: %s", image.id, error)
+            return image
+
+    def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
+        known = states.get((one.image_id, place_key(one)))
+        until = max(self._avoided.get(key, 0.0) for key in (one.url, one.host or one.url))
+        return until > time.monotonic() or (known is not None and known.verdict.is_damage)
+
+    def _peers(self, image: Image) -> list[Location]:
+        """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
+        found = self._elsewhere(image)
+        random.shuffle(found)
+        return sorted(found, key=lambda one: one.zone != self._settings.host_zone)
+
+    def _elsewhere(self, image: Image) -> list[Location]:
+        """Its copies on other living hosts of ours."""
+        hosts = self._hosts.knowing(one.host for one in image.cached)
+        return [
+            one
+            for one in image.cached
+            if one.host != self._settings.host_name
+            and one.host in hosts
+            and one.url == location.replica_url(hosts[one.host].url, image.id)
+            and is_alive(hosts[one.host], self._settings)
+        ]

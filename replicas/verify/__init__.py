@@ -1,0 +1,1 @@
+"""Judges copies: what is due, one look, and the verdict it gives."""

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
+.PHONY: setup sources lint test quick fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there. Compiled once, programs
@@ -32,6 +32,10 @@ lint: sources
 # Files side by side, in as many processes as WORKERS; they wait more than they compute.
 test: lint
 	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
+
+# Under a minute, without root and without a server: rules, the directory, HTTP, SQLite.
+quick: sources
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not services and not chaos and not slow"
 
 # A million hostile inputs; INPUTS=N for another number, SEED=N for the same ones again.
 fuzz: sources

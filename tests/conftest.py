@@ -54,6 +54,10 @@ LONGEST = [
     ]
 ]
 
+# What starts servers or hosts: fixtures, and names that a test's module has imported. Such tests are marked `services`.
+SERVERS = {"cinder", "ceph", "gateway", "keystone", "mariadb", "nginx", "postgres", "site", "swift", "two_hosts"}
+STARTERS = {"Cloud", "Crowd", "Desk", "GlanceSite", "Keystone", "Programs", "Scene", "Swift"}
+
 
 def pytest_configure() -> None:
     """Programs under test can be interrupted, also when this run is a background job of a shell (SIGINT ignored)."""
@@ -69,9 +73,19 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, the others as they were."""
+    """The longest files first, the others as they were; marks what starts servers, which `make quick` leaves out."""
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        if isinstance(item, pytest.Function) and needs_services(item):
+            item.add_marker(pytest.mark.services)
+
+
+def needs_services(item: pytest.Function) -> bool:
+    """Whether a test starts a server or a host."""
+    chosen = {str(value) for value in item.callspec.params.values()} if hasattr(item, "callspec") else set()
+    named = {*item.fixturenames, *chosen}
+    return bool(named & SERVERS) or any(hasattr(item.module, name) for name in STARTERS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -46,6 +46,8 @@ from glance_replicas.prefetch import queue, worker
 from glance_replicas.settings import Settings
 from glance_replicas.transfer import fill, source_selection
 
+pytestmark = pytest.mark.chaos
+
 SIZE = checksum.BLOCK + 4321  # two chunks
 QUOTA = 4 * SIZE
 SHARES = 2  # processes that do them side by side

@@ -10,6 +10,8 @@ import pytest
 from services import absent, environment, eventually, need
 from services.process import members
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "run.py"
 ISO = Path("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
 

@@ -17,6 +17,8 @@ from scenes import settle
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
 from glance_replicas.verify.probe import look
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
 WRITE = "WRITE_FAULTS"  # environment: write the document instead of comparing it
 SIZE, STORED, FULL = Evidence.SIZE, Evidence.STORED, Evidence.FULL

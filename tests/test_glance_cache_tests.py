@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 RUNNER = HERE / "glance_cache_runner.py"
 DOCS = HERE.parent / "docs" / "glance-tests.md"

@@ -26,6 +26,8 @@ from glance_replicas import settings
 from glance_replicas.cache import Cache
 from glance_replicas.location import replica_url
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 PARTIAL = ".glance-replicas/partial"
 STAGE = "fill with eviction"

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from services import environment
+
+pytestmark = pytest.mark.slow
 
 
 def test_no_check_can_be_taken_out() -> None:

@@ -37,6 +37,8 @@ from glance_replicas.removal.proof import Proof, Refusal, removable
 from glance_replicas.tools.reasons import Causes, Order
 from glance_replicas.tools.removal import Removal, Step
 
+pytestmark = pytest.mark.slow
+
 WORLDS = int(os.environ.get("PRUNE_WORLDS", "1000"))
 drawn = settings(
     max_examples=WORLDS,

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from cloud import DATA as CLOUD_DATA
 from cloud import MIB, Cloud
 from cloud import SIZE as CLOUD_SIZE
@@ -212,6 +213,31 @@ def test_clients_that_stay_leave_the_api_free(
         answers = [one.result() for one in waiting]
     assert {one.status_code for one in answers} == {status}
     assert all(one.content == data[start or 0 :] for one in answers)
+
+
+@pytest.mark.parametrize(("start", "length"), [(None, SIZE), (5, SIZE - 5)], ids=["whole", "range"])
+def test_silent_sources_that_fail_are_seen(
+    host: GlanceHost, faulty: FaultyServer, start: int | None, length: int
+) -> None:
+    """A source that fails after the headers went out: what it gives is whole, or ends before its stated length."""
+    image_id, data = cold(host, faulty, stall_at=0)
+    headers = {} if start is None else {"Range": f"bytes={start}-"}
+
+    def size(_: int) -> int | None:
+        try:
+            answer = host.client().download(image_id, headers=headers)
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError):
+            return None  # fewer bytes than Content-Length says, or none
+        assert answer.status_code >= 500 or answer.content == data[start or 0 :]
+        return len(answer.content) if answer.ok else None
+
+    with ThreadPoolExecutor(3 * THREADS) as pool:
+        waiting = [pool.submit(size, number) for number in range(3 * THREADS)]
+        time.sleep(3.0)
+        faulty.change(f"/{image_id}", stall_at=None, reset_at=0)
+        sizes = {one.result() for one in waiting}
+    assert sizes <= {None, length}
+    assert None in sizes, "nothing failed"
 
 
 def test_slow_readers_leave_the_api_free(host: GlanceHost) -> None:

@@ -21,6 +21,8 @@ from glance_replicas.transfer.failover_stream import continued
 from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.follow import start_or_join
 
+pytestmark = pytest.mark.slow
+
 DATA = os.urandom(6 * MIB)
 KEPT = 2 * MIB
 PIECE = MIB // 4

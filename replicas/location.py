@@ -163,3 +163,9 @@ def object_of(place: Hashable) -> Hashable:
 def _normal(path: str) -> str:
     """One spelling of a path. Where a store tells two spellings apart, two copies count as one, which is no danger."""
     return re.sub("^//+", "/", posixpath.normpath(unquote(path))) if path else ""
+
+
+def described(one: Location) -> str:
+    """A location in words: the host of a cached copy or the store, and the URL."""
+    owner = f"cached on {one.host}" if one.host else f"in store {one.store}" if one.store else "in the store"
+    return f"{owner} at {redact(one.url)}"

@@ -180,8 +180,8 @@ def _preload(program: str) -> None:
         importlib.import_module("glance.common.config")
     for name in (
         *("host.keeper", "stores.file.reader", "stores.drivers.reader", "stores.swift.reader", "stores.http.reader"),
-        *("tools.main", "tools.facts", "tools.prune", "tools.removal", "tools.verify", "tools.verifying"),
-        *("tools.repair", "tools.remedy", "stores.file.writer", "repair.rewrite"),
+        *("tools.main", "tools.facts", "tools.prune", "removal.flow", "tools.verify", "tools.verifying"),
+        *("tools.repair", "repair.flow", "stores.file.writer", "repair.rewrite"),
         *("tools.audit", "audit.flow", "stores.file.listing", "stores.hosts.directory"),
         *(
             "tools.list",

@@ -8,11 +8,11 @@ from services.schema import add_image, add_ledger, query
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host, Image, Location
+from glance_replicas.removal.flow import Removal
+from glance_replicas.removal.removal_facts import Order, Reasons
 from glance_replicas.settings import default_ledger
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
-from glance_replicas.tools.reasons import Order, Reasons
-from glance_replicas.tools.removal import Removal
 
 DATA = b"the bytes of an image" * 50
 

@@ -20,12 +20,12 @@ from glance_replicas.errors import Unreachable
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
 from glance_replicas.removal.causes import DAMAGED
+from glance_replicas.removal.flow import Removal
 from glance_replicas.removal.proof import Proof, Refusal
+from glance_replicas.removal.removal_facts import Order, Reasons
 from glance_replicas.stores.identity import account, in_s3, server
 from glance_replicas.stores.sources import Place, Sources, from_settings
-from glance_replicas.tools.places import Places
-from glance_replicas.tools.reasons import Order, Reasons
-from glance_replicas.tools.removal import Removal
+from glance_replicas.verify.places import Places
 
 pytest_plugins = ["desk"]
 

@@ -33,9 +33,9 @@ from glance_replicas.removal.causes import (
     Surplus,
     Unused,
 )
+from glance_replicas.removal.flow import Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal, removable
-from glance_replicas.tools.reasons import Causes, Order
-from glance_replicas.tools.removal import Removal, Step
+from glance_replicas.removal.removal_facts import Causes, Order
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,11 @@ from services.faulty import FaultyServer
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Withdrawal
 from glance_replicas.removal.causes import DAMAGED
+from glance_replicas.removal.flow import ACT_SECONDS, Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal
+from glance_replicas.removal.removal_facts import Order, Reasons
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
-from glance_replicas.tools.reasons import Order, Reasons
-from glance_replicas.tools.removal import ACT_SECONDS, Removal, Step
 
 pytest_plugins = ["desk"]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from glance_replicas import location
 from glance_replicas.ledger.verify_requests import WITHDRAWN
+from glance_replicas.location import described
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores.file.access import REMEDY
@@ -30,24 +31,18 @@ class Good:
             self.durable.add(result.location.image_id)
 
 
-def where(one: Location) -> str:
-    """A location in words: the host of a cached copy or the store, and the URL."""
-    owner = f"cached on {one.host}" if one.host else f"in store {one.store}" if one.store else "in the store"
-    return f"{owner} at {location.redact(one.url)}"
-
-
 def problem(image: Image, result: Result) -> str:
     """One line: which image, what is wrong, where."""
     name = f" ({image.name})" if image.name else ""
     detail = result.detail.partition(REMEDY)[0].removeprefix(f"{location.redact(result.location.url)}: ")
-    line = f"image {image.id}{name}: {result.verdict} {where(result.location)}" + (f": {detail}" if detail else "")
+    line = f"image {image.id}{name}: {result.verdict} {described(result.location)}" + (f": {detail}" if detail else "")
     return report.visible(report.short(line))
 
 
 def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
     """Two lines about copies of an image without a digest that are not the same."""
     name = f" ({image.name})" if image.name else ""
-    copies = " and ".join(f"{where(one.location)} ({one.digest.value})" for one in (first, other) if one.digest)
+    copies = " and ".join(f"{described(one.location)} ({one.digest.value})" for one in (first, other) if one.digest)
     yield report.visible(report.short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
     yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one anew"
 
@@ -103,5 +98,5 @@ def _damaged(image: Image, result: Result, good: Good) -> str:
     if [one for one in image.durable if one.row != result.location.row]:
         return f"keep everything until another durable copy is known to be intact: replica verify {image.id}"
     if image.id in good.cached:
-        return f"replica repair {image.id}, from the one {where(good.cached[image.id])}: no durable copy is intact"
+        return f"replica repair {image.id}, from the one {described(good.cached[image.id])}: no durable copy is intact"
     return "no intact copy was seen: keep everything, and restore the image from where it came from"

@@ -10,7 +10,7 @@ from glance_replicas.ledger.verify_requests import Looks
 from glance_replicas.location import is_replica_of
 from glance_replicas.model import Host, Result
 
-from .command import who
+from ..caller import who
 from .due import Due
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from glance_replicas.ledger.host_registry import is_alive
 from glance_replicas.ledger.orphans import Kind
 from glance_replicas.model import Host
 
+from ..caller import who
 from . import advice, values
-from .command import DAMAGED, UNKNOWN, ClosedLister, who
+from .command import DAMAGED, UNKNOWN, ClosedLister
 from .report import Bytes, Text, When, age, count
 
 if TYPE_CHECKING:

@@ -2,10 +2,7 @@
 
 import argparse
 import functools
-import getpass
 import itertools
-import os
-import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -38,16 +35,6 @@ def status_of(error: ReplicaError) -> int:
     if isinstance(error, ConfigError):
         return USAGE
     return DAMAGED if isinstance(error, Refused) else UNKNOWN
-
-
-def who() -> str:
-    """Who gives the order, for the record."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        name = str(os.getuid())
-    behind = os.environ.get("SUDO_USER")
-    return f"{name}@{socket.gethostname()}" + (f" (sudo by {behind})" if behind else "")
 
 
 class OnHost(Command):  # type: ignore[misc, unused-ignore]

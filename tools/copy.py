@@ -9,8 +9,9 @@ from glance_replicas.errors import ConfigError
 from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
 from glance_replicas.model import IMAGE_ACTIVE, Host, Image
 
+from ..caller import who
 from . import selection
-from .command import UNKNOWN, OnHostLister, who
+from .command import UNKNOWN, OnHostLister
 from .copies import COLUMNS, row
 from .report import Progress, age, count, size
 

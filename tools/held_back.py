@@ -6,7 +6,7 @@ from fractions import Fraction
 from glance_replicas.model import Location, Result, Verdict
 from glance_replicas.verify.store_loss import Losses
 
-from .looking import backend
+from ..verify.worker_pool import backend
 
 HELP = "a store of which more than this part is missing is left alone (half of it)"
 WHY = "a folder that the hosts do not share, or another one mounted in its place, looks just so"

@@ -12,7 +12,7 @@ from . import values
 from .report import age
 
 if TYPE_CHECKING:  # slow to import, and not needed by --help
-    from .reasons import Causes, Order, Reasons
+    from ..removal.removal_facts import Causes, Order, Reasons
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def from_arguments(parsed: argparse.Namespace, reasons: "Reasons") -> "Order":
 
     Raises ConfigError and Refused when it cannot be carried out as a whole.
     """
-    from .reasons import Order
+    from ..removal.removal_facts import Order
 
     if (of_copies := _of_copies(parsed, reasons)) is not None:
         return Order(of_copies, parsed.min_durable, reads_targets=False)
@@ -65,7 +65,7 @@ def _of_copies(parsed: argparse.Namespace, reasons: "Reasons") -> "Causes | None
 
 
 def _need_counts(known_seconds: float, wanted: float) -> None:
-    from .reasons import DAY, MOST_UNUSED_SECONDS
+    from ..removal.removal_facts import DAY, MOST_UNUSED_SECONDS
 
     if not DAY <= wanted <= MOST_UNUSED_SECONDS:
         raise ConfigError(f"--unused: between 1d and {MOST_UNUSED_SECONDS / DAY:.0f}d; use is counted by day")

@@ -12,10 +12,10 @@ from glance_replicas.ledger.prefetch_requests import PRIORITIES
 from glance_replicas.location import redact
 from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result
 
+from ..verify.worker_pool import look_at
 from . import advice, cloud, values
 from .api_orders import ApiOrders
 from .command import UNKNOWN, status_of
-from .looking import look_at
 from .osc import InCloud, worse
 from .report import Bytes, Text, count
 from .tally import Tally

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from glance_replicas import location
 from glance_replicas.model import Result, Verdict
 
+from ..verify.worker_pool import backend
 from .due import Due
-from .looking import backend
 
 log = logging.getLogger(__name__)
 

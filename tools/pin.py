@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas.errors import ConfigError
 
+from ..caller import who
 from . import values
-from .command import UNKNOWN, OnHost, OnHostLister, who
+from .command import UNKNOWN, OnHost, OnHostLister
 from .report import When, count
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from cliff.columns import FormattableColumn
 
 from glance_replicas import location
+from glance_replicas.location import described
 from glance_replicas.removal import proof
 
-from .advice import where
 from .report import Text, count, short
 
 if TYPE_CHECKING:
-    from .removal import Step
+    from ..removal.flow import Step
 
 COLUMNS = ("Image", "Name", "Action", "Kind", "Host", "Store", "Reason", "Proof", "URL")
 BRIEF = ("Image", "Action", "Copy", "Reason", "Keeps")
@@ -37,7 +37,7 @@ def closing(steps: "Sequence[Step]", acted: bool) -> Iterator[str]:
     for step in steps:
         if isinstance(step.answer, proof.Refusal):
             reason = step.answer.reason.replace(f"{step.answer.target}: ", "")
-            yield short(f"image {step.image.id}: kept {where(step.target)}: {reason}")
+            yield short(f"image {step.image.id}: kept {described(step.target)}: {reason}")
             if step.answer.unknown:
                 yield f"    next: replica verify {step.image.id}"
         elif step.removed:
@@ -56,7 +56,7 @@ def _left(step: "Step") -> str:
     """What becomes of the bytes."""
     if location.is_ours(step.target) and not step.cause.leaves_bytes:
         return f"the file goes with the next pass of the janitor of host {step.target.host}"
-    return f"out of the catalogue; what bytes there are were left {where(step.target)}"
+    return f"out of the catalogue; what bytes there are were left {described(step.target)}"
 
 
 def _action(step: "Step", acted: bool) -> str:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
 from glance_replicas.errors import Refused
+from glance_replicas.location import described
 from glance_replicas.model import HOST_KEY, Image, Location, Result
 from glance_replicas.removal import causes
 from glance_replicas.removal import proof as rule
 
+from ..verify.places import Places
 from . import held_back, plan, selection, values
 from . import order as orders
-from .advice import where
 from .command import BATCH, DAMAGED, UNKNOWN, ClosedLister
-from .places import Places
 from .report import count
 
 if TYPE_CHECKING:
-    from .reasons import Order, Reasons
-    from .removal import Removal, Step
+    from ..removal.flow import Removal, Step
+    from ..removal.removal_facts import Order, Reasons
 
 Target = tuple[Image, list[Location]]
 States = Callable[[Location], Result | None]
@@ -57,7 +57,7 @@ class Prune(ClosedLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """The plan, or what was done."""
-        from .removal import Removal
+        from ..removal.flow import Removal
 
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
@@ -81,7 +81,7 @@ class Prune(ClosedLister):
         return plan.COLUMNS, [plan.row(step, parsed_args.yes) for step in steps]
 
     def _make_reasons(self, parsed: argparse.Namespace) -> "Reasons":
-        from .reasons import Reasons
+        from ..removal.removal_facts import Reasons
 
         by_name = bool(parsed.image) and not (parsed.keep_cached or parsed.unused or parsed.quota)
         return Reasons(
@@ -144,7 +144,7 @@ class Prune(ClosedLister):
         if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and HOST_KEY in one.metadata:
             foreign = "no registration of ours in spite of its metadata"
             why = f"{judged.reason} (--pinned takes it, too)" if location.is_ours(one) else foreign
-            self.note(f"image {image.id}: left alone, {why}: {where(one)}")
+            self.note(f"image {image.id}: left alone, {why}: {described(one)}")
         return isinstance(judged, str) or judged.unknown
 
     def _by_quota(

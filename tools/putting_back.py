@@ -7,8 +7,8 @@ from glance_replicas import location
 from glance_replicas.errors import CatalogueError, LedgerError, ReplicaError
 from glance_replicas.model import Evidence, Image
 
+from ..verify.worker_pool import look_at
 from .command import DAMAGED, UNKNOWN, OnHost
-from .looking import look_at
 from .report import Text, short
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
 from glance_replicas.errors import ConfigError, Refused
+from glance_replicas.location import described
 from glance_replicas.model import Image, Location
 from glance_replicas.repair.plan import Action, Step
 
 from . import advice, held_back, report, selection, values
-from .advice import where
 from .command import DAMAGED, UNKNOWN, ClosedLister
 from .putting_back import COLUMNS as PUT_BACK
 from .report import Text, count, short
 
 if TYPE_CHECKING:
-    from .remedy import Remedy
+    from ..repair.flow import Remedy
 
 COLUMNS = ("Image", "Name", "Action", "Kind", "Host", "Store", "Before", "After", "From", "URL")
 
@@ -115,7 +115,7 @@ class Repair(ClosedLister):
         from glance_replicas.repair import rewrite
         from glance_replicas.stores import writers
 
-        from .remedy import Remedy
+        from ..repair.flow import Remedy
 
         places = writers.from_settings(self.settings)
         self._progress = report.Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
@@ -208,7 +208,7 @@ def _advice(step: Step) -> str:
 
 
 def _source(step: Step) -> str:
-    return where(step.intact[0]) if step.intact else "that needs no bytes"
+    return described(step.intact[0]) if step.intact else "that needs no bytes"
 
 
 def _row(step: Step) -> tuple[Any, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 from glance_replicas.model import Evidence, Image, Result, Verdict
 from glance_replicas.verify.store_loss import Losses
 
+from ..verify.worker_pool import backend
 from . import advice, held_back, report
 from .command import DAMAGED, INTACT, UNKNOWN
-from .looking import backend
 
 SICK = 5  # locations that could not be asked at one place, and half of them all: the place is at fault
 LISTED = 1000  # unknown locations of one place that are kept; that many are its fault

@@ -17,14 +17,15 @@ from glance_replicas.verify.judge import reference
 from glance_replicas.verify.probe import look
 from glance_replicas.verify.schedule import Need
 
+from ..caller import who
+from ..verify.places import Places
+from ..verify.recorder import Recorder
+from ..verify.worker_pool import Bounds, backend, work_off
 from . import report, sparing
 from .asking import Asking
-from .command import DAMAGED, OnHost, who
+from .command import DAMAGED, OnHost
 from .due import Agenda, Due
-from .looking import Bounds, backend, work_off
 from .patience import Found, Patience
-from .places import Places
-from .recorder import Recorder
 from .selection import Selection
 from .share import Share
 

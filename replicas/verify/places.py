@@ -5,13 +5,13 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from glance_replicas import location
-from glance_replicas.errors import SourceError, Unsupported
-from glance_replicas.model import Location
-from glance_replicas.stores.sources import Place
+from .. import location
+from ..errors import SourceError, Unsupported
+from ..model import Location
+from ..stores.sources import Place
 
 if TYPE_CHECKING:
-    from glance_replicas.stores.sources import Sources
+    from ..stores.sources import Sources
 
 _KEPT = 10_000  # answers
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from glance_replicas import location
-from glance_replicas.model import Evidence, Image, Location, Result
-from glance_replicas.stores.sources import Sources
-from glance_replicas.verify import probe
+from .. import location
+from ..model import Evidence, Image, Location, Result
+from ..stores.sources import Sources
+from . import probe
 
 LOOKAHEAD = 1000  # items that may wait because their place is busy
 GATHER_SECONDS = 0.2  # for which items are gathered to be claimed together

@@ -6,25 +6,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from glance_replicas import location
-from glance_replicas.errors import ReplicaError, Unsupported
-from glance_replicas.ledger.host_registry import is_alive
-from glance_replicas.ledger.prefetch_requests import Copies
-from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
-from glance_replicas.repair import plan as repair
-from glance_replicas.repair.plan import Action, Step
-from glance_replicas.verify.probe import look
-
-from .advice import where
-from .command import who
-from .looking import look_at
+from .. import location
+from ..caller import who
+from ..errors import ReplicaError, Unsupported
+from ..ledger.host_registry import is_alive
+from ..ledger.prefetch_requests import Copies
+from ..location import described
+from ..model import Evidence, Host, Image, Location, Result, Verdict
+from ..verify.probe import look
+from ..verify.worker_pool import look_at
+from . import plan as repair
+from .plan import Action, Step
 
 if TYPE_CHECKING:
-    from glance_replicas.ledger.ledger import Ledger
-    from glance_replicas.repair.rewrite import Restorer
-    from glance_replicas.settings import Settings
-    from glance_replicas.stores.sources import Sources
-    from glance_replicas.stores.writers import Writers
+    from ..ledger.ledger import Ledger
+    from ..settings import Settings
+    from ..stores.sources import Sources
+    from ..stores.writers import Writers
+    from .rewrite import Restorer
 
 _FRESH_SECONDS = 60.0  # a look older than this is repeated before anything relies on it
 _POLL_SECONDS = 0.5
@@ -93,7 +92,7 @@ class Remedy:
 
     def _restore(self, step: Step) -> Step:
         restored = self._restorer.restore(step.image, step.target, step.intact, self._progress)
-        origin = where(step.intact[0]) if step.intact else "nothing, for it is empty"
+        origin = described(step.intact[0]) if step.intact else "nothing, for it is empty"
         after = self._look(step, f"restored in place by {who()} from {origin}")
         is_intact = after.verdict is Verdict.INTACT
         self._restorer.settle(step.image, restored, is_intact)
@@ -105,7 +104,7 @@ class Remedy:
             step.target,
             reason=f"repair: {step.before.verdict}",
             who=who(),
-            proof={"refill": True, "before": step.before.detail, "intact": [where(one) for one in step.intact]},
+            proof={"refill": True, "before": step.before.detail, "intact": [described(one) for one in step.intact]},
         )
         return step.became(Action.ASKED)
 

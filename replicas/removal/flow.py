@@ -11,23 +11,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from glance_replicas import location
-from glance_replicas.errors import LedgerError, ReplicaError
-from glance_replicas.ledger.ledger import place_key
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
-from glance_replicas.removal import causes
-from glance_replicas.removal import proof as prune
-from glance_replicas.removal.causes import Cause
-
-from .command import who
-from .looking import look_at
-from .places import Places
-from .reasons import Order
+from .. import location
+from ..caller import who
+from ..errors import LedgerError, ReplicaError
+from ..ledger.ledger import place_key
+from ..model import Evidence, Image, Location, Result, Verdict
+from ..verify.places import Places
+from ..verify.worker_pool import look_at
+from . import causes
+from . import proof as prune
+from .causes import Cause
+from .removal_facts import Order
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue.images import Catalogue, LockedImage
-    from glance_replicas.ledger.ledger import Ledger, Withdrawal
-    from glance_replicas.stores.sources import Sources
+    from ..catalogue.images import Catalogue, LockedImage
+    from ..ledger.ledger import Ledger, Withdrawal
+    from ..stores.sources import Sources
 
 log = logging.getLogger(__name__)
 

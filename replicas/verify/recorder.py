@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from glance_replicas.errors import LedgerError
-from glance_replicas.model import Result
+from ..errors import LedgerError
+from ..model import Result
 
 Save = Callable[[Sequence[Result], Sequence[Result]], None]  # what is to be recorded, and what somebody has
 

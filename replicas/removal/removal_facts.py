@@ -5,19 +5,18 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glance_replicas import location
-from glance_replicas.errors import LedgerError
-from glance_replicas.ledger.ledger import Ledger, Withdrawal, place_key
-from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.usage import KEPT_DAYS, Uses
-from glance_replicas.model import Image, Location, Verdict
-from glance_replicas.removal import causes
-from glance_replicas.removal.causes import Cause, Held
+from .. import location
+from ..errors import LedgerError
+from ..ledger.ledger import Ledger, Withdrawal, place_key
+from ..ledger.pins import Pins
+from ..ledger.usage import KEPT_DAYS, Uses
+from ..model import Image, Location, Verdict
+from . import causes
+from .causes import Cause, Held
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue.images import Catalogue
-
-    from .places import Places
+    from ..catalogue.images import Catalogue
+    from ..verify.places import Places
 
 DAY = 86400.0
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the deed

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,9 +31,11 @@ from glance_replicas.catalogue import encryption, tables
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError, Refused
+from glance_replicas.location import replica_url
 from glance_replicas.model import Digest, Image, Location
 
 HERE = {"replica_host": "host-1", "replica_zone": "z", "store": "http"}
+on_host = partial(replica_url, "http://h")  # the URL of an image's copy on that host
 KEY = "0123456789abcdef"
 ROW = {"disk_format": "raw", "container_format": "bare", "visibility": "shared"}
 
@@ -250,7 +253,7 @@ def test_add_against_delete(catalogue: Catalogue, glance: ModuleType) -> None:
 
     def add(image_id: str) -> None:
         try:
-            outcomes.append(catalogue.add(image_id, "http://h/1", HERE))
+            outcomes.append(catalogue.add(image_id, on_host(image_id), HERE))
         except Refused:
             outcomes.append(False)
 
@@ -283,22 +286,22 @@ def test_add_against_delete(catalogue: Catalogue, glance: ModuleType) -> None:
 def test_withdraw_is_one_row(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> None:
     """Exactly that row goes, once; one added later under the same URL stays; Glance sees the same."""
     image_id, other = new(glance, "file:///a"), new(glance)
-    catalogue.add(image_id, "http://h/1", HERE)
+    catalogue.add(image_id, on_host(image_id), HERE)
     image = catalogue.image(image_id)
     assert image is not None
     [location] = image.cached
     assert not catalogue.withdraw(Location(other, location.url, HERE, location.row))
     assert catalogue.withdraw(location)
     assert not catalogue.withdraw(location)
-    catalogue.add(image_id, "http://h/1", HERE)
+    catalogue.add(image_id, on_host(image_id), HERE)
     assert not catalogue.withdraw(location)
-    assert urls(catalogue.image(image_id)) == ["file:///a", "http://h/1"]
+    assert urls(catalogue.image(image_id)) == ["file:///a", on_host(image_id)]
     gone = rows(engine, image_id)[1]
     assert (gone.status, gone.deleted, gone.deleted_at == gone.updated_at) == ("deleted", True, True)
     with pytest.raises(Refused):
-        catalogue.withdraw(Location(image_id, "http://h/1", HERE))
-    assert catalogue.withdraw_url(image_id, "http://h/1") == 1
-    assert catalogue.withdraw_url(image_id, "http://h/1") == 0
+        catalogue.withdraw(Location(image_id, on_host(image_id), HERE))
+    assert catalogue.withdraw_url(image_id, on_host(image_id)) == 1
+    assert catalogue.withdraw_url(image_id, on_host(image_id)) == 0
     assert [one["url"] for one in ImageRepo(admin(), glance).get(image_id).locations] == ["file:///a"]
 
 
@@ -390,7 +393,7 @@ def test_one_image(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) 
     state = models.ImageLocation.__table__
     with engine.begin() as connection:
         connection.execute(state.update().where(state.c.value == "file:///b").values(status="pending_delete"))
-    catalogue.add(image_id, "http://h/1", HERE)
+    catalogue.add(image_id, on_host(image_id), HERE)
     image = catalogue.image(image_id)
     assert image is not None
     rest = (image.name, image.owner, image.visibility, image.checksum, image.size)
@@ -399,7 +402,7 @@ def test_one_image(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) 
     assert [(one.url, one.store, one.host, one.row is None) for one in image.locations] == [
         ("file:///a", "fast", None, False),
         ("file:///c", "fast", None, False),
-        ("http://h/1", "http", "host-1", False),
+        (on_host(image_id), "http", "host-1", False),
     ]
     assert catalogue.image(str(uuid.uuid4())) is None
 

@@ -82,6 +82,12 @@ class Unhurried:
     def written(self, _length: int, _is_wanted: bool) -> None:
         """No bound."""
 
+    def finishing(self, _is_wanted: object) -> None:
+        """It is asked for to its end."""
+
+    def ended(self, _failure: Exception | None) -> None:
+        """Nobody is told."""
+
 
 def sync_fails_in_the_background(disk: Disk, world: World, number: int) -> None:
     """Nor is the file kept for the next fill: a second sync would say that all is well (C 40)."""

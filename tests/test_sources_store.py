@@ -170,7 +170,8 @@ def test_unknown_scheme(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 sys.modules.update(dict.fromkeys(("os_brick", "cinderclient", "rados", "rbd")))  # not to be imported
-from glance_replicas import errors, model, settings, sources
+from glance_replicas import errors, model, settings
+from glance_replicas.stores import sources
 found = settings.load([sys.argv[1]])
 print("loaded", file=sys.stderr, flush=True)
 try:
@@ -294,7 +295,7 @@ def test_threads_end() -> None:
 ENDING = """
 import sys, time
 from glance_replicas import errors
-from glance_replicas.stores.sources import waiting
+from glance_replicas.stores.drivers import waiting
 one, stuck = waiting.Worker("one"), waiting.Worker("stuck")
 one.call(lambda: None, 60)
 try:

@@ -33,7 +33,7 @@ lint: sources
 test: lint
 	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
-# Under a minute, without root and without a server: rules, the directory, HTTP, SQLite.
+# About a minute on two cores, without root and without a server: rules, the directory, HTTP, SQLite.
 quick: sources
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not services and not chaos and not slow"
 

@@ -19,6 +19,8 @@ from services.databases import DatabaseServer
 from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError
 
+pytestmark = pytest.mark.slow
+
 counter = sa.table("counter", sa.column("id", sa.Integer), sa.column("n", sa.Integer))
 
 

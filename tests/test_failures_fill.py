@@ -28,6 +28,8 @@ from glance_replicas.stores.body import Limits
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.transfer.follow import Follower, start_or_join
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:

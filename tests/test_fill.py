@@ -32,6 +32,8 @@ from glance_replicas.stores.body import Body
 from glance_replicas.transfer.fill import Plan, start
 from glance_replicas.transfer.follow import Follower, start_or_join
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 SIZE = 6 * MIB + 123
 DATA = random.Random(7).randbytes(SIZE)

@@ -7,6 +7,8 @@ from fuzzing.targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 _EXAMPLES = 400
 # Inputs that `make fuzz` found to break a target, by the target.
 _BROKE = [

@@ -15,6 +15,8 @@ from services.schema import sqlite_database
 from glance_replicas.cache.directory import Cache
 from glance_replicas.cache.host_lock import HostLock
 
+pytestmark = pytest.mark.slow
+
 IDS = [f"0000000{number}-0000-4000-8000-000000000000" for number in range(1, 5)]
 # With centralized_db the pruner does not end: no row is ours, and its loop takes none for another one to remove.
 DRIVERS = ("centralized_db", "sqlite", "xattr")

@@ -16,6 +16,8 @@ from glance_replicas.stores.configured import FileHabits
 from glance_replicas.stores.file.holes import BLOCK, HoleWriter
 from glance_replicas.stores.file.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 THIN = FileHabits(is_thin=True)
 

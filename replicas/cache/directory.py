@@ -100,8 +100,11 @@ class Cache:
 
     def exists(self, image_id: str) -> bool:
         """Whether there is a complete file, verified or not. Raises CacheError when that cannot be known."""
+        return self._is_file(image_id, self.path(image_id))
+
+    def _is_file(self, image_id: str, path: Path) -> bool:
         with self.errors(image_id), contextlib.suppress(FileNotFoundError):
-            return stat.S_ISREG(os.lstat(self.path(image_id)).st_mode)
+            return stat.S_ISREG(os.lstat(path).st_mode)
         return False
 
     def open(self, image_id: str) -> Copy | None:
@@ -178,25 +181,17 @@ class Cache:
             os.close(fd)
             return None
 
-    def is_filled(self, image_id: str) -> bool:
-        """Whether somebody writes to the growing file of an image. Raises CacheError."""
-        with self.errors(image_id):
-            fd = self._open(self.partial(image_id))
-            if fd is None:
-                return False
-            try:
-                return not try_lock(fd, fcntl.LOCK_SH)
-            finally:
-                os.close(fd)
+    def is_filled(self, image_id: str, *, alone: bool = False) -> bool:
+        """Whether somebody writes to the growing file of an image, with `alone` and no reader waits for it.
 
-    def is_filled_alone(self, image_id: str) -> bool:
-        """The same, and no reader waits for it. Raises CacheError."""
+        Raises CacheError.
+        """
         with self.errors(image_id):
             fd = self._open(self.partial(image_id))
             if fd is None:
                 return False
             try:
-                return not try_lock(fd, fcntl.LOCK_SH) and not is_awaited(fd)
+                return not try_lock(fd, fcntl.LOCK_SH) and not (alone and is_awaited(fd))
             finally:
                 os.close(fd)
 
@@ -339,9 +334,7 @@ class Cache:
 
     def is_queued(self, image_id: str) -> bool:
         """Whether there is a name for it in `queue/`. Raises CacheError when that cannot be known."""
-        with self.errors(image_id), contextlib.suppress(FileNotFoundError):
-            return stat.S_ISREG(os.lstat(self.folder / "queue" / image_id).st_mode)
-        return False
+        return self._is_file(image_id, self.folder / "queue" / image_id)
 
     def remove_copy(self, image_id: str, copy: Copy) -> int:
         """The complete file is gone, unless another took its place meanwhile; bytes freed.

@@ -126,7 +126,7 @@ class CacheCalls:
         """
         end = time.monotonic() + _END_SECONDS
         for image_id in image_ids:
-            while self._cache.is_filled_alone(image_id) and time.monotonic() < end:
+            while self._cache.is_filled(image_id, alone=True) and time.monotonic() < end:
                 time.sleep(_LOOK_SECONDS)
 
     def evict(self, image_id: str, who: str) -> bool:

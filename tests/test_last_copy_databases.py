@@ -244,10 +244,11 @@ def test_two_removals_at_once(hosts: list[GlanceHost]) -> None:
             asked = [pool.submit(host.client().request, "DELETE", f"/v2/stores/{s}/{image_id}") for host, s in wanted]
         statuses = sorted(one.result().status_code for one in asked)
         if statuses == [409, 500] and site.database_url.startswith("sqlite"):
-            # Glance reads before it writes in one transaction, which SQLite refuses at once when another has written.
+            # Glance reads before it writes in one transaction, which SQLite refuses at once when another has written;
+            # or the row went and Glance could not read the image again for its answer.
             failed = [one.result().status_code for one in asked].index(500)
             assert "database is locked" in hosts[failed].log()[told[failed] :]
-            assert stores(site, image_id) == ["fast", "slow", "web"]
+            assert set(stores(site, image_id)) | {("fast", "slow")[failed]} == {"fast", "slow", "web"}
             continue
         assert statuses == [204, 409]
         assert stores(site, image_id) in (["fast", "web"], ["slow", "web"])

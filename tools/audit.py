@@ -32,6 +32,8 @@ class Audit(ClosedLister):
     are dark or lost ones; 3 a place could not be listed, and nothing of it was judged.
     """
 
+    example = "replica audit --store fast"
+
     columns = COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

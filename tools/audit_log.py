@@ -41,8 +41,11 @@ class Keeps(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
 class AuditLog(OnHostLister):
     """List what was withdrawn from the catalogue, newest first: who, when, why, and the proof.
 
-    A removal that is still open is named below the table with what comes next. Reads the ledger only.
+    A removal that is still open is named below the table with what comes next. Reads the ledger only. Exit status: 0
+    done; 3 the ledger does not answer.
     """
+
+    example = "replica audit log --open"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The filters."""

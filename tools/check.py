@@ -19,6 +19,8 @@ class Check(OnHostLister):
     only information; 1 an error or a warning; 2 an option is wrong.
     """
 
+    example = "replica check"
+
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each finding, errors first."""
         from oslo_config import cfg

@@ -20,8 +20,11 @@ COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "W
 class Choose(cloud.Asking, report.Columns, Lister):  # type: ignore[misc, unused-ignore]
     """Show the copies of an image, best first for this machine, and why.
 
-    Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host.
+    Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host. Exit status: 0 done; 2 wrong
+    usage, or no such image; 3 the cloud does not answer, or refuses.
     """
+
+    example = "replica choose IMAGE --zone az1"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Image, cloud and place."""

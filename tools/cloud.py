@@ -22,6 +22,8 @@ from glance_replicas.model import is_image_id
 from glance_replicas.stores.body import Body, Limits
 from glance_replicas.stores.http.wire import Target, Wire
 
+from .example import Example
+
 log = logging.getLogger(__name__)
 
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*:\s*([\x20-\x7e]*)")  # RFC 9110, 5.1
@@ -29,7 +31,7 @@ _VERSION = re.compile(r"/v2(\.\d+)?/*$")
 _CONFIGURED = ("OS_CLOUD", "OS_AUTH_URL", "OS_ENDPOINT")
 
 
-class Asking:
+class Asking(Example):
     """What the clients' commands share: which options say what to ask for, and whom."""
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:

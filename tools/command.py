@@ -16,6 +16,7 @@ from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
 from .ahead import ahead
+from .example import Example
 from .selection import Selection
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
@@ -37,7 +38,7 @@ def status_of(error: ReplicaError) -> int:
     return DAMAGED if isinstance(error, Refused) else UNKNOWN
 
 
-class OnHost(Command):  # type: ignore[misc, unused-ignore]
+class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
     """A command that reads glance-api.conf. `status` is its exit status unless it raises."""
 
     status = INTACT

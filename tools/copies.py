@@ -32,8 +32,11 @@ def row(one: Copying) -> tuple[Any, ...]:
 class CopyList(OnHostLister):
     """List what hosts were asked to fetch and how far it is, oldest request first.
 
-    What has ended is known for a week.
+    State is waiting, running, done, failed or cancelled; Detail says why a copy waits or has failed. What has ended is
+    known for a week. Exit status: 0 done; 3 the ledger does not answer.
     """
+
+    example = "replica copy list --state failed"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """What to show."""
@@ -55,8 +58,11 @@ class CopyList(OnHostLister):
 class CopyCancel(OnHost):
     """End requests that wait or run; copies that are there stay (see: replica prune --cached).
 
-    What was fetched so far is thrown away within seconds, unless a client follows it.
+    What was fetched so far is thrown away within seconds, unless a client follows it. Exit status: 0 done; 2 nothing
+    was named; 3 the ledger does not answer.
     """
+
+    example = "replica copy cancel --host api2"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """What to end."""

@@ -26,8 +26,11 @@ class Copy(OnHostLister):
     """Ask hosts to fetch images now, from the best source each has.
 
     The hosts do it by themselves, within seconds, and go on after a broken link, a restart, or the end of this command;
-    see: replica copy list. Exit status: 0 asked, with --wait done; 3 with --wait when some failed or were cancelled.
+    see: replica copy list. Exit status: 0 asked, with --wait done; 2 an image or a host that was named will not do, and
+    nothing was asked for; 3 nothing was selected, or with --wait some failed or were cancelled.
     """
+
+    example = "replica copy IMAGE --zone az1 --pin --wait"
 
     columns = COLUMNS
 

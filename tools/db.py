@@ -8,8 +8,12 @@ from .command import DAMAGED, OnHost
 class Upgrade(OnHost):
     """Make the ledger's tables, or bring them to this version.
 
-    Safe to run again, on any host, and while hosts are working: the first one does it, the others find it done.
+    Run it once for a site, before the first start and after every upgrade of the package. Safe to run again, on any
+    host, and while hosts are working: the first one does it, the others find it done. Exit status: 0 done; 3 the
+    database does not answer.
     """
+
+    example = "replica db upgrade"
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print what was applied."""
@@ -30,6 +34,8 @@ class Check(OnHost):
 
     Changes nothing. Exit status: 0 they are; 1 they are not; 3 the database does not answer.
     """
+
+    example = "replica db check"
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print the revision, and what to do."""

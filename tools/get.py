@@ -30,6 +30,8 @@ class Get(cloud.Asking, Command):  # type: ignore[misc, unused-ignore]
     Exit status: 0 the file is there and intact; 1 only damaged bytes were found; 2 usage; 3 nothing could be reached.
     """
 
+    example = "replica get IMAGE -o disk.raw --zone az1"
+
     target_options: tuple[str, ...] = ("-o", "--output")
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

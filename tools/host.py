@@ -25,11 +25,14 @@ _DAYS = 2  # today and yesterday: today alone says nothing just after midnight
 class Host(ClosedLister):
     """List the hosts that keep cached copies, as their janitors last reported.
 
-    Files is what lies on the host's disk, Registered is what the catalogue says is there; they differ while a copy is
-    being made or withdrawn, and for longer when the janitor does not run. Fills are in progress now, Waiting are copies
-    asked for and not begun. Downloads, Served (bytes) and Hit Ratio (the part of these bytes that came from complete
-    files) are of today and yesterday (UTC).
+    A host is dead when its heartbeat is older than dead_after_seconds. Files is what lies on the host's disk,
+    Registered is what the catalogue says is there; they differ while a copy is being made or withdrawn, and for longer
+    when the janitor does not run. Fills are in progress now, Waiting are copies asked for and not begun. Downloads,
+    Served (bytes) and Hit Ratio (the part of these bytes that came from complete files) are of today and yesterday
+    (UTC). Exit status: 0 done; 3 no such host, or the ledger does not answer.
     """
+
+    example = "replica host api1"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """One argument."""

@@ -14,6 +14,8 @@ class Janitor(OnHost):
     Exit status: 0, or 3 when the pass met problems (each is on stderr).
     """
 
+    example = "replica janitor --once"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """One option."""
         parser = super().get_parser(prog_name)

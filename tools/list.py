@@ -25,7 +25,10 @@ class List(OnHostLister):
     """List the locations of images, one row each, with the last verdict.
 
     Reads the catalogue and the ledger, no image data. `-f jsonl` streams any number of rows, one JSON object a line.
+    Exit status: 0 done; 3 an id names no image, or the catalogue does not answer.
     """
+
+    example = "replica list --host api1 --state corrupt"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection."""

@@ -71,7 +71,12 @@ class InCloud(cloud.Asking, report.Columns):
 
 
 class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
-    """List the copies of images that you may know of, best first, with the last verdict on each."""
+    """List the copies of images that you may know of, best first, with the last verdict on each.
+
+    Exit status: 0 done; 2 no such image; 3 the image service could not be asked, or refused.
+    """
+
+    example = "openstack image replica list IMAGE"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Images, and a host."""
@@ -103,7 +108,12 @@ class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 
 
 class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
-    """Show how many copies of an image there are, where, and how they were when last looked at."""
+    """Show how many copies of an image there are, where, and how they were when last looked at.
+
+    Exit status: 0 done; 2 no such image; 3 the image service could not be asked, or refused.
+    """
+
+    example = "openstack image replica show IMAGE"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The image."""
@@ -137,7 +147,12 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
 
 
 class Choose(InCloud, choose.Choose):
-    """Show the copies of an image, best first for this machine, and why."""
+    """Show the copies of an image, best first for this machine, and why.
+
+    Exit status: 0 done; 2 no such image; 3 the image service could not be asked, or refused.
+    """
+
+    example = "openstack image replica choose IMAGE --zone az1"
 
 
 class Save(InCloud, get.Get):
@@ -145,6 +160,8 @@ class Save(InCloud, get.Get):
 
     Exit status: 0 the file is there and intact; 1 only damaged bytes were found; 2 usage; 3 nothing could be reached.
     """
+
+    example = "openstack image replica save IMAGE --file disk.raw"
 
     target_options = ("--file", "-o", "--output")
 

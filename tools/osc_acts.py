@@ -32,6 +32,8 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     Exit status: 0 all intact; 1 damage found; 3 something could not be checked.
     """
 
+    example = "openstack image replica verify IMAGE --on api1"
+
     columns = VERIFIED
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -110,7 +112,13 @@ class _Glance:
 
 
 class Copy(InCloud, Lister):  # type: ignore[misc, unused-ignore]
-    """Have hosts fetch an image, now, from the best source each has. By default only the admin may."""
+    """Have hosts fetch an image, now, from the best source each has. By default only the admin may.
+
+    Exit status: 0 asked; 1 refused, as of an image that is not active; 2 wrong usage; 3 you may not, there is no such
+    host, or the image service could not be asked.
+    """
+
+    example = "openstack image replica copy IMAGE --to api1 --priority high"
 
     columns = ASKED
 
@@ -145,8 +153,11 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
     """Have hosts drop their cached copies of images. Without --yes only the plan is shown. By default the admin may.
 
     Copies in stores are never touched: that is `replica prune`, with its proof. The last intact copy of an image that
-    is known of stays, unless an admin forces its removal and says why.
+    is known of stays, unless an admin forces its removal and says why. Exit status: 0 asked, or only planned; 1
+    refused; 2 wrong usage; 3 you may not, a named host has no copy, or the image service could not be asked.
     """
+
+    example = "openstack image replica prune IMAGE --on api2"
 
     columns = PRUNED
 

@@ -28,6 +28,8 @@ class Report(OnHost):
     nothing ever was.
     """
 
+    example = "replica report --html /srv/www/replicas.html"
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The selection and the form."""
         parser = super().get_parser(prog_name)

@@ -20,8 +20,11 @@ COLUMNS = ("Image", "Host", "Who", "Pinned")
 class List(OnHostLister):
     """List the copies that were pinned by order: they stay on their host whatever room is needed.
 
-    Images that are pinned by their property (`pin_property`) are not among them.
+    Images that are pinned by their property (`pin_property`) are not among them. Exit status: 0 done; 3 the ledger does
+    not answer.
     """
+
+    example = "replica pin list --host api1"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Two filters."""
@@ -39,8 +42,11 @@ class List(OnHostLister):
 class Add(OnHost):
     """Pin images on hosts: a copy that is there stays, and so will one that comes. Nothing is fetched.
 
-    A host marks its file with the next pass of its janitor. Exit status: 0, or 3 when an id names no image.
+    A host marks its file with the next pass of its janitor. Exit status: 0 done; 2 the ledger knows no such host; 3 an
+    id names no image.
     """
+
+    example = "replica pin add IMAGE --host api1"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Images and hosts."""
@@ -65,8 +71,11 @@ class Add(OnHost):
 class Remove(OnHost):
     """Lift pins: the copies may be evicted again, and are not removed by this.
 
-    A host takes the mark off its file with the next pass of its janitor.
+    A host takes the mark off its file with the next pass of its janitor. Exit status: 0 done; 3 the ledger does not
+    answer.
     """
+
+    example = "replica pin remove IMAGE --all"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Images and hosts."""

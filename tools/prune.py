@@ -36,6 +36,8 @@ class Prune(ClosedLister):
     nothing to do; 1 something was refused; 3 something could not be checked.
     """
 
+    example = "replica prune IMAGE --state corrupt --yes"
+
     columns = plan.COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

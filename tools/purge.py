@@ -23,9 +23,11 @@ class Purge(OnHost):
     """Forget what is over and older than an age: the history of checks, finished runs and copies, dead hosts.
 
     What is in force stays: the last result of every location that the catalogue has, pins of its images, open
-    requests, living hosts.
-    The record of removals stays as well unless --withdrawals is given. Safe while hosts work, and to run again.
+    requests, living hosts. The record of removals stays as well unless --withdrawals is given. Safe while hosts work,
+    and to run again. Exit status: 0 done; 3 the catalogue cannot be asked, and what depends on it was kept.
     """
+
+    example = "replica db purge --older-than 90d"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The age."""

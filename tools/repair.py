@@ -31,6 +31,8 @@ class Repair(ClosedLister):
     not be checked.
     """
 
+    example = "replica repair IMAGE --yes"
+
     columns = (*COLUMNS, *PUT_BACK)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -21,9 +21,11 @@ class Rules(OnHostLister):
     """Show what the rules file wants and what of it is there: a dry run.
 
     Each host's janitor asks for its share every five minutes. Wanted are copies; Present those on hosts that are to
-    have them; Missing the others, also where there are not as many hosts as wanted. Missing copies are no damage: the
-    exit status is 0, or 3 when the databases cannot be asked, and 2 when the file is wrong.
+    have them; Missing the others, also where there are not as many hosts as wanted. Exit status: 0 done, missing copies
+    are no damage; 2 the file is wrong; 3 the databases cannot be asked.
     """
+
+    example = "replica rules --images"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """A file and one option."""

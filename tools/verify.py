@@ -23,10 +23,12 @@ class Verify(OnHostLister):
     """Verify locations against the images' digests.
 
     Reads every byte (--evidence full), ranges (sample), or nothing: asks the place for the digest it keeps (stored),
-    or for the length only (size). Exit status: 0 all intact; 1 damage found; 3 something could not be checked, or
-    nothing was there to check. Damage wins. Of an image that has no digest nothing can be called intact; when two of
-    its copies that were read differ, one of them is damaged: status 1.
+    or for the length only (size). Of an image that has no digest nothing can be called intact; when two of its copies
+    that were read differ, one of them is damaged. Exit status: 0 all intact; 1 damage found, which wins over 3; 3
+    something could not be checked, nothing was there to check, or something is overdue (--overdue).
     """
+
+    example = "replica verify --all --max-age 7d --max-duration 6h --max-bytes-per-second 50M -f jsonl"
 
     columns = (*COLUMNS, *freshness.COLUMNS)
 

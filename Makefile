@@ -44,15 +44,15 @@ fuzz: sources
 
 # 1000 times kill -9; SEED=N for the same choices again, ROUNDS=N for fewer.
 chaos: sources
-	$(BIN)/python tests/chaos.py --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python tests/cache/chaos.py --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
 
 # Random worlds for `replica prune`, other ones each time; WORLDS=N for another number.
 prune-worlds: sources
-	PRUNE_WORLDS=$(or $(WORLDS),20000) $(BIN)/pytest tests/test_prune_worlds.py
+	PRUNE_WORLDS=$(or $(WORLDS),20000) $(BIN)/pytest tests/removal/test_prune_worlds.py
 
 # 200 times kill -9 of a verification that two machines share.
 chaos-verify: sources
-	$(BIN)/python tests/verify_chaos.py --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python tests/verify/verify_chaos.py --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py

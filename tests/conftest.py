@@ -1,15 +1,16 @@
 """The fixtures of real services; services/ has what they are made of."""
 
 import itertools
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import programs
 import pytest
 from glance.db.sqlalchemy import api as glance_api  # before anything has parsed the options that it registers
+from hypothesis import settings
 from oslo_config import cfg
 from oslo_db import options as db_options
 from services import bindings, warm
@@ -24,6 +25,7 @@ from services.nginx import Nginx
 from services.process import end_reaper
 from services.schema import sqlite_database, sqlite_url
 from services.swift import Swift
+from support import TESTS, programs
 
 from glance_replicas.ledger.ledger import Ledger
 
@@ -60,9 +62,12 @@ STARTERS = {"Cloud", "Crowd", "Desk", "GlanceSite", "Keystone", "Programs", "Sce
 
 
 def pytest_configure() -> None:
-    """Programs under test can be interrupted, also when this run is a background job of a shell (SIGINT ignored)."""
+    """Programs under test can be interrupted, also where a shell runs this in the background; they find `support`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     bindings.expose()
+    settings.register_profile("ours", deadline=None)  # machines are slow at times
+    settings.load_profile("ours")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
 
 def pytest_sessionfinish() -> None:

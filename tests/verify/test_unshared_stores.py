@@ -1,0 +1,88 @@
+"""Half of a store missing at once is one problem of the store: said once, and no plan is made against it."""
+
+from pathlib import Path
+
+import pytest
+from services.faulty import FaultyServer
+from services.glance import GlanceHost
+from support.crowd import DATA, Crowd
+from support.programs import Done, Programs
+
+pytest_plugins = ["support.desk"]
+
+
+class Split:
+    """Images in the folder of a store and, intact, at a web server; of some another host has the file."""
+
+    def __init__(self, crowd: Crowd, here: int, elsewhere: int) -> None:
+        self.crowd, self.folder = crowd, crowd.site.folder / "disk"
+        self.folder.mkdir()
+        self.machine: GlanceHost = crowd.machine()
+        self.machine.configure({"fast": {"filesystem_store_datadir": str(self.folder)}})
+        self.mine, self.theirs = crowd.add(here), crowd.add(elsewhere)
+        for name in self.mine:
+            (self.folder / name).write_bytes(DATA)
+        for name in (*self.mine, *self.theirs):
+            crowd.site.add_location(name, f"file://{self.folder}/{name}", {"store": "fast"})
+
+    def run(self, *words: object) -> Done:
+        return self.crowd.programs.run("--config-file", self.machine.config_file, *words)
+
+    def files(self) -> int:
+        return len(list(self.folder.iterdir()))
+
+
+@pytest.fixture
+def crowd(tmp_path: Path, programs: Programs, faulty: FaultyServer) -> Crowd:
+    return Crowd(tmp_path / "crowd", programs, faulty)
+
+
+def test_half_of_a_store(crowd: Crowd) -> None:
+    """Verify says it once, with the hint; repair and prune plan nothing, and name the option; with it they do."""
+    split = Split(crowd, 6, 6)
+    done = split.run("verify", "--all", "--store", "fast")
+    assert done.status == 1
+    assert "store fast: 6 missing of 12 locations: a folder that the hosts do not share" in done.out, done
+    assert done.out.count("next:") == 1
+    for words in (
+        ("repair", "--all", "--max-repairs", 50),
+        ("prune", "--all"),
+        ("prune", "--all", "--state", "missing"),
+    ):
+        done = split.run(*words, "--yes", "-f", "json")
+        assert (done.status, done.rows) == (1, []), done
+        assert "store fast: 6 missing of 12 locations; nothing is planned against them" in done.err
+        assert "or add --max-share 100" in done.err
+    assert split.files() == 6
+    assert len(split.run("prune", "--all", "--max-share", 100, "-f", "json").rows) == 6
+    done = split.run("repair", "--all", "--max-repairs", 6, "--max-share", "100", "--yes", "-f", "json")
+    assert [row["Action"] for row in done.rows] == ["restored"] * 6, done
+    assert split.files() == 12
+
+
+def test_named_images_are_meant(crowd: Crowd) -> None:
+    """Who names the images has looked."""
+    split = Split(crowd, 1, 6)
+    assert split.run("verify", "--all", "--store", "fast").status == 1
+    done = split.run("repair", *split.theirs, "--yes", "-f", "json")
+    assert [row["Action"] for row in done.rows] == ["restored"] * 6, done
+
+
+def test_a_few_missing_are_told_one_by_one(crowd: Crowd) -> None:
+    """Less than half, or very few, are each a loss of its own, and are repaired."""
+    split = Split(crowd, 7, 6)
+    done = split.run("verify", "--all", "--store", "fast")
+    assert done.out.count("next:") == 6, done
+    done = split.run("repair", "--all", "--max-repairs", 6, "--yes", "-f", "json")
+    assert [row["Action"] for row in done.rows] == ["restored"] * 6, done
+
+
+def test_other_damage_there_is_repaired(crowd: Crowd) -> None:
+    """Only what is missing is held back: a corrupt file of that store is there, and is the image's."""
+    split = Split(crowd, 6, 6)
+    (split.folder / split.mine[0]).write_bytes(DATA[::-1])
+    assert split.run("verify", "--all", "--store", "fast").status == 1
+    done = split.run("repair", "--all", "--yes", "-f", "json")
+    assert [(row["Image"], row["Action"]) for row in done.rows] == [(split.mine[0], "restored")], done
+    assert (split.folder / split.mine[0]).read_bytes() == DATA
+    assert split.files() == 6

@@ -32,9 +32,9 @@ from glance_replicas.model import IMAGE_ACTIVE, Image, Last, Location, Result, i
 from glance_replicas.removal.last_copy import only_cached
 
 from . import host
-from .access import Access
 from .client_words import Alarm, Refusal
-from .facts import image_of
+from .inside_glance.access import Access
+from .inside_glance.facts import image_of
 from .orders import Orders
 
 log = logging.getLogger(__name__)

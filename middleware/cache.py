@@ -16,12 +16,14 @@ from glance_replicas.errors import CacheError, ReplicaError
 from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import IMAGE_ACTIVE
 
-from . import glance_cache, host, serve, whole
-from .access import Access
+from . import host
 from .client_words import Bypass, bypass
 from .download import App, Download
-from .facts import image_of, image_path
-from .guard import Guard
+from .inside_glance import glance_cache, whole
+from .inside_glance.access import Access
+from .inside_glance.facts import image_of, image_path
+from .inside_glance.guard import Guard
+from .sending import serve
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,12 @@ from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.fill_limits import TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
 
-from . import connection, direct, serve, unread, whole
+from . import unread
 from .client_words import Bypass, bypass
-from .parking import Parking, Spot
-from .streams import Place
+from .inside_glance import whole
+from .sending import connection, direct, serve
+from .sending.parking import Parking, Spot
+from .sending.streams import Place
 
 log = logging.getLogger(__name__)
 

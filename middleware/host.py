@@ -18,8 +18,9 @@ from glance_replicas.host.keeper import Keeper
 from glance_replicas.janitor.passes import Janitor
 from glance_replicas.settings import Settings
 
-from . import trust, wsgi
-from .parking import Parking
+from . import trust
+from .sending import wsgi
+from .sending.parking import Parking
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
 
-from .access import Access
 from .client_words import Refusal
-from .facts import image_of
+from .inside_glance.access import Access
+from .inside_glance.facts import image_of
 
 log = logging.getLogger(__name__)
 

@@ -23,9 +23,10 @@ from glance_replicas.stores.hosts import remote
 from glance_replicas.stores.sources import BACKGROUND
 from glance_replicas.transfer.follow import Follower
 
-from . import connection, direct, host, serve, unread
+from . import host, unread
 from .client_words import Refusal
-from .streams import Place, Streams
+from .sending import connection, direct, serve
+from .sending.streams import Place, Streams
 from .trust import Trust
 
 log = logging.getLogger(__name__)

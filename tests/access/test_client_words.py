@@ -78,7 +78,7 @@ def test_no_ledger(site: GlanceSite) -> None:
 def test_every_answer_takes_its_words_from_one_place() -> None:
     """No explanation, body text or `Cache-Status` detail in the filters is made of anything but the fixed words."""
     seen = 0
-    for path in sorted((ROOT / "middleware").glob("*.py")):
+    for path in sorted((ROOT / "middleware").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             for word in node.keywords if isinstance(node, ast.Call) else ():
                 if word.arg in ("explanation", "detail", "comment"):

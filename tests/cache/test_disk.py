@@ -28,8 +28,8 @@ from glance_replicas import settings
 from glance_replicas.errors import CacheError, Unreachable
 from glance_replicas.janitor.reconcile import Reconciler
 from glance_replicas.janitor.scrub import Scrubber
-from glance_replicas.middleware import direct
-from glance_replicas.middleware.serve import Body, Way
+from glance_replicas.middleware.sending import direct
+from glance_replicas.middleware.sending.serve import Body, Way
 from glance_replicas.model import Pass, Verdict
 from glance_replicas.transfer.fill import start
 from glance_replicas.transfer.follow import Follower, start_or_join

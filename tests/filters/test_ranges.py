@@ -22,8 +22,8 @@ from support.cloud import SIZE as CLOUD_SIZE
 from support.scenes import new_image
 
 from glance_replicas.errors import Unreachable
-from glance_replicas.middleware.connection import Connection
-from glance_replicas.middleware.parking import Parking, Spot
+from glance_replicas.middleware.sending.connection import Connection
+from glance_replicas.middleware.sending.parking import Parking, Spot
 from glance_replicas.transfer import byte_range
 
 pytest_plugins = ["support.cloud"]

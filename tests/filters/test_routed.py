@@ -9,7 +9,7 @@ import webob
 import webob.exc
 from glance.common import wsgi
 
-from glance_replicas.middleware.routed import Handlers, Routed
+from glance_replicas.middleware.inside_glance.routed import Handlers, Routed
 
 SPELLINGS = [  # and whether Glance takes it for a delete
     ("DELETE", "/things/a", "", True),

@@ -9,7 +9,7 @@ from services.glance import APPLICATION, GlanceHost, GlanceSite
 
 from glance_replicas.errors import ConfigError
 from glance_replicas.middleware.host import fitted
-from glance_replicas.middleware.wsgi import Server, risks, why_no_sendfile
+from glance_replicas.middleware.sending.wsgi import Server, risks, why_no_sendfile
 from glance_replicas.settings import Settings
 
 SETTINGS = Settings("here", None, Path("/nowhere"), "sqlite://", "sqlite://")

@@ -14,7 +14,7 @@ import webob
 from glance_replicas import location, signing
 from glance_replicas.client import document, metalink
 from glance_replicas.errors import ConfigError, SourceError
-from glance_replicas.middleware import serve
+from glance_replicas.middleware.sending import serve
 from glance_replicas.model import Digest, Image, is_image_id
 from glance_replicas.stores.hosts import remote
 from glance_replicas.stores.swift import segments

@@ -54,7 +54,7 @@ from glance.common import store_utils, wsgi
 
 from glance_replicas.errors import ConfigError
 
-from .client_words import Refusal
+from ..client_words import Refusal
 
 log = logging.getLogger(__name__)
 

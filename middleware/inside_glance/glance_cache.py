@@ -26,7 +26,7 @@ from glance_replicas.errors import ConfigError, LastCopy, ReplicaError
 from glance_replicas.host.cache_calls import CacheCalls
 from glance_replicas.host.keeper import Keeper
 
-from .client_words import Refusal
+from ..client_words import Refusal
 
 log = logging.getLogger(__name__)
 

@@ -33,9 +33,9 @@ from glance_replicas.removal import last_copy, last_durable
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.removal.last_copy import Known
 
+from ..client_words import Refusal
 from . import routed
 from .access import Access
-from .client_words import Refusal
 from .facts import image_of
 from .routed import Routed
 

@@ -11,7 +11,7 @@ from glance.db import ImageProxy, ImageRepo, get_api
 from glance_replicas.model import IMAGE_DEACTIVATED
 from glance_replicas.single_flight import Together
 
-from .client_words import Refusal
+from ..client_words import Refusal
 
 
 class Access:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test quick fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
+.PHONY: setup sources lint test quick docs reference fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there. Compiled once, programs
@@ -13,7 +13,7 @@ setup: .venv/installed
 	@bin/system-packages || test $$? -eq 3
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade uv setuptools
-	CPUCOUNT=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[glance,test]'
+	CPUCOUNT=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[glance,test,docs]'
 	@rm -f .venv/sources
 	@touch $@
 
@@ -36,6 +36,14 @@ test: lint
 # About a minute on two cores, without root and without a server: rules, the directory, HTTP, SQLite.
 quick: sources
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not services and not chaos and not slow"
+
+# The documents as a site in build/docs, its first page index.html; a warning is an error.
+docs: sources
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . build/docs
+
+# docs/reference/, from the commands and the table of options.
+reference: sources
+	$(BIN)/python docs/site/reference.py
 
 # A million hostile inputs; INPUTS=N for another number, SEED=N for the same ones again.
 fuzz: sources

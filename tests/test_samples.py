@@ -1,16 +1,13 @@
-"""The samples in etc/ and the commands in the documents are those of this version."""
+"""The samples in etc/ are those of this version."""
 
 import configparser
-import importlib.metadata
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -22,14 +19,13 @@ from services import environment, eventually, free_port, need
 from services.client import GlanceClient
 from services.glance import GlanceSite
 from services.process import Process
+from support import documents
 
-from glance_replicas import options
 from glance_replicas.check import pipeline, readers
 from glance_replicas.prefetch import rules_file
 
 ROOT = Path(__file__).resolve().parent.parent
 ETC = ROOT / "etc"
-DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 STOCK_PASTE = Path(sys.prefix) / "etc" / "glance" / "glance-api-paste.ini"
 
 
@@ -53,21 +49,6 @@ def test_sample_options_are_the_generated_ones(tmp_path: Path) -> None:
     ]
     subprocess.run(command, cwd=ROOT, check=True, env=environment(), timeout=60)
     assert (ETC / "glance-replicas.conf.sample").read_text() == sample.read_text()
-
-
-def test_options_in_the_documents() -> None:
-    """docs/install.md explains every option as the table of options has it."""
-    text = (ROOT / "docs" / "install.md").read_text()
-    found = text.partition("<!-- options: begin -->\n")[2].partition("<!-- options: end -->")[0]
-    assert found == "".join(f"{line}\n" for line in ["| option | default | |", "|---|---|---|", *map(row, options.ALL)])
-
-
-def row(option: Any) -> str:
-    """One option as a row of a table."""
-    default = "" if option.default in (None, []) else f"`{option.default}`"
-    limits = (("least", getattr(option.type, "min", None)), ("most", getattr(option.type, "max", None)))
-    bounds = [f"At {word} {value}." for word, value in limits if value]
-    return f"| `{option.name}` | {default} | {' '.join([option.help, *bounds])} |"
 
 
 @pytest.mark.parametrize("flavor", ["replicas", "keystone+replicas"])
@@ -192,74 +173,8 @@ def test_sample_units() -> None:
     assert [unit.name for unit in units] == ["glance-api.service", "replica-janitor.service", "replica-janitor.timer"]
     starts = [ini(unit).get("Service", "ExecStart") for unit in units if unit.suffix == ".service"]
     assert [Path(words.split()[0]).name for words in starts] == ["uwsgi", "replica"]
-    assert problems(starts[1].partition("/bin/")[2]) == []
+    assert documents.problems(starts[1].partition("/bin/")[2]) == []
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", *units]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
         assert not re.search("Unknown|Failed to parse|Invalid", said), said
-
-
-def commands() -> dict[str, Any]:
-    """The commands of `replica` by name."""
-    entries = importlib.metadata.entry_points(group="glance_replicas.commands")
-    return {entry.name.replace("_", " "): entry for entry in entries}
-
-
-def problems(line: str) -> list[str]:
-    """What is wrong with a `replica ...` or `replica-...` line of a document: no such command, no such option."""
-    words = shlex.split(re.split("  +", line)[0], comments=True)
-    words = words[0].split("-", 1) + words[1:] if words[0] != "replica" else words
-    longest_first = sorted(commands(), key=len, reverse=True)
-    name = next((name for name in longest_first if words[1 : 1 + len(name.split())] == name.split()), None)
-    if name is None:
-        return [f"no command: {line}"]
-    known = "".join(action for action in known_options(name))
-    return [f"no option {word}: {line}" for word in words if word.startswith("--") and f" {word} " not in known]
-
-
-def known_options(name: str) -> list[str]:
-    """The options of a command and of the program, each between spaces."""
-    from glance_replicas.tools.main import Replica
-
-    app = Replica()
-    parsers = [app.parser, commands()[name].load()(app, None, cmd_name=name).get_parser(name)]
-    return [f" {word} " for parser in parsers for action in parser._actions for word in action.option_strings]
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_commands_in_the_documents(path: Path) -> None:
-    """Every command line in an indented block or in backticks is one that this version understands."""
-    text = path.read_text()
-    lines = re.findall(r"^ {4,}((?:replica|replica-(?:list|verify|prune)) [a-z-].*)$", text, re.MULTILINE)
-    lines += re.findall(r"`((?:replica|replica-(?:list|verify|prune)) [a-z-][^`]*)`", text)
-    assert [problem for line in lines for problem in problems(line)] == []
-
-
-def test_readme_names_what_make_knows() -> None:
-    """The set-up commands of the README are there."""
-    text = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^ {4}make (\w+)", text, re.MULTILINE))
-    assert targets == {"setup", "demo", "test"}
-    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert (ROOT / "bin" / "system-packages").exists()
-
-
-def test_facts_about_glance_name_tests_there_are() -> None:
-    """Each test that docs/glance.md names is there, so that a fact that is no longer one breaks something."""
-    found = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "glance.md").read_text())
-    assert len(found) >= 5
-    assert [f"{file}::{name}" for file, name in found if f"def {name}(" not in (ROOT / file).read_text()] == []
-
-
-PROSE = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
-
-
-@pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
-def test_lines_of_documents_are_at_most_120_columns(document: Path) -> None:
-    """Outside tables and code blocks, so that a difference of two versions can be read."""
-    is_code, long = False, []
-    for number, line in enumerate(document.read_text().splitlines(), 1):
-        is_code ^= line.lstrip().startswith("```")
-        if len(line) > 120 and not is_code and not line.startswith("    ") and not line.lstrip().startswith("|"):
-            long.append(f"{document.name}:{number}")
-    assert long == []

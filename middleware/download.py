@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -88,9 +88,7 @@ class Download:
         try:
             follower = start_or_join(self._keeper.cache, plan, self._has_left)
         except (TooManyFills, NoRoom) as error:
-            if isinstance(self._place, Spot):
-                return self._uncached(plan, error)
-            raise
+            return self._uncached(plan, error)
         try:
             with self._patience() as seconds:
                 has_ended = self._client.has_ended if self._client else None
@@ -104,17 +102,17 @@ class Download:
         return self._filling(plan, follower)
 
     def _uncached(self, plan: Plan, why: CacheError) -> webob.Response:
-        """As `passed`, without Glance: it would wait for a silent source in a thread that the API needs."""
+        """As `passed`, without Glance: it would decide and find the image once more, and wait for a silent source.
+
+        A thread that the API needs would wait there; here one of ours does.
+        """
         log.warning("image %s: served without cache: %s", plan.image.id, why)
-        chunks = Begun(byte_range.whole_from_sources(plan))
+        how = f"fwd=bypass; detail={serve.quoted(bypass(why))}"
         try:
-            with self._patience() as seconds:
-                chunks.wait(seconds or 0.0)
+            return self._from_sources(byte_range.whole_from_sources(plan), how)
         except SourceError as error:
             log.warning("image %s: left to Glance: %s", plan.image.id, error)
             return self.passed(bypass(why))
-        how = f"fwd=bypass; detail={serve.quoted(bypass(why))}"
-        return self._response(lambda _start, _stop: iter(chunks), chunks.close, how)
 
     def _part(self, plan: Plan, start: int, stop: int) -> webob.Response | None:
         """A part of the image at once, whether it is filled or not. None: no source can; Glance answers alone."""
@@ -123,19 +121,22 @@ class Download:
         follower = byte_range.follow(self._keeper.cache, plan, start, self._has_left)
         if follower is not None:
             return self._filling(plan, follower)
-        chunks: Iterable[bytes]
-        chunks = given = byte_range.from_sources(plan, start, stop)
         try:
-            with self._patience() as seconds:
-                if seconds is None:
-                    chunks = itertools.chain([next(given)], given)
-                else:
-                    chunks = begun = Begun(given)
-                    begun.wait(seconds)
+            return self._from_sources(byte_range.from_sources(plan, start, stop), "fwd=uri-miss")
         except SourceError as error:
             log.warning("image %s: bytes %d to %d are left to Glance: %s", plan.image.id, start, stop, error)
             return None
-        return self._response(lambda _start, _stop: iter(chunks), getattr(chunks, "close", given.close), "fwd=uri-miss")
+
+    def _from_sources(self, given: Generator[bytes], how: str) -> webob.Response:
+        """What is not kept, once its first bytes are there or are waited for elsewhere. Raises SourceError."""
+        chunks: Iterable[bytes]
+        with self._patience() as seconds:
+            if seconds is None:
+                chunks = itertools.chain([next(given)], given)
+            else:
+                chunks = begun = Begun(given)
+                begun.wait(seconds)
+        return self._response(lambda _start, _stop: iter(chunks), getattr(chunks, "close", given.close), how)
 
     def _patience(self) -> AbstractContextManager[float | None]:
         """For how many seconds the first byte may be waited for here; None: for as long as it takes."""
@@ -189,7 +190,7 @@ class Download:
     def _response(
         self, reader: serve.Read, close: Callable[[], None], how: str, follower: Follower | None = None
     ) -> webob.Response:
-        way = self._way(follower)
+        way, caller = self._way(follower), _Caller(self._request)
 
         def closed(sent: int, expected: int) -> None:
             close()
@@ -197,7 +198,7 @@ class Download:
             self._keeper.served(self._image.id, sent, hit=how.startswith("hit"))
             # `image.send`, as Glance's own cache filter sends it on a hit.
             target = policy.ImageTarget(self._found)
-            image_send_notification(sent, expected, target, self._request, _notifier())
+            image_send_notification(sent, expected, target, caller, _notifier())
 
         return serve.response(self._request, self._image, reader, closed, self._status(how), way)
 
@@ -214,6 +215,13 @@ class Download:
 
     def _status(self, how: str) -> str:
         return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
+
+
+class _Caller:
+    """What a notification says of a request. uWSGI empties the request itself before a parked body has been sent."""
+
+    def __init__(self, request: webob.Request) -> None:
+        self.context, self.remote_addr = request.context, request.remote_addr
 
 
 @functools.cache

@@ -102,9 +102,11 @@ def guarded(chunks: Iterator[bytes], digest: Digest, size: int, prefix: Iterable
     """The chunks, except that the last block (`checksum.BLOCK` bytes) comes only once the digest of all agrees.
 
     `prefix` is what stands before the first chunk and is hashed, not yielded; `size` is bytes of both together.
-    Hashing runs in a thread beside the reader. Raises Corrupt in place of the last block, or when the length differs.
+    Hashing runs in a thread beside the reader, where there is more than a piece. Raises Corrupt in place of the last
+    block, or when the length differs.
     """
-    with closing(_Hasher(digest.algorithm)) as hasher:
+    hasher: _Hasher | _HashedHere = (_Hasher if size > checksum.PIECE else _HashedHere)(digest.algorithm)
+    with closing(hasher):
         yielded = 0
         for chunk in prefix:
             hasher.update(chunk)
@@ -213,6 +215,17 @@ class _FileHasher:
         with self._changed:
             self._changed.wait_for(lambda: self._length > position or self._is_all or self._is_over)
             return self._length if self._length > position and not self._is_over else None
+
+
+class _HashedHere:
+    """A running hash in the caller's thread: one piece is sooner hashed than a thread begun."""
+
+    def __init__(self, algorithm: str) -> None:
+        hash_ = checksum.start(algorithm)
+        self.update, self.hexdigest = hash_.update, hash_.hexdigest
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class _Hasher:

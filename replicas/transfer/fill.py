@@ -173,7 +173,8 @@ class Fill:
                 self._abandon(offset)
             if now - began > self._plan.max_seconds:
                 raise CacheError(f"{offset} bytes in {now - began:.0f} s: longer than max_fill_seconds")
-            self._renew(offset)
+            if offset < self._plan.size:  # else the row is what other hosts hear of
+                self._renew(offset)
 
     def _is_attended(self, length: int) -> bool:
         """Whether the fill is to go on after `length` bytes more: the background has its own say, by raising."""

@@ -32,6 +32,7 @@ class Route:
         self._hosts = hosts
         self._ledger = ledger
         self._catalogue = catalogue
+        self._claimed: set[str] = set()  # images that the ledger may believe this process is filling
         self._avoided: dict[str, float] = {}  # a URL or a host's name -> until when, by the monotonic clock
         self._sources = {
             False: sources.from_settings(settings, signer=hosts.sign),
@@ -82,6 +83,7 @@ class Route:
         if self._settings.host_url is None:
             return ()
         own = location.replica_url(self._settings.host_url, image.id)
+        self._claimed.add(image.id)
         return self._hosts.ask_soon(
             "claims",
             lambda: self._ledger.claim_fill(image.id, self._settings.host_name, own, LEASE_SECONDS, done=done),
@@ -89,8 +91,10 @@ class Route:
         )
 
     def release(self, image: Image) -> None:
-        """This host fills the image no longer."""
-        self._hosts.ask("releases", lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
+        """This host fills the image no longer: the ledger is told so if it was told that it does."""
+        if image.id in self._claimed:
+            self._claimed.discard(image.id)
+            self._hosts.ask("releases", lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us."""

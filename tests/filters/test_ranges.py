@@ -38,7 +38,8 @@ SOON = 5.0  # seconds; well below what the whole takes, and above what this mach
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceHost]:
     """One process with a few threads, no janitor beside it."""
     with GlanceSite(tmp_path_factory.mktemp("site")) as made:
-        yield made.add_host("127.0.0.2", processes=1, threads=THREADS, options={"replicas": {"janitor": "false"}})
+        options = {"replicas": {"janitor": "false"}, "oslo_messaging_notifications": {"driver": "log"}}
+        yield made.add_host("127.0.0.2", processes=1, threads=THREADS, options=options)
 
 
 def test_a_body_broken_off_names_its_image(caplog: pytest.LogCaptureFixture) -> None:
@@ -256,6 +257,13 @@ def test_slow_readers_leave_the_api_free(host: GlanceHost) -> None:
         assert time.monotonic() - began < SOON
     for number, (head, body) in enumerate(zip(heads, bodies, strict=True)):
         assert head + b"".join(body) == (data[77 : 3 * SIZE + 1] if number % 2 else data), number
+    assert eventually(lambda: told(host, image_id) == 1 + len(cases)), "whoever sent it, Glance's users are told"
+
+
+def told(host: GlanceHost, image_id: str) -> int:
+    """How many notifications say that the image was sent to whom."""
+    lines = [line for line in host.log().splitlines() if '"image.send"' in line and image_id in line]
+    return sum('"receiver_tenant_id": "p1"' in line and '"destination_ip": "127.' in line for line in lines)
 
 
 def generated(host: GlanceHost, image_id: str) -> list[int]:

@@ -7,6 +7,7 @@ with what others say.
 import dataclasses
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from services.faulty import FaultyServer
-from services.schema import query
+from services.schema import add_image, query
 from support.cloud import DATA, MIB, SIZE, Cloud, fill, read
 
 from glance_replicas.errors import Corrupt
@@ -150,6 +152,28 @@ def test_a_lone_reader_claims_nothing(cloud: Cloud) -> None:
     filler.plan(image).sources()
     assert {one.host for one in lone.plan(image).detour() if one.host} == {"filler"}
     assert [one.host for one in filler.ledger.fills(name, 30)] == ["filler"]
+
+
+def test_what_has_come_at_once_is_not_claimed(cloud: Cloud) -> None:
+    """A host that knows of no other tells the ledger of a fill that goes on, and not of one that is over by then."""
+    keeper, told = cloud.host("here"), list[str]()
+    short, long = f"{cloud.image()[:-3]}aaa", cloud.image()
+    add_image(cloud.site.database_url, short, DATA[:5])
+    cloud.site.add_location(short, cloud.durable.put(f"/{short}", DATA[:5]), {"store": "web"})
+
+    def listen(*words: Any) -> None:
+        told.extend(re.findall(r"(?:INTO|FROM) replica_fills", words[2]))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    try:
+        for name in (short, long):
+            told.clear()
+            fill(keeper, name)
+            assert cloud.rows(name) == ["here"]
+            assert bool(told) == (name == long)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+    assert keeper.ledger.fills(long, 30) == []
 
 
 def test_five_hundred_hosts(cloud: Cloud) -> None:

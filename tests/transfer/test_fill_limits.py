@@ -98,6 +98,8 @@ def test_beyond_the_bound_downloads_pass_through(host: GlanceHost, faulty: Fault
     assert [one.content for one in answers] == [data for _, data in images]
     passed = [one.headers["Cache-Status"] for one in answers if "fwd=bypass" in one.headers["Cache-Status"]]
     assert passed == ['"api1"; fwd=bypass; detail="too many fills"'] * 8
+    readers = [one.headers["User-Agent"] for image_id, _ in images for one in read_by(faulty, image_id)]
+    assert not [one for one in readers if "requests" in one], "Glance decides, and looks for the image, once more"
     assert eventually(lambda: sum((host.cache_dir / image_id).exists() for image_id, _ in images) == 1)
 
 

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import ipaddress
 import logging
+import math
 import socket
 import warnings
 from collections.abc import Sequence
@@ -269,7 +270,9 @@ def _refuse_wrong(conf: cfg.ConfigOpts) -> None:
                 raise ConfigError(f"{path}: [{options.GROUP}] {name} is no option of ours{hint}")
     for option in options.ALL:
         try:
-            getattr(conf[options.GROUP], option.dest)
+            value = getattr(conf[options.GROUP], option.dest)
+            if isinstance(value, float) and not math.isfinite(value):  # no bound of oslo.config's refuses nan
+                raise ValueError(value)
         except (cfg.Error, ValueError) as error:
             found = written.get(option.dest, f"environment: [{options.GROUP}] {option.dest}")
             raise ConfigError(f"{found}: this must be {options.allowed(option)}") from error

@@ -21,6 +21,7 @@ from services.glance import GlanceSite
 from services.process import Process
 from support import documents
 
+from glance_replicas import options
 from glance_replicas.check import pipeline, readers
 from glance_replicas.prefetch import rules_file
 
@@ -118,6 +119,32 @@ def test_sample_configuration(tmp_path: Path) -> None:
     assert "signing_keys" in settings_of(path).stderr
     path.write_text(text.replace("k1:SECRET", f"k1:{'0123456789abcdef' * 4}"))
     assert settings_of(path).stdout == "api1\n"
+
+
+NUMBERS = [option.dest for option in options.ALL if isinstance(option, cfg.FloatOpt)]
+REFUSED = """
+import pathlib, sys
+from glance_replicas import errors, settings
+path = pathlib.Path(sys.argv[1])
+for name in sys.argv[2:]:
+    for value in ("nan", "inf", "-inf"):
+        path.write_text(f"[database]\\nconnection = sqlite:////nowhere/x\\n[replicas]\\n{name} = {value}\\n")
+        try:
+            settings.load([str(path)])
+        except errors.ConfigError as error:
+            print(error)
+"""
+
+
+def test_no_number_is_endless(tmp_path: Path) -> None:
+    """`nan` and `inf` are within oslo.config's bounds, and would end every wait or none: each option refuses them."""
+    command = [sys.executable, "-W", "ignore", "-c", REFUSED, tmp_path / "glance-api.conf", *NUMBERS]
+    said = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    wrong = [f"{name} = {value}: this must be a number, " for name in NUMBERS for value in ("nan", "inf", "-inf")]
+    lines = said.stdout.splitlines()
+    assert len(NUMBERS) > 4, said.stderr
+    assert len(lines) == len(wrong), said.stdout + said.stderr
+    assert all(part in line for part, line in zip(wrong, lines, strict=True)), lines
 
 
 def nginx_conf(folder: Path, changes: dict[str, str]) -> Path:

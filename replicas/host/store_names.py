@@ -19,10 +19,12 @@ log = logging.getLogger(__name__)
 def tell(database: LedgerDatabase, host: str, store: str | None) -> None:
     """The ledger has the name, if it has the host; tables a version behind have no place for it, and do no harm.
 
-    Killed here leaves the name of before, until the next pass.
+    Each pass calls it: written is only what differs. Killed here leaves the name of before, until the next pass.
     """
+    is_host = hosts.c.name == host
     try:
-        database.change(hosts.update().where(hosts.c.name == host).values(http_store=store))
+        if any(row.http_store != store for row in database.rows(sa.select(hosts.c.http_store).where(is_host))):
+            database.change(hosts.update().where(is_host).values(http_store=store))
     except LedgerError as error:
         log.info("host %s: the name of its http store is not in the ledger: %s", host, error)
 

@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from services.glance import GlanceHost, GlanceSite
 from services.schema import add_image
 from support.cloud import Cloud, filled
 from support.programs import Programs, replica
 
-from glance_replicas.host import mark
+from glance_replicas.host import mark, store_names
 from glance_replicas.host.keeper import Keeper
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
@@ -277,6 +279,24 @@ def test_check_names_the_other_store_id_whatever_the_rows_say(site: GlanceSite, 
     assert f"host {alike.name} calls" not in said
     site.ledger_rows("UPDATE replica_hosts SET heartbeat = '2020-01-01 00:00:00.000000' WHERE name = 'other'")
     assert "calls its http store" not in run(first, "check"), "a dead host answers no GET"
+
+
+def test_the_name_of_the_store_is_written_once(cloud: Cloud) -> None:
+    """Passes of a host write the name of its http store when it is another one, and the host's row once otherwise."""
+    keeper, writes = cloud.host("here", http_store="web"), list[str]()
+
+    def listen(*words: Any) -> None:
+        writes.extend(re.findall(r"^(?:INSERT INTO|UPDATE) replica_hosts", words[2]))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    try:
+        for this, expected in ((keeper, 2), (keeper, 1), (again(keeper, http_store="www"), 2)):
+            writes.clear()
+            assert run(this).problems == []
+            assert len(writes) == expected
+            assert store_names.told(this.ledger.database) == {"here": this.settings.http_store}
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
 
 
 def test_a_store_id_of_another_host_is_left_alone(cloud: Cloud) -> None:

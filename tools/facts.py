@@ -56,7 +56,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         **_databases(settings),
     )
     tls = configured.http_tls(conf)
-    facts = replace(facts, **neighbours.shared(facts, settings))
+    facts = replace(facts, **neighbours.shared(facts, settings, conf))
     return replace(
         facts, believes_any_certificate=tls.insecure, unbelieved=tuple(certificates.unbelieved(facts, settings, tls))
     )

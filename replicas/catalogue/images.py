@@ -198,6 +198,11 @@ class Catalogue:
                 if location.host == host_name:
                     yield location
 
+    def newest(self, limit: int) -> list[Location]:
+        """The active rows made last, of images in any status."""
+        rows = self._rows(listed_locations().order_by(locations.c.id.desc()).limit(limit))
+        return [self._reader.location(*row) for row in rows]
+
     def claims(self) -> Iterator[tuple[Location, bool]]:
         """Every row that is not deleted, of images in any status, and whether Glance lists it; a stream like `images`.
 

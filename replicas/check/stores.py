@@ -73,4 +73,15 @@ def _store_ids(facts: Facts) -> Findings:
         )
 
 
-RULES = (_http_store, _deletion, _quotas, _store_ids)
+def _unshared(facts: Facts) -> Findings:
+    for store, absent, looked in facts.absent_files:
+        yield Finding(
+            ERROR,
+            f"{absent} of the {looked} newest files of store {store} are not in its folder on this host",
+            "a file store's folder must be the same on all hosts: what another host wrote cannot be downloaded here, "
+            "and counts as missing for the programs that run here",
+            "mount the same folder on every host; then run: replica verify --all --store " + store,
+        )
+
+
+RULES = (_http_store, _deletion, _quotas, _store_ids, _unshared)

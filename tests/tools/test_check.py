@@ -45,6 +45,7 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"stores": (Store("fast", "file"),)}, Severity.ERROR, "no store of type http"),
     ({"stores": (Store("fast", "rbd", 1), Store("web", "http", 2))}, Severity.WARNING, "web weighs more than"),
     ({"stores": (Store("fast", "rbd"), Store("web", "http"))}, Severity.INFO, "web weighs as much as"),
+    ({"absent_files": (("fast", 6, 12),)}, Severity.ERROR, "6 of the 12 newest files of store fast"),
     ({"delayed_delete": True}, Severity.WARNING, "delayed_delete"),
     ({"image_location_quota": 1}, Severity.WARNING, "image may come to 2 locations"),
     ({"charges_locations": True}, Severity.WARNING, "storage quota"),

@@ -60,6 +60,15 @@ def test_half_of_a_store(crowd: Crowd) -> None:
     assert split.files() == 12
 
 
+def test_check_finds_it(crowd: Crowd) -> None:
+    """`replica check` says so before anybody verifies, where half of the newest files are not in the folder here."""
+    split = Split(crowd, 6, 6)
+    said = split.run("check").out
+    assert "error: 6 of the 12 newest files of store fast are not in its folder on this host" in said
+    crowd.site.rows("DELETE FROM image_locations WHERE image_id = :id AND value LIKE 'file:%'", id=split.theirs[0])
+    assert "newest files" not in split.run("check").out, "less than half is a loss, and for verify to tell"
+
+
 def test_named_images_are_meant(crowd: Crowd) -> None:
     """Who names the images has looked."""
     split = Split(crowd, 1, 6)

@@ -3,8 +3,9 @@
 Every moment is written by the database's clock or converted to UTC, and read back aware.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -78,22 +79,25 @@ def upsert(
     rows: Sequence[Mapping[str, Any]],
     *,
     adds: bool = False,
+    kept: Collection[str] = (),
 ) -> None:
     """Each row is there under its primary key; no key twice in `rows`.
 
-    With `adds` the given numbers are added to those of an existing row.
+    With `adds` the given numbers are added to those of an existing row. Of the columns `kept` an existing value stays
+    where none is given.
     """
+    new = partial(_new, table, adds=adds, kept=kept)
     names = [name for name in rows[0] if not table.c[name].primary_key]
     if connection.dialect.name in _MYSQL:
         changed = mysql.insert(table)
-        update = [(name, _new(table, changed.inserted, name, adds)) for name in names]
+        update = [(name, new(changed.inserted, name)) for name in names]
         connection.execute(changed.on_duplicate_key_update(update), rows)
         return
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     made = insert(table)
     upserted = made.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
-        set_={name: _new(table, made.excluded, name, adds) for name in names},
+        set_={name: new(made.excluded, name) for name in names},
     )
     connection.execute(upserted, rows)
 
@@ -108,7 +112,9 @@ def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
     connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
-def _new(table: sa.Table, given: Any, name: str, adds: bool) -> sa.ColumnElement[Any]:
+def _new(table: sa.Table, given: Any, name: str, *, adds: bool, kept: Collection[str]) -> sa.ColumnElement[Any]:
     """The value a column gets."""
+    if name in kept:
+        return sa.func.coalesce(given[name], table.c[name])
     value: sa.ColumnElement[Any] = table.c[name] + given[name] if adds else given[name]
     return value

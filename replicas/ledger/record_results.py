@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..database.dialect import Moment, clock, upsert
+from ..database.dialect import clock, upsert
 from ..model import Evidence, Result, Verdict
 from . import rows as ledger_rows
 from .tables import checks, states
@@ -22,11 +22,14 @@ def record(connection: sa.Connection, results: Sequence[Result]) -> None:
     rows.sort(key=lambda row: (row["image_id"], row["place"]))  # of one place in the order given
     connection.execute(checks.insert(), rows)
     latest = {(row["image_id"], row["place"]): row for row in rows}
-    upsert(connection, states, list(latest.values()))
     full = {(row["image_id"], row["place"]): row for row in rows if _read_all(row)}
-    if full:
-        columns = ("image_id", "place", "verdict", "checked_at")
-        connection.execute(_FULL, [{f"new_{name}": row[name] for name in columns} for row in full.values()])
+    found = [row | _full(full.get(key)) for key, row in latest.items()]
+    upsert(connection, states, found, kept=tuple(_full(None)))  # at once: others wait for its locks
+
+
+def _full(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a state says of the last full look; nothing: that of before stands."""
+    return {"full_verdict": row and row["verdict"], "full_checked_at": row and row["checked_at"]}
 
 
 def _read_all(row: Mapping[str, Any]) -> bool:
@@ -36,10 +39,3 @@ def _read_all(row: Mapping[str, Any]) -> bool:
     """
     verdict = Verdict(row["verdict"])
     return row["evidence"] == Evidence.FULL and (verdict is Verdict.UNVERIFIABLE or not verdict.is_unknown)
-
-
-_FULL = (
-    states.update()
-    .where(states.c.image_id == sa.bindparam("new_image_id"), states.c.place == sa.bindparam("new_place"))
-    .values(full_verdict=sa.bindparam("new_verdict"), full_checked_at=sa.bindparam("new_checked_at", type_=Moment()))
-)

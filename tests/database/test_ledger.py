@@ -203,6 +203,22 @@ def test_many_results_from_many_writers(ledger: Ledger) -> None:
     assert {one.detail for one in states.values()} <= {"0", "1", "2", "3"}
 
 
+def test_results_are_recorded_at_once(ledger: Ledger) -> None:
+    """Whoever records holds the locks of the states for one statement: none is sent for each row (MariaDB sends it)."""
+    sent: list[str] = []
+
+    def listen(*words: Any) -> None:
+        sent.append(words[2].split()[0] + (" each" if words[5] else ""))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    try:
+        ledger.record([result(THEN, location=Location(IMAGE, f"file:///{n}")) for n in range(CHUNK)])
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+    assert sent.count("INSERT each") == 2
+    assert "UPDATE each" not in sent, sent
+
+
 def test_trim(ledger: Ledger) -> None:
     """What is older goes from the history, by the database's clock; states stay."""
     old, new = datetime.now(UTC) - timedelta(days=10), datetime.now(UTC) - timedelta(days=5)

@@ -73,6 +73,23 @@ def test_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path
     assert [one.name for one in styles if re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", one.read_text())] == []
 
 
+def test_names_in_the_architecture() -> None:
+    """Every module and folder that ARCHITECTURE.md names, and every one of the decisions, is there."""
+    texts = [ARCHITECTURE, *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    named = {
+        name
+        for text in texts
+        for name in re.findall(r"`((?:replicas|middleware|tools|tests)/[\w/]+(?:\.py)?)`", text.read_text())
+    }
+    assert len(named) > 30
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+    rooms = re.findall(r"^\| `(\w+/)` \|", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert len(rooms) > 12
+    assert [room for room in rooms if not any((ROOT / top / room).is_dir() for top in ("", "replicas"))] == []
+    linked = re.findall(r"\]\(docs/decisions/([\w-]+\.md)\)", ARCHITECTURE.read_text())
+    assert set(linked) == {path.name for path in texts[1:]}
+
+
 def test_readme_names_what_make_knows() -> None:
     """The set-up commands of the README are there."""
     text = (ROOT / "README.md").read_text()

@@ -50,18 +50,31 @@ def is_on_host(url: str, image_id: str) -> bool:
 
 
 class Verdict(enum.StrEnum):
-    """The outcome of verifying one location."""
+    """The outcome of verifying one location. What to do next has fields: the `place`, the command to verify `again`."""
 
-    INTACT = "intact"
-    MISSING = "missing"
-    CORRUPT = "corrupt"
-    WRONG_SIZE = "wrong_size"
-    UNREACHABLE = "unreachable"
-    DENIED = "denied"
-    UNSUPPORTED = "unsupported"
-    UNVERIFIABLE = "unverifiable"
-    STALLED = "stalled"
-    UNKNOWN = "unknown"  # a word of a newer version of ours, or of somebody else
+    symbol: str
+    next_step: str
+
+    INTACT = "intact", "✓"
+    MISSING = "missing", "∅"
+    CORRUPT = "corrupt", "✗"
+    WRONG_SIZE = "wrong_size", "≠"
+    UNREACHABLE = "unreachable", "?", "see that {place} answers, then: {again}"
+    DENIED = "denied", "⊘", "see signing keys, credentials and permissions of {place} (replica check), then: {again}"
+    UNSUPPORTED = "unsupported", "·", "verify it on a host whose glance-api.conf has that store enabled"
+    UNVERIFIABLE = (
+        *("unverifiable", "¬"),
+        "the image has no digest to hold it against; download it, check it, upload it anew; or, to accept such images: "
+        "--allow-unverifiable",
+    )
+    STALLED = "stalled", "…", "see why {place} is slow, then: {again}"
+    UNKNOWN = "unknown", "¿"  # a word of a newer version of ours, or of somebody else
+
+    def __new__(cls, word: str, symbol: str = "", next_step: str = "{again}") -> "Verdict":
+        """One of these."""
+        one = str.__new__(cls, word)
+        one._value_, one.symbol, one.next_step = word, symbol, next_step
+        return one
 
     @classmethod
     def _missing_(cls, value: object) -> "Verdict":
@@ -76,6 +89,16 @@ class Verdict(enum.StrEnum):
     def is_unknown(self) -> bool:
         """The bytes could not be judged; nothing may be removed because of this."""
         return not self.is_damage and self is not Verdict.INTACT
+
+    @property
+    def is_path_fault(self) -> bool:
+        """The way to the bytes may be at fault and not they: worth another try, or another way."""
+        return self in (Verdict.UNREACHABLE, Verdict.DENIED, Verdict.STALLED)
+
+    @property
+    def gravity(self) -> int:
+        """For sorting: damage first, then what is not known, then intact."""
+        return 0 if self.is_damage else 1 if self.is_unknown else 2
 
 
 class Evidence(enum.StrEnum):

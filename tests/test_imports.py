@@ -106,7 +106,7 @@ def test_what_is_slow_to_load_waits_until_it_is_needed(tmp_path: Path) -> None:
     use = (
         "import sys; from glance_replicas import settings; from glance_replicas.stores import sources; "
         "from glance_replicas.catalogue import images; from glance_replicas.ledger import ledger; "
-        "from glance_replicas.tools import list, verify, verifying; "
+        "from glance_replicas.tools import list, verify; from glance_replicas.verify import flow; "
         f"sources.from_settings(settings.load([{str(conf)!r}])); "
         f"print('loaded:', *{slow} & sys.modules.keys())"
     )

@@ -1,34 +1,20 @@
 """What an operator does next about a location that is not intact."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from glance_replicas import location
 from glance_replicas.ledger.verify_requests import WITHDRAWN
 from glance_replicas.location import described
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Evidence, Image, Result, Verdict
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores.file.access import REMEDY
 from glance_replicas.stores.owner import ASK_GLANCE
 
 from . import report
 
-
-@dataclass
-class Good:
-    """What was seen intact: images with a durable copy read in full, and one cached copy of the others."""
-
-    durable: set[str] = field(default_factory=set)
-    cached: dict[str, Location] = field(default_factory=dict)
-
-    def add(self, result: Result) -> None:
-        """Take note of an intact result; of others nothing."""
-        if result.verdict is not Verdict.INTACT or result.evidence is not Evidence.FULL:
-            return
-        if result.location.is_cached:
-            self.cached[result.location.image_id] = result.location
-        else:
-            self.durable.add(result.location.image_id)
+if TYPE_CHECKING:
+    from ..verify.summary import IntactCopies
 
 
 def problem(image: Image, result: Result) -> str:
@@ -61,7 +47,7 @@ def put_back(image: Image) -> str:
     return f"replica repair {image.id} --to-store STORE --yes"
 
 
-def next_step(image: Image, result: Result, good: Good) -> str:
+def next_step(image: Image, result: Result, good: "IntactCopies") -> str:
     """The command to run next, or what to look after first."""
     if result.verdict.is_damage:
         is_empty = image.size == 0 and not result.location.is_cached
@@ -75,18 +61,10 @@ def next_step(image: Image, result: Result, good: Good) -> str:
     if result.verdict is Verdict.DENIED and REMEDY in result.detail:
         return f"{result.detail.partition(REMEDY)[2]}; then: {again}"
     place = f"host {result.location.host}" if result.location.host else f"store {result.location.store or ''}".strip()
-    steps = {
-        Verdict.UNREACHABLE: f"see that {place} answers, then: {again}",
-        Verdict.STALLED: f"see why {place} is slow, then: {again}",
-        Verdict.DENIED: f"see signing keys, credentials and permissions of {place} (replica check), then: {again}",
-        Verdict.UNSUPPORTED: "verify it on a host whose glance-api.conf has that store enabled",
-        Verdict.UNVERIFIABLE: "the image has no digest to hold it against; download it, check it, upload it anew; or, "
-        "to accept such images: --allow-unverifiable",
-    }
-    return steps.get(result.verdict, again)
+    return result.verdict.next_step.format(place=place, again=again)
 
 
-def _damaged(image: Image, result: Result, good: Good) -> str:
+def _damaged(image: Image, result: Result, good: "IntactCopies") -> str:
     if WITHDRAWN in result.detail:
         return f"nothing has to be done; to have the copy again: replica copy {image.id} --to {result.location.host}"
     if result.verdict is Verdict.WRONG_SIZE and location.scheme(result.location.url) in ("http", "https"):

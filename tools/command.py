@@ -2,9 +2,8 @@
 
 import argparse
 import functools
-import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
@@ -15,20 +14,17 @@ from glance_replicas.errors import CatalogueError, ConfigError, LedgerError, Ref
 from glance_replicas.model import Image, Last, Location, Result
 
 from . import report
-from .ahead import ahead
 from .example import Example
-from .selection import Selection
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
-    import sqlalchemy as sa
-
     from glance_replicas.catalogue.images import Catalogue
+    from glance_replicas.catalogue.selection import Selection
+    from glance_replicas.ledger.best_effort import BestEffortLedger
     from glance_replicas.ledger.ledger import Ledger
     from glance_replicas.settings import Settings
     from glance_replicas.stores.sources import Sources
 
 INTACT, DAMAGED, USAGE, UNKNOWN = 0, 1, 2, 3
-BATCH = 500  # images whose verdicts are asked for at once
 
 
 def status_of(error: ReplicaError) -> int:
@@ -42,7 +38,6 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
     """A command that reads glance-api.conf. `status` is its exit status unless it raises."""
 
     status = INTACT
-    _ledger_failed = False
 
     @functools.cached_property
     def settings(self) -> "Settings":
@@ -66,6 +61,13 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
         return Ledger(self.settings.ledger)
 
     @functools.cached_property
+    def known(self) -> "BestEffortLedger":
+        """What the ledger knows, for work that goes on without it."""
+        from glance_replicas.ledger.best_effort import BestEffortLedger
+
+        return BestEffortLedger(self.ledger, self.note)
+
+    @functools.cached_property
     def sources(self) -> "Sources":
         """Readers of every location; URLs of hosts that the ledger knows, and of no others, are signed."""
         from glance_replicas.stores import sources
@@ -82,90 +84,25 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
             known = {}
         return lambda copy: signing.sign_copy(copy, known, keys, lifetime)
 
-    def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
-        """The last result of each location of these images; None for all when the ledger cannot be asked."""
-        from glance_replicas.ledger.ledger import place_key
-
-        found: dict[tuple[str, str], Result] = {}
-        if not self._ledger_failed:
-            try:
-                found = self.ledger.states([image.id for image in images], full=full)
-            except LedgerError as error:
-                self.ledger_failed(error)
-        return lambda one: found.get((one.image_id, place_key(one)))
-
     def with_states(
-        self, wanted: Selection, *, full: bool = False
+        self, wanted: "Selection", *, full: bool = False
     ) -> Iterator[tuple[Image, Callable[[Location], Result | None]]]:
         """The images, and what gives the last result of a location; an id that names none makes the status 3."""
-
-        images = wanted.images(self.catalogue, self._unknown)
-        while batch := list(itertools.islice(images, BATCH)):
-            states = self.states(batch, full=full)
-            for image in batch:
-                yield image, states
+        return self.known.with_states(wanted.images(self.catalogue, self._unknown), full=full)
 
     def with_lasts(
-        self, wanted: Selection, *, quiet: bool = False, early: bool = False
+        self, wanted: "Selection", *, early: bool = False
     ) -> Iterator[tuple[Image, Mapping[tuple[str, str], Last]]]:
-        """The images, and what the ledger says of their places, in short; the same for each of a batch.
-
-        With `quiet` nothing is said of ids that are no images. With `early` a batch is read while the one before is
-        worked on, for callers that do not keep it waiting.
-        """
-        batches = self._batches(wanted, quiet)
-        for batch, lasts in ahead(batches) if early else batches:
-            for image in batch:
-                yield image, lasts
-
-    def _batches(self, wanted: Selection, quiet: bool) -> Iterator[tuple[list[Image], Mapping[tuple[str, str], Last]]]:
-        images = wanted.images(self.catalogue, _ignore if quiet else self._unknown)
-        while batch := list(itertools.islice(images, BATCH)):
-            yield batch, self._lasts(batch)
-
-    def _lasts(self, images: Collection[Image]) -> Mapping[tuple[str, str], Last]:
-        if not self._ledger_failed:
-            try:
-                return self.ledger.lasts([image.id for image in images])
-            except LedgerError as error:
-                self.ledger_failed(error)
-        return {}
-
-    def keys(self, images: Collection[str], condition: "sa.ColumnElement[bool]") -> set[tuple[str, str]]:
-        """As `Ledger.keys`; nothing when the ledger cannot be asked."""
-        if not self._ledger_failed:
-            try:
-                return self.ledger.keys(images, condition)
-            except LedgerError as error:
-                self.ledger_failed(error)
-        return set()
+        """The images, and what the ledger says of their places; an id that names none makes the status 3."""
+        return self.known.with_lasts(wanted.images(self.catalogue, self._unknown), early=early)
 
     def now(self) -> datetime:
-        """The ledger's time, which what it holds is of; this machine's when the ledger cannot be asked."""
-        if not self._ledger_failed:
-            try:
-                return self.ledger.now()
-            except LedgerError as error:
-                self.ledger_failed(error)
-        return datetime.now(UTC)
+        """The ledger's time; this machine's when the ledger cannot be asked."""
+        return self.known.now()
 
     def _unknown(self, text: str) -> None:
         self.note(text)
         self.worsen(UNKNOWN)
-
-    def ledger_failed(self, error: LedgerError) -> None:
-        """Say it once; verdicts are neither read nor kept from here on."""
-        if not self._ledger_failed:
-            self.note(f"no verdicts are read or kept: {error}")
-        self._ledger_failed = True
-
-    def record(self, results: Sequence[Result]) -> None:
-        """Keep the results in the ledger, or say once that they cannot be kept."""
-        if results and not self._ledger_failed:
-            try:
-                self.ledger.record(results)
-            except LedgerError as error:
-                self.ledger_failed(error)
 
     def note(self, text: str) -> None:
         """One line for the operator on stderr."""
@@ -194,10 +131,6 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
                 names = " and ".join(sorted(alike))
                 raise ConfigError(f"image {one}: images {names} differ from it in case only; name one of them")
         return [others[one][0] if others.get(one) else one for one in typed]
-
-
-def _ignore(_text: str) -> None:
-    """It was said before."""
 
 
 class OnHostLister(report.Columns, OnHost, Lister):  # type: ignore[misc, unused-ignore]

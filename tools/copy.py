@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError
 from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
 from glance_replicas.model import IMAGE_ACTIVE, Host, Image
@@ -98,7 +99,7 @@ class Copy(OnHostLister):
                 self.note(f"host {one.name} was last heard of {age(one.age_seconds)} ago; it begins when it is back")
         return found
 
-    def _images(self, wanted: selection.Selection) -> list[Image]:
+    def _images(self, wanted: Selection) -> list[Image]:
         """The images that are meant. Raises ConfigError for one named that cannot be copied; others are left out."""
         if wanted.is_everything:
             raise ConfigError("nothing named: give image ids, --name or --owner")

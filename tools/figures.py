@@ -10,20 +10,7 @@ from .report import age, short, size, visible
 from .survey import Condition, Place, Row, Survey
 
 SEEN, FOLDED = 8, 100  # problems that are seen at once, and that are a click away
-SYMBOLS = {  # beside the colour, for whom colours say little
-    "intact": "✓",
-    "shallow": "≈",
-    "never": "○",
-    "missing": "∅",
-    "corrupt": "✗",
-    "wrong_size": "≠",
-    "unreachable": "?",
-    "denied": "⊘",
-    "unsupported": "·",
-    "unverifiable": "¬",
-    "stalled": "…",
-    "unknown": "¿",
-}
+SYMBOLS = {str(one): one.symbol for one in Verdict} | {"shallow": "≈", "never": "○"}  # for whom colours say little
 MEANING = {
     Condition.INTACT: "intact, every byte read",
     Condition.SHALLOW: "intact as far as looked",
@@ -36,7 +23,7 @@ _BANDS = {"hour": "1 hour", "day": "1 day", "week": "1 week"}
 
 def condition(verdict: Verdict) -> str:
     """The class of a verdict in the style, where every byte was read."""
-    return "damaged" if verdict.is_damage else "unknown" if verdict.is_unknown else "intact"
+    return ("damaged", "unknown", "intact")[verdict.gravity]
 
 
 def tiles(total: Survey) -> Iterator[str]:

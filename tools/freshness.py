@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Evidence
 from glance_replicas.verify.freshness import Freshness
@@ -9,7 +10,6 @@ from glance_replicas.verify.schedule import judged_at
 
 from .command import OnHost
 from .report import Bytes, age, count
-from .selection import Selection
 
 COLUMNS = ("Last Verified", "Locations", "Size")
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from glance_replicas import location
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Image, Last, Location
 from glance_replicas.removal.last_copy import is_damaged, only_cached
@@ -50,7 +51,7 @@ class List(OnHostLister):
             now = now or self.now()
             yield tuple(map(_shown, KINDS, row, itertools.repeat(now)))
 
-    def _rows(self, wanted: selection.Selection) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, wanted: Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):
             is_safe = False
             for one in wanted.of(image):

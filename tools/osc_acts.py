@@ -12,13 +12,13 @@ from glance_replicas.ledger.prefetch_requests import PRIORITIES
 from glance_replicas.location import redact
 from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result
 
+from ..verify.summary import Summary
 from ..verify.worker_pool import look_at
-from . import advice, cloud, values
+from . import advice, cloud, findings, values
 from .api_orders import ApiOrders
 from .command import UNKNOWN, status_of
 from .osc import InCloud, worse
 from .report import Bytes, Text, count
-from .tally import Tally
 
 VERIFIED = ("Image", "Name", "Kind", "Host", "Store", "Verdict", "Evidence", "Size", "Seconds", "Detail", "URL")
 ASKED = ("Image", "Host", "State", "Priority", "Pin", "Bytes", "Size")
@@ -54,27 +54,29 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         from glance_replicas.stores.sources import Sources
 
         site, evidence = self.site, Evidence(parsed_args.evidence)
-        tally = Tally(allow_unverifiable=parsed_args.allow_unverifiable)
-        items = [(image, one, evidence) for image, one in self._items(site, parsed_args, tally)]
+        summary = Summary(allow_unverifiable=parsed_args.allow_unverifiable)
+        items = [(image, one, evidence) for image, one in self._items(site, parsed_args, summary)]
         sources = Sources([_Copies(site), _Glance(site)])
         rows = []
         for image, result in look_at(sources, items, parsed_args.workers):
-            tally.add(image, result)
+            summary.add(image, result)
             rows.append(_verified(image, result))
-            if not tally.allows(image, result) and (result.verdict.is_damage or result.verdict.is_unknown):
+            if not summary.allows(image, result) and (result.verdict.is_damage or result.verdict.is_unknown):
                 self.note(advice.problem(image, result))
-        self.status = worse(self.status, tally.status)
-        self.note(list(tally.lines())[-1])
+        self.status = worse(self.status, findings.status(summary))
+        self.note(findings.total(summary))
         return VERIFIED, rows
 
-    def _items(self, site: cloud.Cloud, parsed: argparse.Namespace, tally: Tally) -> Iterator[tuple[Image, Location]]:
+    def _items(
+        self, site: cloud.Cloud, parsed: argparse.Namespace, summary: Summary
+    ) -> Iterator[tuple[Image, Location]]:
         for name in parsed.image:
             found = site.document(site.find(name), {})
             image = _image(found)
             copies = [one for one in found.readable if parsed.on in (None, one.host)]
             yield from ((image, _location(found, one)) for one in copies)
             if image.size == 0 and not copies:
-                tally.empty += 1
+                summary.empty += 1
             elif parsed.through_glance:
                 yield image, Location(image.id, f"{_Glance.scheme}:{image.id}", {STORE_KEY: "Glance itself"})
             elif not copies:

@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import LedgerError
+from glance_replicas.ledger.best_effort import BATCH
 
 from . import advice, selection, values
-from .command import BATCH, DAMAGED, UNKNOWN, OnHost
+from .command import DAMAGED, UNKNOWN, OnHost
 from .report import age, count, size, visible
 from .survey import Condition, Row, Survey, detailed, row, survey
 
@@ -49,7 +51,7 @@ class Report(OnHost):
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
         first = list(self._detailed(heapq.nsmallest(most, found, key=lambda one: one.rank)))
-        if self._ledger_failed:
+        if self.known.is_lost:
             raise LedgerError(
                 "the ledger went away meanwhile, and a report without verdicts would mislead; run it again"
             )
@@ -65,7 +67,7 @@ class Report(OnHost):
             self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad))
         self._weigh(total)
 
-    def _rows(self, wanted: selection.Selection) -> Iterator[Row]:
+    def _rows(self, wanted: Selection) -> Iterator[Row]:
         for image, lasts in self.with_lasts(wanted):
             one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
             if one.copies or (wanted.takes_every_location and not image.locations):
@@ -75,7 +77,7 @@ class Report(OnHost):
         """The same rows, those with trouble with what was found in words."""
         some = iter(rows)
         while part := list(itertools.islice(some, BATCH)):
-            states = self.states([one.image for one in part if one.severity.is_trouble])
+            states = self.known.states([one.image for one in part if one.severity.is_trouble])
             yield from (detailed(one, states) for one in part)
 
     def _weigh(self, total: Survey) -> None:

@@ -8,7 +8,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import Refused
+from glance_replicas.ledger.best_effort import BATCH
 from glance_replicas.location import described
 from glance_replicas.model import HOST_KEY, Image, Location, Result
 from glance_replicas.removal import causes
@@ -17,7 +19,7 @@ from glance_replicas.removal import proof as rule
 from ..verify.places import Places
 from . import held_back, plan, selection, values
 from . import order as orders
-from .command import BATCH, DAMAGED, UNKNOWN, ClosedLister
+from .command import DAMAGED, UNKNOWN, ClosedLister
 from .report import count
 
 if TYPE_CHECKING:
@@ -95,9 +97,7 @@ class Prune(ClosedLister):
             places=self._places,
         )
 
-    def _plan(
-        self, parsed: argparse.Namespace, wanted: selection.Selection, removal: "Removal", order: "Order"
-    ) -> "list[Step]":
+    def _plan(self, parsed: argparse.Namespace, wanted: Selection, removal: "Removal", order: "Order") -> "list[Step]":
         """Proofs and refusals, recorded; raises Refused when they are too many."""
         self._seen, self._held = 0, held_back.HeldBack(parsed.max_share)
         targets = self._allowed(list(self._targets(wanted, order)), wanted)
@@ -109,11 +109,11 @@ class Prune(ClosedLister):
                 bound(sum(len(found) for _, found in targets))
             steps = [step for image, found in targets for step in removal.plan(image, found)]
         for looks in {id(step.looks): step.looks for step in steps}.values():
-            self.record(looks.results)
+            self.known.record(looks.results)
         bound(sum(isinstance(step.answer, rule.Proof) for step in steps))
         return steps
 
-    def _targets(self, wanted: selection.Selection, order: "Order") -> Iterator[Target]:
+    def _targets(self, wanted: Selection, order: "Order") -> Iterator[Target]:
         """What may have to go: of named images every location asked for, of others what the ledger has as damaged."""
         images = self.with_states(wanted)
         while batch := list(itertools.islice(images, BATCH)):
@@ -128,7 +128,7 @@ class Prune(ClosedLister):
                 if found:
                     yield image, found
 
-    def _allowed(self, targets: list[Target], wanted: selection.Selection) -> list[Target]:
+    def _allowed(self, targets: list[Target], wanted: Selection) -> list[Target]:
         """Those that no store at fault has lost; of named images all."""
         if wanted.ids or not self._held.decide(self.note):
             return targets
@@ -138,7 +138,7 @@ class Prune(ClosedLister):
 
     def _may_go(self, image: Image, one: Location, cause: causes.Cause, states: States, named: bool) -> bool:
         if isinstance(cause, causes.Damaged) and not named:
-            if self._ledger_failed:
+            if self.known.is_lost:
                 raise Refused("without the ledger it is not known what is damaged; name the images")
             last = states(one)
             return last is not None and last.verdict in cause.states

@@ -27,7 +27,7 @@ class PuttingBack:
         self._command, self._store, self._workers = command, store, workers
         places = writers.from_settings(command.settings)
         self._work = put_back.PutBack(
-            *(command.catalogue, command.sources, places, store), keep=command.record, progress=progress
+            *(command.catalogue, command.sources, places, store), keep=command.known.record, progress=progress
         )
         self.lines: list[str] = []
 
@@ -55,7 +55,7 @@ class PuttingBack:
         """At all copies, in full, just now."""
         items = [(image, one, Evidence.FULL) for one in image.locations]
         results = [result for _, result in look_at(self._command.sources, items, self._workers)]
-        self._command.record(results)
+        self._command.known.record(results)
         return results
 
     def _say(self, text: str) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.location import described
 from glance_replicas.model import Image, Location
 from glance_replicas.repair.plan import Action, Step
+from glance_replicas.verify.summary import IntactCopies
 
 from . import advice, held_back, report, selection, values
 from .command import DAMAGED, UNKNOWN, ClosedLister
@@ -72,7 +74,7 @@ class Repair(ClosedLister):
             self._weigh(one)
         return COLUMNS, [_row(one) for one in steps]
 
-    def _put_back(self, wanted: selection.Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
+    def _put_back(self, wanted: Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
         from .putting_back import PuttingBack
 
         if not wanted.ids:
@@ -88,7 +90,7 @@ class Repair(ClosedLister):
         self.lines = work.lines
         return rows
 
-    def _images(self, wanted: selection.Selection, most: int) -> list[Image]:
+    def _images(self, wanted: Selection, most: int) -> list[Image]:
         """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""
         found: list[tuple[Image, list[Location]]] = []
         for image, states in self.with_states(wanted):
@@ -105,7 +107,7 @@ class Repair(ClosedLister):
 
     def _due(self, found: list[tuple[Image, list[Location]]], most: int) -> list[Image]:
         """The images whose damage is not that of a whole store."""
-        if self._ledger_failed:
+        if self.known.is_lost:
             raise Refused("without the ledger it is not known what is damaged; name the images")
         if self._held.decide(self.note):
             self.worsen(DAMAGED)
@@ -124,7 +126,7 @@ class Repair(ClosedLister):
         self._written = 0
         restorer = rewrite.Restorer(self.catalogue, self.sources, places)
         made = functools.partial(Remedy, self.settings, self.ledger, self.sources, places, restorer)
-        return made(workers=workers, keep=self.record, progress=self._wrote)
+        return made(workers=workers, keep=self.known.record, progress=self._wrote)
 
     def _wrote(self, length: int) -> None:
         self._written += length
@@ -201,7 +203,7 @@ def _advice(step: Step) -> str:
     if step.action is Action.LOST:
         return f"keep everything, and restore the image from where it came from; then: replica verify {image_id}"
     if verdict.is_unknown:
-        return advice.next_step(step.image, step.before, advice.Good())
+        return advice.next_step(step.image, step.before, IntactCopies())
     if step.action is Action.KEEP:
         return f"see to the copies that did not answer, then: replica repair {image_id}"
     if any(not one.is_cached for one in step.intact):

@@ -13,6 +13,7 @@ from glance_replicas.model import Evidence, Host, Image, Last, Location, Result,
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.verify.freshness import NEVER, Freshness
 from glance_replicas.verify.schedule import judged_at
+from glance_replicas.verify.summary import IntactCopies
 
 from . import advice, report
 
@@ -133,12 +134,12 @@ class Row:
             yield None, None, "nobody can download it: restore the data, or delete the image"
         elif self.severity is Severity.ONLY_CACHED:
             yield None, None, advice.put_back(self.image)
-        good = advice.Good()
+        good = IntactCopies()
         known = [copy.last for copy in self.copies if copy.last is not None]
         for last in known:
             good.add(last)
         bad = [last for last in known if last.verdict is not Verdict.INTACT]
-        for last in sorted(bad, key=lambda one: not one.verdict.is_damage):
+        for last in sorted(bad, key=lambda one: one.verdict.gravity):
             yield last.location, last, advice.next_step(self.image, last, good)
 
 

@@ -5,6 +5,7 @@ import re
 from fractions import Fraction
 
 from glance_replicas.model import is_image_id
+from glance_replicas.verify.schedule import Sample
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -56,3 +57,17 @@ def name(text: str) -> str:
     if not re.fullmatch(r"[\w.:-]{1,64}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is no name: 1 to 64 letters, digits and any of _ . : -")
     return text
+
+
+def sample(text: str) -> Sample:
+    """A part of what is to be verified: `n/t`, `x%`, or a size."""
+    if match := re.fullmatch(r"(\d+)/(\d+)", text):
+        part, parts = int(match[1]), int(match[2])
+        if 1 <= part <= parts:
+            return Sample(text, (part - 1) / parts, part / parts)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
+        if 0 < float(match[1]) <= 100:
+            return Sample(text, 0.0, float(match[1]) / 100, is_random=True)
+    else:
+        return Sample(text, bytes=size(text))
+    raise argparse.ArgumentTypeError(f"{text!r} is no part: write n/t with n from 1 to t, x% up to 100%, or a size")

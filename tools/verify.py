@@ -2,18 +2,22 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Evidence, Image, Last, Location, Result
+from glance_replicas.verify.schedule import EVERYTHING
 
-from . import freshness, sampling, selection, values
-from .command import UNKNOWN, OnHostLister
-from .report import Bytes, Text, When
-from .tally import Tally, gravity
+from . import findings, freshness, selection, values
+from .command import DAMAGED, INTACT, UNKNOWN, OnHostLister
+from .report import Bytes, Progress, Text, When
+
+if TYPE_CHECKING:
+    from ..verify.flow import Options, Verification
 
 COLUMNS = ("Image", "Name", "Kind", "Host", "Store", "Verdict", "Evidence", "Size", "Seconds", "Detail", "URL")
 PLANNED = ("Image", "Name", "Kind", "Host", "Store", "Last Verdict", "Checked", "Size", "URL")
@@ -49,7 +53,7 @@ class Verify(OnHostLister):
             "--max-items-per-second", type=values.positive, metavar="N", help="all workers together begin no more looks"
         )
         text = "a part of what is due: 3/7 the third of seven, 5%% at random, 500G the oldest looks"
-        add("--sample", type=sampling.parse, default=sampling.Sample(), metavar="PART", help=text)
+        add("--sample", type=values.sample, default=EVERYTHING, metavar="PART", help=text)
         add("--seed", metavar="TEXT", help="with --sample x%%: the same text draws the same part")
         text = "begin the run of this name, or go on with it, with other machines if they do the same"
         add("--run", type=values.name, metavar="NAME", help=text)
@@ -65,7 +69,7 @@ class Verify(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """The rows: as they come for jsonl, else bad ones first."""
-        from .verifying import Verifying
+        from ..verify.flow import Verification
 
         wanted = selection.named(parsed_args, state=True)
         if parsed_args.overdue is not None and not parsed_args.freshness:
@@ -74,16 +78,25 @@ class Verify(OnHostLister):
             raise ConfigError("--dry-run begins no run: leave out one of --dry-run and --run")
         if parsed_args.freshness:
             return freshness.COLUMNS, self._fresh(wanted, parsed_args)
-        why_skipped = "looked at before in this run" if parsed_args.run else "intact not long ago"
-        self.tally = Tally(why_skipped, allow_unverifiable=parsed_args.allow_unverifiable)
-        work = Verifying(self, wanted, parsed_args, self.tally)
+        work = Verification(*(self.settings, self.catalogue, self.known, wanted, _options(parsed_args)), note=self.note)
+        self.summary = work.summary
         if parsed_args.dry_run:
             now = self.now()
             return PLANNED, (_planned(due.image, due.location, due.last, now) for due in work.planned())
-        seen = work.results()
+        found = self._results(work)
         if parsed_args.formatter != "jsonl":
-            seen = iter(sorted(seen, key=lambda one: (gravity(one[1]), one[0].id)))
-        return COLUMNS, (_row(*one) for one in seen)
+            found = iter(sorted(found, key=lambda one: (one[1].verdict.gravity, one[0].id)))
+        return COLUMNS, (_row(*one) for one in found)
+
+    def _results(self, work: "Verification") -> Iterator[tuple[Image, Result]]:
+        progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
+        try:
+            for image, result in work.results(self.sources):
+                progress.total = work.total
+                progress.step(result.size, image.id)
+                yield image, result
+        finally:
+            progress.end()
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then every bad one with what to do, and the sum."""
@@ -96,19 +109,21 @@ class Verify(OnHostLister):
             parsed_args.columns = [one for one in column_names if one != "Detail"]  # it stands below, with the advice
         if rows or not self.for_people(parsed_args):
             super().produce_output(parsed_args, column_names, rows)
-        if self.tally.is_empty:
+        found = self.summary
+        if found.is_empty:
             self.note("nothing to verify: no location of an active image is what you asked for; see: replica list")
-            self.worsen(UNKNOWN)
         if parsed_args.dry_run:
+            self.worsen(DAMAGED if found.nowhere else UNKNOWN if found.absent or found.is_empty else INTACT)
             return 0
-        if self.tally.checked + self.tally.skipped + self.tally.empty:
-            self.closing(parsed_args, list(self.tally.lines()))
+        if found.checked + found.skipped + found.empty:
+            why_skipped = "looked at before in this run" if parsed_args.run else "intact not long ago"
+            self.closing(parsed_args, list(findings.lines(found, why_skipped)))
         if parsed_args.formatter == "jsonl":
-            self.app.stdout.write(json.dumps({"summary": self.tally.as_dict()}) + "\n")
-        self.worsen(self.tally.status)
+            self.app.stdout.write(json.dumps({"summary": findings.as_dict(found)}) + "\n")
+        self.worsen(findings.status(found))
         return 0
 
-    def _fresh(self, wanted: selection.Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
+    def _fresh(self, wanted: Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
         found = freshness.freshness(self, wanted, Evidence(parsed.evidence), parsed.overdue)
         self._lines = []
         if parsed.overdue is not None:
@@ -116,6 +131,25 @@ class Verify(OnHostLister):
         if found.overdue or not any(band.locations for band in found.bands()):
             self.worsen(UNKNOWN)
         return freshness.rows(found)
+
+
+def _options(parsed: argparse.Namespace) -> "Options":
+    from ..verify.flow import Options
+
+    return Options(
+        evidence=Evidence(parsed.evidence),
+        workers=parsed.workers,
+        workers_per_backend=parsed.workers_per_backend,
+        max_age_seconds=parsed.max_age,
+        max_duration_seconds=parsed.max_duration,
+        max_bytes_per_second=parsed.max_bytes_per_second,
+        max_items_per_second=parsed.max_items_per_second,
+        sample=parsed.sample,
+        seed=parsed.seed,
+        run=parsed.run,
+        remote_reads=parsed.remote_reads,
+        allow_unverifiable=parsed.allow_unverifiable,
+    )
 
 
 def _row(image: Image, result: Result) -> tuple[Any, ...]:

@@ -158,7 +158,7 @@ class Auditor:
             result = look(self._sources, image, one, Evidence.SIZE)
             if result.verdict is Verdict.MISSING:
                 yield name, one
-            elif result.verdict in (Verdict.UNREACHABLE, Verdict.STALLED, Verdict.DENIED):
+            elif result.verdict.is_path_fault:
                 raise SourceError(result.detail)
 
     def _statuses(self, entries: Sequence[Entry]) -> dict[str, str]:

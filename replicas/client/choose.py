@@ -135,7 +135,7 @@ def _trouble(one: Candidate, fact: Health, typical: _Typical) -> int:
     silence = _number(fact.heartbeat_age_seconds)
     if one.is_cached and (typical.silence if silence is None else silence) > SILENT_AFTER:
         return 2
-    failed = fact.verdict in (Verdict.UNREACHABLE, Verdict.DENIED, Verdict.STALLED)
+    failed = fact.verdict is not None and fact.verdict.is_path_fault
     return int(failed and (_number(fact.verdict_age_seconds) or 0.0) <= STALE_AFTER)
 
 

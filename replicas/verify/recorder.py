@@ -8,46 +8,48 @@ from contextlib import suppress
 from ..errors import LedgerError
 from ..model import Result
 
-Save = Callable[[Sequence[Result], Sequence[Result]], None]  # what is to be recorded, and what somebody has
+Save = Callable[
+    [Sequence[Result], Sequence[Result]], None
+]  # what is to be recorded, and what somebody else has recorded
 
 RECORD_SECONDS = 1.0  # results lost at most when the program is killed; "every two seconds" leaves room
 
 
 class Recorder:
-    """Use as a context: at its end everything given to `add` is kept. `beat` is called as often, for leases."""
+    """Use as a context: at its end everything given to `add` is kept. `renew` is called as often, for leases."""
 
-    def __init__(self, save: Save, beat: Callable[[], None] = lambda: None) -> None:
-        self._save, self._beat = save, beat
+    def __init__(self, save: Save, renew: Callable[[], None] = lambda: None) -> None:
+        self._save, self._renew = save, renew
         self._unsaved: list[Result] = []
-        self._kept: list[Result] = []
+        self._recorded: list[Result] = []
         self._error: LedgerError | None = None
         self._lock, self._saving = threading.Lock(), threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
-    def add(self, result: Result, *, is_kept: bool = False) -> None:
+    def add(self, result: Result, *, is_recorded: bool = False) -> None:
         """Kept soon, as of the ledger's time: hosts need not agree on the time. Raises what `save` raised before.
 
-        With `is_kept` somebody else has recorded it.
+        With `is_recorded` somebody else has recorded it.
         """
         if self._error is not None:
             raise self._error
         with self._lock:
-            (self._kept if is_kept else self._unsaved).append(dataclasses.replace(result, checked_at=None))
+            (self._recorded if is_recorded else self._unsaved).append(dataclasses.replace(result, checked_at=None))
 
     def flush(self) -> None:
         """Everything added so far is kept. Raises LedgerError."""
         with self._saving:
             with self._lock:
                 results, self._unsaved = self._unsaved, []
-                kept, self._kept = self._kept, []
-            self._save(results, kept)
+                recorded, self._recorded = self._recorded, []
+            self._save(results, recorded)
 
     def _run(self) -> None:
         while not self._end.wait(RECORD_SECONDS):
             try:
                 self.flush()
-                self._beat()
+                self._renew()
             except LedgerError as error:
                 self._error = error
                 return

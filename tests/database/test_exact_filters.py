@@ -8,9 +8,9 @@ import pytest
 from services.schema import add_image, query
 
 from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.catalogue.selection import Selection
 from glance_replicas.prefetch.policy import Described
 from glance_replicas.prefetch.rules import Match
-from glance_replicas.tools.selection import Selection
 
 _ids = itertools.count(1)
 

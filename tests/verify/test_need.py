@@ -6,7 +6,7 @@ import pytest
 
 from glance_replicas.model import Evidence, Last, Verdict
 from glance_replicas.verify.freshness import NEVER, OLDER, Freshness
-from glance_replicas.verify.schedule import Need, judged_at
+from glance_replicas.verify.schedule import Schedule, judged_at
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SIZE, FULL, STORED = Evidence.SIZE, Evidence.FULL, Evidence.STORED
@@ -18,8 +18,8 @@ def ago(hours: float) -> datetime:
     return NOW - timedelta(hours=hours)
 
 
-def need(evidence: Evidence = FULL, hours: float = 24, **more: bool) -> Need:
-    return Need(evidence, NOW, ago(hours), **more)
+def schedule(evidence: Evidence = FULL, hours: float = 24, **more: bool) -> Schedule:
+    return Schedule(evidence, NOW, ago(hours), **more)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def need(evidence: Evidence = FULL, hours: float = 24, **more: bool) -> Need:
 )
 def test_only_what_is_intact_as_deep_and_recent_is_spared(last: Last | None, spared: bool) -> None:
     """Damage, unknowns, shallower looks, old ones and those of a clock that was ahead leave a location due."""
-    assert need().spares(last) is spared
+    assert schedule().is_fresh(last) is spared
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_only_what_is_intact_as_deep_and_recent_is_spared(last: Last | None, spa
 )
 def test_what_cannot_be_verified_is_spared_where_that_is_accepted(last: Last, spared: bool) -> None:
     """A look as deep not long ago is enough; a sample that differed, or no answer, is not."""
-    assert need(unverifiable=True).spares(last) is spared
+    assert schedule(accepts_unverifiable=True).is_fresh(last) is spared
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_what_cannot_be_verified_is_spared_where_that_is_accepted(last: Last, sp
 )
 def test_in_a_run_each_place_has_one_look(last: Last, evidence: Evidence, spared: bool) -> None:
     """Whatever came of it, and even if its clock was ahead: else a run would never end."""
-    assert need(evidence, run=True).spares(last) is spared
+    assert schedule(evidence, run=True).is_fresh(last) is spared
 
 
 def test_a_look_in_full_that_failed_was_tried() -> None:
     """What cannot be reached does not stay in front of everything else as never looked at."""
-    assert need().tried_at(Last(UNREACHABLE, FULL, ago(1))) == ago(1)
-    assert need().tried_at(Last(INTACT, SIZE, ago(1))) is None
-    assert need(SIZE).tried_at(Last(INTACT, SIZE, ago(1))) == ago(1)
+    assert schedule().tried_at(Last(UNREACHABLE, FULL, ago(1))) == ago(1)
+    assert schedule().tried_at(Last(INTACT, SIZE, ago(1))) is None
+    assert schedule(SIZE).tried_at(Last(INTACT, SIZE, ago(1))) == ago(1)
 
 
 def test_a_histogram_counts_each_location_once() -> None:

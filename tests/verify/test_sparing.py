@@ -19,8 +19,9 @@ from glance_replicas.ledger import rows as ledger_rows
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.tables import states
 from glance_replicas.model import Evidence, Last, Verdict
-from glance_replicas.tools.ahead import ahead
-from glance_replicas.verify.schedule import Need
+from glance_replicas.read_ahead import read_ahead
+from glance_replicas.verify import skip_fresh
+from glance_replicas.verify.schedule import Schedule
 
 pytest_plugins = ["support.desk"]
 
@@ -34,7 +35,7 @@ IMAGE = "11111111-2222-4333-8444-555555555555"
 
 
 def test_the_database_spares_what_the_rule_spares(database_url: str) -> None:
-    """Of every state there can be, for every need, on three databases."""
+    """Of every state there can be, for every schedule, on three databases."""
     ledger = Ledger(database_url)
     ledger.upgrade()
     rows, known = [], {}
@@ -46,10 +47,10 @@ def test_the_database_spares_what_the_rule_spares(database_url: str) -> None:
         rows.append(row | {"full_verdict": full_verdict and full_verdict.value, "full_checked_at": full_at})
     ledger.database.write(lambda connection: upsert(connection, states, rows))
     for evidence, run, lax, since in itertools.product(Evidence, BOTH, BOTH, (None, NOW - timedelta(hours=24))):
-        need = Need(evidence, NOW, since, run, lax)
-        spared = {key for key, last in known.items() if need.spares(last)}
-        assert ledger.keys([IMAGE], need.spared) == spared
-        assert (since is None) == (not spared)
+        schedule = Schedule(evidence, NOW, since, run, lax)
+        fresh = {key for key, last in known.items() if schedule.is_fresh(last)}
+        assert ledger.keys([IMAGE], skip_fresh.is_fresh(schedule)) == fresh
+        assert (since is None) == (not fresh)
     ledger.close()
 
 
@@ -149,19 +150,19 @@ def said(done: Done) -> str:
 def test_reading_ahead_is_in_order_and_ends() -> None:
     """The parts as they are; an error in its place; no thread is left when the caller leaves early."""
     before = threading.enumerate()
-    assert list(ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
-    assert list(ahead([])) == []
+    assert list(read_ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert list(read_ahead([])) == []
 
     def broken() -> Iterator[int]:
         yield 1
         raise ValueError("of the second")
 
-    found = ahead(broken())
+    found = read_ahead(broken())
     assert next(found) == 1
     with pytest.raises(ValueError, match="of the second"):
         next(found)
     taken: list[int] = []
-    early = ahead(taken.append(one) or one for one in itertools.count())  # type: ignore[func-returns-value]
+    early = read_ahead(taken.append(one) or one for one in itertools.count())  # type: ignore[func-returns-value]
     assert next(early) == 0
     early.close()
     assert len(taken) <= 2

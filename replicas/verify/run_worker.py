@@ -6,20 +6,20 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from glance_replicas.model import Result
-from glance_replicas.verify.schedule import Need
-
-from .due import Due
+from ..ledger.rows import place_key
+from ..model import Result
+from .schedule import Schedule
+from .work_queue import WorkItem
 
 if TYPE_CHECKING:
-    from glance_replicas.ledger.runs import Run, Runs
+    from ..ledger.runs import Run, Runs
 
 
-class Share:
-    """Claims what is due before it is looked at, and gives the claims back with the results."""
+class RunWorker:
+    """Claims what is due before it is verified, and gives the claims back with the results."""
 
-    def __init__(self, runs: "Runs", run: "Run", need: Need) -> None:
-        self._runs, self._run, self._need = runs, run, need
+    def __init__(self, runs: "Runs", run: "Run", schedule: Schedule) -> None:
+        self._runs, self._run, self._schedule = runs, run, schedule
         self._owner = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.asked = 0  # claims asked for since `begin_pass`
 
@@ -27,33 +27,31 @@ class Share:
         """Count anew."""
         self.asked = 0
 
-    def claim(self, items: Sequence[Due]) -> list[Due]:
-        """Those of the items that are ours to look at; the others somebody else has, or has looked at since."""
+    def claim(self, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """Those of the items that are ours to verify; the others somebody else has, or has verified since."""
         wanted = {(one.image.id, one.place): one for one in items}
         self.asked += len(wanted)
         granted = self._runs.claim(self._owner, wanted)
-        over = {key for key in granted.mine if self._need.spares(granted.known.get(key))}
+        over = {key for key in granted.mine if self._schedule.is_fresh(granted.known.get(key))}
         if over:
             self._runs.record(self._owner, [], over)
         return [one for key, one in wanted.items() if key in granted.mine - over]
 
-    def save(self, results: Sequence[Result], kept: Sequence[Result]) -> None:
+    def record(self, results: Sequence[Result], recorded: Sequence[Result]) -> None:
         """The results are in the ledger, as those are that somebody recorded before, and their claims given back."""
-        from glance_replicas.ledger.ledger import place_key
-
-        done = {(one.location.image_id, place_key(one.location)) for one in (*results, *kept)}
+        done = {(one.location.image_id, place_key(one.location)) for one in (*results, *recorded)}
         if done:
             self._runs.record(self._owner, results, done)
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         """The claims hold for another lease."""
         self._runs.renew(self._owner)
 
-    def leave(self) -> None:
-        """What we have claimed and not looked at is anybody's."""
+    def release(self) -> None:
+        """What we have claimed and not verified is anybody's."""
         self._runs.release(self._owner)
 
     def finish(self) -> dict[str, int]:
-        """Nothing is due any more: the run is over. How many places it found in which state, whoever looked."""
+        """Nothing is due any more: the run is over. How many places it found in which state, whoever verified them."""
         self._runs.finish(self._run)
         return self._runs.verdicts(self._run)

@@ -1,29 +1,27 @@
-"""What is due for a look: a stream out of catalogue and ledger, in bounded memory."""
+"""What is to be verified: a stream out of catalogue and ledger, in bounded memory."""
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from glance_replicas.model import Evidence, Image, Last, Location
-from glance_replicas.removal.last_copy import has_store
-from glance_replicas.verify.schedule import Need
-
-from .sampling import Sample
-from .selection import Selection
+from ..catalogue.selection import Selection
+from ..ledger.best_effort import Lasts
+from ..ledger.rows import place_key
+from ..model import Evidence, Image, Last, Location
+from .schedule import Sample, Schedule
 
 if TYPE_CHECKING:
-    from glance_replicas.catalogue.images import Catalogue
-    from glance_replicas.ledger.ledger import Ledger
+    from ..catalogue.images import Catalogue
+    from ..ledger.ledger import Ledger
 
 LATER = 5000  # locations that are sorted here; more are read from the ledger by its index
 PAGE = 500
-Lasts = Mapping[tuple[str, str], Last]
 
 
-class Due(NamedTuple):
-    """One location to look at; `place` is its `ledger.place_key`, `lasts` what the ledger says of its image."""
+class WorkItem(NamedTuple):
+    """One location to verify; `place` is its `ledger.place_key`, `lasts` what the ledger says of its image."""
 
     image: Image
     location: Location
@@ -32,21 +30,23 @@ class Due(NamedTuple):
     lasts: Lasts
 
 
-class Agenda:
-    """The locations of a selection at which a look is needed: those never looked at first, then the oldest look.
+class WorkQueue:
+    """The locations of a selection that are to be verified.
+
+    Those never verified at this depth come first, then the least recently verified.
 
     Every location of the catalogue is held against the ledger once; the numbers below grow while that goes on.
     """
 
-    def __init__(self, wanted: Selection, need: Need, sample: Sample, seed: str = "") -> None:
-        self._wanted, self._need, self._sample, self._seed = wanted, need, sample, seed
-        self.skipped = 0  # seen recently enough
+    def __init__(self, selection: Selection, schedule: Schedule, sample: Sample, seed: str = "") -> None:
+        self._selection, self._schedule, self._sample, self._seed = selection, schedule, sample, seed
+        self.skipped = 0  # fresh
         self.unsampled = 0  # due, and not in the sample
         self.total = 0  # due
         self.is_counted = False  # `total` is all there is
 
     def skip(self, number: int) -> None:
-        """So many more were seen recently enough; they are not in what `stream` is given."""
+        """So many more are fresh; they are not in what `stream` is given."""
         self.skipped += number
 
     def stream(
@@ -55,7 +55,7 @@ class Agenda:
         catalogue: "Catalogue",
         ledger: "Ledger",
         bare: Callable[[Image], None],
-    ) -> Iterator[Due]:
+    ) -> Iterator[WorkItem]:
         """What is due; `bare` is told of images without any location in a store, or at all."""
         found = self._in_order(images, catalogue, ledger, bare)
         return found if self._sample.bytes is None else _up_to(self._sample.bytes, found)
@@ -66,16 +66,16 @@ class Agenda:
         catalogue: "Catalogue",
         ledger: "Ledger",
         bare: Callable[[Image], None],
-    ) -> Iterator[Due]:
-        later: list[Due] = []
+    ) -> Iterator[WorkItem]:
+        later: list[WorkItem] = []
         behind = 0
-        for due in self._scan(images, bare):
-            if self._need.tried_at(due.last) is None:
-                yield due
+        for item in self._scan(images, bare):
+            if self._schedule.tried_at(item.last) is None:
+                yield item
             else:
                 behind += 1
                 if behind <= LATER:
-                    later.append(due)
+                    later.append(item)
         self.is_counted = True
         if behind <= LATER:
             yield from sorted(later, key=self._moment)
@@ -83,69 +83,65 @@ class Agenda:
             later.clear()
             yield from itertools.islice(self._walk(catalogue, ledger), behind)
 
-    def _scan(self, images: Iterable[tuple[Image, Lasts]], bare: Callable[[Image], None]) -> Iterator[Due]:
+    def _scan(self, images: Iterable[tuple[Image, Lasts]], bare: Callable[[Image], None]) -> Iterator[WorkItem]:
         """In the order of the catalogue, everything counted."""
-        from glance_replicas.ledger.ledger import place_key
-
         for image, lasts in images:
-            if not has_store(image) and (image.locations or self._wanted.takes_every_location):
+            if not image.durable and (image.locations or self._selection.takes_every_location):
                 bare(image)
             for one in image.locations:
-                if not self._wanted.has(one):
+                if not self._selection.has(one):
                     continue
                 place = place_key(one)
                 last = lasts.get((image.id, place))
-                if not self._wanted.has_state(last):
+                if not self._selection.has_state(last):
                     continue
-                if self._need.spares(last):
+                if self._schedule.is_fresh(last):
                     self.skipped += 1
                 elif not self._sample.has(place, self._seed):
                     self.unsampled += 1
                 else:
                     self.total += 1
-                    yield Due(image, one, place, last, lasts)
+                    yield WorkItem(image, one, place, last, lasts)
 
-    def _walk(self, catalogue: "Catalogue", ledger: "Ledger") -> Iterator[Due]:
-        """In the order of the ledger. What was looked at since is over; what is new to it the next scan will find."""
-        from glance_replicas.ledger.ledger import place_key
-
+    def _walk(self, catalogue: "Catalogue", ledger: "Ledger") -> Iterator[WorkItem]:
+        """In the order of the ledger. What was verified since is over; what is new to it the next scan will find."""
         rows = self._rows(ledger)
         while page := list(itertools.islice(rows, PAGE)):
             ids = {image_id for image_id, _, _ in page}
-            images = {image.id: image for image in self._wanted.find(catalogue, ids)}
+            images = {image.id: image for image in self._selection.find(catalogue, ids)}
             lasts = ledger.lasts(images)
             for image_id, place, _ in page:
                 last = lasts.get((image_id, place))
                 if last is None or image_id not in images or not self._is_due(place, last):
                     continue
-                for one in filter(self._wanted.has, images[image_id].locations):
+                for one in filter(self._selection.has, images[image_id].locations):
                     if place_key(one) == place:
-                        yield Due(images[image_id], one, place, last, lasts)
+                        yield WorkItem(images[image_id], one, place, last, lasts)
 
     def _rows(self, ledger: "Ledger") -> Iterator[tuple[str, str, Last]]:
-        if self._need.evidence is not Evidence.FULL:
-            return ledger.by_age(self._need.now)
-        parts = (ledger.by_age(self._need.now, full=one) for one in (True, False))
-        tried = ((row for row in part if self._need.tried_at(row[2])) for part in parts)
+        if self._schedule.evidence is not Evidence.FULL:
+            return ledger.by_age(self._schedule.now)
+        parts = (ledger.by_age(self._schedule.now, full=one) for one in (True, False))
+        tried = ((row for row in part if self._schedule.tried_at(row[2])) for part in parts)
         return heapq.merge(*tried, key=lambda row: row[2].full_checked_at or row[2].checked_at)
 
     def _is_due(self, place: str, last: Last) -> bool:
-        at = self._need.tried_at(last)
-        if at is None or at >= self._need.now or self._need.spares(last):
+        at = self._schedule.tried_at(last)
+        if at is None or at >= self._schedule.now or self._schedule.is_fresh(last):
             return False
-        return self._wanted.has_state(last) and self._sample.has(place, self._seed)
+        return self._selection.has_state(last) and self._sample.has(place, self._seed)
 
-    def _moment(self, due: Due) -> datetime:
-        at = self._need.tried_at(due.last)
+    def _moment(self, item: WorkItem) -> datetime:
+        at = self._schedule.tried_at(item.last)
         assert at is not None  # what was never tried is not among them
         return at
 
 
-def _up_to(size: int, found: Iterator[Due]) -> Iterator[Due]:
+def _up_to(size: int, found: Iterator[WorkItem]) -> Iterator[WorkItem]:
     """The first of them, until they have so many bytes."""
     left = size
-    for due in found:
+    for item in found:
         if left <= 0:
             return
-        left -= due.image.size or 0
-        yield due
+        left -= item.image.size or 0
+        yield item

@@ -1,62 +1,57 @@
-"""Suspicion before condemnation: where the fault may be the path, several tries and another way, never for a digest."""
+"""Retries failures that the network may have caused, here and by another way; never a digest that differs."""
 
 import collections
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from glance_replicas import location
-from glance_replicas.model import Result, Verdict
-
-from ..verify.worker_pool import backend
-from .due import Due
-
-log = logging.getLogger(__name__)
+from .. import location
+from ..model import Result, Verdict
+from .work_queue import WorkItem
+from .worker_pool import backend
 
 PAUSES = (0.3, 1.0)  # seconds before another try
 GIVEN_UP = 5  # failures in a row at one place, each after all tries; from then on one try is enough
-_PATH = (Verdict.UNREACHABLE, Verdict.STALLED, Verdict.DENIED)
 _HTTP = (Verdict.MISSING, Verdict.WRONG_SIZE)  # a proxy or an error page, too, can say so
 
 
-class Found(NamedTuple):
+class Outcome(NamedTuple):
     """A result, and whether it is in the ledger already."""
 
     result: Result
-    is_kept: bool = False
+    is_recorded: bool = False
 
 
-class Patience:
-    """`look` reads from here; `ask` has the host of a cached copy read it, None: it does not answer. For threads."""
+class Retry:
+    """`probe` reads from here; `ask` has the host of a cached copy read it, None: it does not answer. For threads."""
 
     def __init__(
-        self, look: Callable[[Due], Result], ask: Callable[[Due], Result | None], *, ask_first: bool = True
+        self, probe: Callable[[WorkItem], Result], ask: Callable[[WorkItem], Result | None], *, ask_first: bool = True
     ) -> None:
-        self._look, self._ask, self._ask_first = look, ask, ask_first
+        self._probe, self._ask, self._ask_first = probe, ask, ask_first
         self._failures: collections.Counter[str] = collections.Counter()
 
-    def see(self, due: Due) -> Found:
+    def verify(self, item: WorkItem) -> Outcome:
         """The result that stands after all ways were tried."""
-        asked = self._ask(due) if self._ask_first else None
+        asked = self._ask(item) if self._ask_first else None
         if asked is not None and not asked.verdict.is_unknown:
-            return Found(asked, is_kept=True)
-        result = self._try(due)
+            return Outcome(asked, is_recorded=True)
+        result = self._try(item)
         if is_suspect(result) and not self._ask_first:
-            asked = self._ask(due)
+            asked = self._ask(item)
             if asked is not None and not asked.verdict.is_unknown:
-                return Found(asked, is_kept=True)
-        return Found(result)
+                return Outcome(asked, is_recorded=True)
+        return Outcome(result)
 
-    def _try(self, due: Due) -> Result:
-        place, tries = backend(due.location), 1
-        result = self._look(due)
+    def _try(self, item: WorkItem) -> Result:
+        place, tries = backend(item.location), 1
+        result = self._probe(item)
         for pause in PAUSES if self._failures[place] < GIVEN_UP else ():
             if not is_suspect(result):
                 break
             time.sleep(pause)
-            result, tries = self._look(due), tries + 1
+            result, tries = self._probe(item), tries + 1
         self._failures[place] = self._failures[place] + 1 if is_suspect(result) else 0
         if tries == 1 or not is_suspect(result):
             return result
@@ -69,4 +64,4 @@ def is_suspect(result: Result) -> bool:
         return location.scheme(result.location.url) in ("http", "https")
     if result.verdict is Verdict.DENIED and location.scheme(result.location.url) in ("file", "filesystem"):
         return False  # owners and modes do not change by themselves, and the file was perhaps read to its end
-    return result.verdict in _PATH
+    return result.verdict.is_path_fault

@@ -8,13 +8,13 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(parts: Iterable[T]) -> Iterator[T]:
+def read_ahead(parts: Iterable[T]) -> Iterator[T]:
     """The parts in order, one of them read ahead, in one thread of their own that ends with this.
 
     What the reading raises is raised here, in the place of the part that was not read.
     """
     left = iter(parts)
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as reader:
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
         coming = reader.submit(next, left, _END)
         while (part := coming.result()) is not _END:
             coming = reader.submit(next, left, _END)

@@ -4,18 +4,17 @@ import collections
 import time
 from typing import TYPE_CHECKING
 
-from glance_replicas.errors import LedgerError
-from glance_replicas.ledger.host_registry import is_alive
-from glance_replicas.ledger.verify_requests import Looks
-from glance_replicas.location import is_replica_of
-from glance_replicas.model import Host, Result
-
 from ..caller import who
-from .due import Due
+from ..errors import LedgerError
+from ..ledger.host_registry import is_alive
+from ..ledger.verify_requests import Looks
+from ..location import is_replica_of
+from ..model import Host, Result
+from .work_queue import WorkItem
 
 if TYPE_CHECKING:
-    from glance_replicas.ledger.ledger import Ledger
-    from glance_replicas.settings import Settings
+    from ..ledger.ledger import Ledger
+    from ..settings import Settings
 
 POLL_SECONDS = 0.3
 SILENT_SECONDS = 30.0  # neither taken up nor seen reading for so long: it will not answer
@@ -23,7 +22,7 @@ GIVEN_UP = 2  # requests in a row that a host did not answer; then it is not ask
 _FRESH_SECONDS = 30.0  # how long a list of hosts is good for
 
 
-class Asking:
+class RemoteVerify:
     """For threads. `rate`: bytes per second that a host may read for us at most."""
 
     def __init__(self, settings: "Settings", ledger: "Ledger", rate: int | None) -> None:
@@ -33,20 +32,20 @@ class Asking:
         self._hosts: dict[str, Host] = {}
         self._until = 0.0
 
-    def __call__(self, due: Due) -> Result | None:
+    def __call__(self, item: WorkItem) -> Result | None:
         """What the host of a cached copy found in its own file just now; None: there is nobody to answer."""
-        host = self._host(due)
+        host = self._host(item)
         if host is None or self._unanswered[host.name] >= GIVEN_UP:
             return None
         try:
-            result = self._answer(due, host.name)
+            result = self._answer(item, host.name)
         except LedgerError:
             return None
         self._unanswered[host.name] = 0 if result else self._unanswered[host.name] + 1
         return result
 
-    def _host(self, due: Due) -> Host | None:
-        if not due.location.is_cached:
+    def _host(self, item: WorkItem) -> Host | None:
+        if not item.location.is_cached:
             return None
         if time.monotonic() > self._until:
             try:
@@ -54,19 +53,19 @@ class Asking:
             except LedgerError:
                 self._hosts = {}
             self._until = time.monotonic() + _FRESH_SECONDS
-        host = self._hosts.get(due.location.host or "")
-        if host is None or not is_alive(host, self._settings) or not is_replica_of(due.location, host.name, host.url):
+        host = self._hosts.get(item.location.host or "")
+        if host is None or not is_alive(host, self._settings) or not is_replica_of(item.location, host.name, host.url):
             return None
         return host
 
-    def _answer(self, due: Due, host: str) -> Result | None:
-        asked_at = self._looks.ask(due.image.id, host, who=who(), rate=self._rate)
-        while (silence := self._looks.silence(due.image.id, host)) is not None:
+    def _answer(self, item: WorkItem, host: str) -> Result | None:
+        asked_at = self._looks.ask(item.image.id, host, who=who(), rate=self._rate)
+        while (silence := self._looks.silence(item.image.id, host)) is not None:
             if silence > SILENT_SECONDS:
-                self._looks.end(due.image.id, host)
+                self._looks.end(item.image.id, host)
                 return None
             time.sleep(POLL_SECONDS)
-        state = self._ledger.states([due.image.id]).get((due.image.id, due.place))
+        state = self._ledger.states([item.image.id]).get((item.image.id, item.place))
         if state is None or state.checked_at is None or state.checked_at < asked_at:
             return None
-        return Result(due.location, state.verdict, state.evidence, state.detail, None, state.seconds, state.size)
+        return Result(item.location, state.verdict, state.evidence, state.detail, None, state.seconds, state.size)

@@ -1,0 +1,120 @@
+"""A verification without a command: as an API, a janitor or a test calls it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services.schema import sqlite_database
+from support.shelf import DATA, Shelf
+
+from glance_replicas import settings
+from glance_replicas.catalogue.selection import Selection
+from glance_replicas.errors import ConfigError, Refused
+from glance_replicas.ledger.best_effort import BestEffortLedger
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.model import Evidence, Verdict
+from glance_replicas.verify.flow import Options, Verification
+from glance_replicas.verify.schedule import Sample
+
+ALL = Selection()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    made = Shelf(tmp_path, sqlite_database(tmp_path / "glance.sqlite"))
+    yield made
+    made.close()
+
+
+def verification(
+    shelf: Shelf, options: Options, selection: Selection = ALL, *, ledger: Ledger | None = None
+) -> tuple[Verification, list[str]]:
+    """It, and what it notes."""
+    conf, notes = shelf.store.parent / "glance-api.conf", list[str]()
+    conf.write_text(f"[database]\nconnection = {shelf.database}\n")
+    known = BestEffortLedger(ledger or shelf.ledger, notes.append)
+    made = Verification(settings.load([str(conf)]), shelf.catalogue, known, selection, options, note=notes.append)
+    return made, notes
+
+
+def verdicts(shelf: Shelf, work: Verification) -> dict[str, Verdict]:
+    """Of each image with one location."""
+    return {image.id: result.verdict for image, result in work.results(shelf.sources)}
+
+
+def three(shelf: Shelf) -> tuple[str, str, str]:
+    """An image that is intact, one that is not, and one whose file is gone."""
+    intact, corrupt, missing = shelf.image(), shelf.image(), shelf.image()
+    shelf.add_file(intact)
+    shelf.add_file(corrupt, DATA[::-1])
+    shelf.add_file(missing, None)
+    return intact, corrupt, missing
+
+
+def test_what_it_finds_is_recorded_and_added_up(shelf: Shelf) -> None:
+    """Every location once; the ledger has the verdicts, and the summary what they mean."""
+    intact, corrupt, missing = three(shelf)
+    work, notes = verification(shelf, Options())
+    assert [item.image.id for item in work.planned()] == [intact, corrupt, missing]
+    work, notes = verification(shelf, Options())
+    expected = {intact: Verdict.INTACT, corrupt: Verdict.CORRUPT, missing: Verdict.MISSING}
+    assert verdicts(shelf, work) == expected
+    assert {image_id: one.verdict for (image_id, _), one in shelf.ledger.states(expected).items()} == expected
+    summary = work.summary
+    assert (summary.checked, summary.due, summary.has_damage, summary.has_unknown) == (3, 3, True, False)
+    assert {image.id for image, _ in summary.problems()} == {corrupt, missing}
+    assert notes == []
+
+
+def test_what_is_fresh_is_left_out(shelf: Shelf) -> None:
+    """Of all images by their keys, of named ones by what the ledger says of each; damage is never fresh."""
+    intact, corrupt, missing = three(shelf)
+    verdicts(shelf, verification(shelf, Options())[0])
+    for selection in (ALL, Selection(ids=(intact, corrupt, missing))):
+        work, _ = verification(shelf, Options(max_age_seconds=3600), selection)
+        assert set(verdicts(shelf, work)) == {corrupt, missing}
+        assert (work.summary.due, work.summary.skipped) == (2, 1)
+
+
+def test_ids_that_are_no_images_are_told(shelf: Shelf) -> None:
+    """A line for each, and the answer is not all there is to know; so is an image that nobody can download."""
+    bare = shelf.image()
+    work, notes = verification(shelf, Options(), Selection(ids=(bare, "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11")))
+    assert verdicts(shelf, work) == {}
+    assert notes[0] == f"image {bare} has no location at all: nobody can download it"
+    assert notes[1].endswith("there is no such image in the catalogue")
+    assert len(notes) == 2
+    assert (work.summary.nowhere, work.summary.absent) == (1, 1)
+    assert work.summary.has_damage
+    assert work.summary.has_unknown
+
+
+def test_without_a_ledger_all_is_verified_and_said_once(shelf: Shelf, tmp_path: Path) -> None:
+    """Its tables are missing: no verdict is read or kept, one line says so, and every location is read."""
+    three(shelf)
+    work, notes = verification(shelf, Options(max_age_seconds=3600), ledger=Ledger(f"sqlite:///{tmp_path}/none.sqlite"))
+    assert len(verdicts(shelf, work)) == 3
+    assert [line.split(":")[0] for line in notes] == ["no verdicts are read or kept"]
+
+
+def test_a_run_is_joined_with_the_same_options_only(shelf: Shelf) -> None:
+    """What was found in it is not verified again; another depth is another run."""
+    intact, *_ = three(shelf)
+    work, notes = verification(shelf, Options(run="nightly"))
+    found = work.results(shelf.sources)
+    assert next(found)[0].id == intact
+    found.close()  # type: ignore[attr-defined]  # a generator
+    with pytest.raises(Refused, match="evidence: full there, size here"):
+        verification(shelf, Options(run="nightly", evidence=Evidence.SIZE))
+    again, more = verification(shelf, Options(run="nightly"))
+    assert "goes on" in more[0]
+    assert len(verdicts(shelf, again)) <= 3
+    assert again.summary.run == {"intact": 1, "corrupt": 1, "missing": 1}
+    assert "begun" in notes[0]
+
+
+@pytest.mark.parametrize("more", [{"max_age_seconds": 1.0}, {"sample": Sample("1M", bytes=1 << 20)}])
+def test_a_run_takes_all_it_selects(more: dict[str, float | Sample]) -> None:
+    """What would leave locations out of a run is refused before anything is asked."""
+    with pytest.raises(ConfigError, match="a run looks at everything"):
+        Options(run="nightly", **more)  # type: ignore[arg-type]

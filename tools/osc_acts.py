@@ -13,7 +13,7 @@ from glance_replicas.location import redact
 from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result
 
 from ..verify.summary import Summary
-from ..verify.worker_pool import look_at
+from ..verify.worker_pool import probe_all
 from . import advice, cloud, findings, values
 from .api_orders import ApiOrders
 from .command import UNKNOWN, status_of
@@ -58,7 +58,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         items = [(image, one, evidence) for image, one in self._items(site, parsed_args, summary)]
         sources = Sources([_Copies(site), _Glance(site)])
         rows = []
-        for image, result in look_at(sources, items, parsed_args.workers):
+        for image, result in probe_all(sources, items, parsed_args.workers):
             summary.add(image, result)
             rows.append(_verified(image, result))
             if not summary.allows(image, result) and (result.verdict.is_damage or result.verdict.is_unknown):

@@ -7,7 +7,7 @@ from glance_replicas import location
 from glance_replicas.errors import CatalogueError, LedgerError, ReplicaError
 from glance_replicas.model import Evidence, Image
 
-from ..verify.worker_pool import look_at
+from ..verify.worker_pool import probe_all
 from .command import DAMAGED, UNKNOWN, OnHost
 from .report import Text, short
 
@@ -54,7 +54,7 @@ class PuttingBack:
     def _look(self, image: Image) -> "list[Result]":
         """At all copies, in full, just now."""
         items = [(image, one, Evidence.FULL) for one in image.locations]
-        results = [result for _, result in look_at(self._command.sources, items, self._workers)]
+        results = [result for _, result in probe_all(self._command.sources, items, self._workers)]
         self._command.known.record(results)
         return results
 

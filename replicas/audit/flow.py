@@ -19,7 +19,7 @@ from ..stores.entry import Entry
 from ..stores.hosts import remote
 from ..stores.listings import Listing
 from ..stores.sources import Sources
-from ..verify.probe import look
+from ..verify.probe import probe
 from . import consistency
 from .consistency import Rows
 
@@ -155,7 +155,7 @@ class Auditor:
             image = images.get(one.image_id)
             if image is None or one not in image.locations or image.status not in LIVE:
                 continue
-            result = look(self._sources, image, one, Evidence.SIZE)
+            result = probe(self._sources, image, one, Evidence.SIZE)
             if result.verdict is Verdict.MISSING:
                 yield name, one
             elif result.verdict.is_path_fault:

@@ -47,7 +47,7 @@ from ..prefetch.planner import Stocking
 from ..prefetch.worker import Copier
 from .reconcile import Reconciler
 from .scrub import Scrubber
-from .verify_worker import Witness
+from .verify_worker import VerifyWorker
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Janitor:
         self._presence = Presence(keeper, self._reconciler.withdraw_all)
         self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
         self._copier = Copier(keeper, self.wake)
-        self._witness = Witness(keeper, self._breathe)
+        self._verify_worker = VerifyWorker(keeper, self._breathe)
         self._alone = HostLock(keeper.cache, _LOCK)
         self._scrubbing: threading.Thread | None = None
 
@@ -105,7 +105,7 @@ class Janitor:
         try:
             done = self._pass() if self._presence.claim() else self._visit()
             done.filled += self._copier.finish(self._breathe)
-            self._witness.finish()
+            self._verify_worker.finish()
             if self._scrubbing is not None:
                 self._scrubbing.join()
             self._count(done)
@@ -118,7 +118,7 @@ class Janitor:
         self._alone.free()
         self._news = threading.Event()  # the other's lock may have been taken just then
         self._copier = Copier(self._keeper, self.wake)
-        self._witness = Witness(self._keeper, self._breathe)
+        self._verify_worker = VerifyWorker(self._keeper, self._breathe)
         if not self._stop.is_set():
             self._start_thread()
 
@@ -189,7 +189,7 @@ class Janitor:
     def _look(self) -> None:
         """What others asked of this host is not left until the next pass."""
         self._copier.step()
-        self._witness.step()
+        self._verify_worker.step()
         asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
         for request in self._keeper.hosts.ask("removals", asked, ()):
             try:
@@ -275,7 +275,7 @@ class Janitor:
         done.filled += self._copier.step()
 
     def _answer(self, _done: Pass) -> None:
-        self._witness.step()
+        self._verify_worker.step()
 
     def _scrub(self, _done: Pass) -> None:
         """Beside the passes, not in one: at a bounded rate a large file takes hours."""

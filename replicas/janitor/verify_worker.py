@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import ReplicaError
 from ..host.keeper import Keeper
-from ..ledger.verify_requests import WITHDRAWN, Look, Looks
+from ..ledger.verify_requests import WITHDRAWN, VerifyRequest, VerifyRequests
 from ..location import is_replica_of
 from ..model import Evidence, Image, Location, Result, Verdict
 from ..removal import withheld
@@ -20,12 +20,12 @@ _POLL_SECONDS = 0.3  # while requests come
 _IDLE_SECONDS = 10.0  # without a request, until the janitor's own interval is enough again
 
 
-class Witness:
+class VerifyWorker:
     """One host's. `breathe` is called between blocks; what it raises ends the reading, and the request stays."""
 
     def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
         self._keeper, self._breathe = keeper, breathe
-        self._looks = Looks(keeper.ledger.database)
+        self._requests = VerifyRequests(keeper.ledger.database)
         self._scrubber = Scrubber(keeper, self._renew)
         self._thread: threading.Thread | None = None
         self._reading, self._renewed = "", 0.0
@@ -35,7 +35,7 @@ class Witness:
         if self._thread is not None and self._thread.is_alive():
             return
         if self._due():
-            self._thread = threading.Thread(target=self._run, name="replica-witness", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="replica-verify-worker", daemon=True)
             self._thread.start()
 
     def finish(self) -> None:
@@ -58,10 +58,12 @@ class Witness:
         except Exception:  # outermost edge of a thread
             log.exception("looks asked of this host")
 
-    def _due(self) -> list[Look]:
-        return self._keeper.hosts.ask("verify requests", lambda: self._looks.due(self._keeper.settings.host_name), [])
+    def _due(self) -> list[VerifyRequest]:
+        return self._keeper.hosts.ask(
+            "verify requests", lambda: self._requests.due(self._keeper.settings.host_name), []
+        )
 
-    def _answer(self, asked: Look) -> None:
+    def _answer(self, asked: VerifyRequest) -> None:
         """Killed in between: the request stands, and the next start answers it.
 
         Without a result it is just over: whoever asked then reads over the network.
@@ -75,10 +77,10 @@ class Witness:
             location, verdict, detail, size = found
             text = f"read by host {host} itself: {detail}"
             result = Result(location, verdict, Evidence.FULL, text, seconds=time.monotonic() - began, size=size)
-        self._looks.end(asked.image_id, host, result)
+        self._requests.end(asked.image_id, host, result)
         log.info("image %s: read as asked: %s", asked.image_id, result.verdict if result else "no registered copy")
 
-    def _look(self, asked: Look) -> tuple[Location, Verdict, str, int | None] | None:
+    def _look(self, asked: VerifyRequest) -> tuple[Location, Verdict, str, int | None] | None:
         """The registration is looked up before the file: reading a wrong file withdraws it."""
         image = self._keeper.active(asked.image_id)
         location = self._own(image) if image else None
@@ -116,4 +118,4 @@ class Witness:
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
             host = self._keeper.settings.host_name
-            self._keeper.hosts.ask("verify requests", lambda: self._looks.renew(self._reading, host), None)
+            self._keeper.hosts.ask("verify requests", lambda: self._requests.renew(self._reading, host), None)

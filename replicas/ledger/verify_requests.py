@@ -19,14 +19,14 @@ from .tables import looks
 WITHDRAWN = "the host has withdrawn the copy and set the file aside"  # in the detail of a corrupt one
 
 
-class Look(NamedTuple):
+class VerifyRequest(NamedTuple):
     """What a host is asked to read."""
 
     image_id: str
     rate: int | None  # bytes per second at most
 
 
-class Looks:
+class VerifyRequests:
     """Every method raises LedgerError when the ledger cannot be asked."""
 
     def __init__(self, ledger_database: LedgerDatabase) -> None:
@@ -43,11 +43,11 @@ class Looks:
 
         return self._database.write(work)
 
-    def due(self, host: str, limit: int = 20) -> list[Look]:
+    def due(self, host: str, limit: int = 20) -> list[VerifyRequest]:
         """What this host is to read, oldest request first."""
         wanted = sa.select(looks.c.image_id, looks.c.rate).where(looks.c.host == host)
         rows = self._database.rows(wanted.order_by(looks.c.requested_at, looks.c.image_id).limit(limit))
-        return [Look(row.image_id, row.rate) for row in rows]
+        return [VerifyRequest(row.image_id, row.rate) for row in rows]
 
     def renew(self, image_id: str, host: str) -> None:
         """Whoever waits sees that the host is reading."""

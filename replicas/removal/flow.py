@@ -17,7 +17,7 @@ from ..errors import LedgerError, ReplicaError
 from ..ledger.ledger import place_key
 from ..model import Evidence, Image, Location, Result, Verdict
 from ..verify.places import Places
-from ..verify.worker_pool import look_at
+from ..verify.worker_pool import probe_all
 from . import causes
 from . import proof as prune
 from .causes import Cause
@@ -170,7 +170,7 @@ class Removal:
             chosen |= {one.row: one for one in targets}
         mark, began = self._mark(), self._clock()
         items = [(image, one, Evidence.FULL) for one in chosen.values()]
-        results = tuple(result for _, result in look_at(self._sources, items, self._workers))
+        results = tuple(result for _, result in probe_all(self._sources, items, self._workers))
         return Looks(image, results, began, self._clock(), mark)
 
     def _mark(self) -> int:

@@ -13,8 +13,8 @@ from ..ledger.host_registry import is_alive
 from ..ledger.prefetch_requests import Copies
 from ..location import described
 from ..model import Evidence, Host, Image, Location, Result, Verdict
-from ..verify.probe import look
-from ..verify.worker_pool import look_at
+from ..verify.probe import probe
+from ..verify.worker_pool import probe_all
 from . import plan as repair
 from .plan import Action, Step
 
@@ -52,7 +52,7 @@ class Remedy:
     def plan(self, image: Image) -> list[Step]:
         """A step for each copy that is not intact, after a full look at all of them, just now."""
         items = [(image, one, Evidence.FULL) for one in image.locations]
-        results = [result for _, result in look_at(self._sources, items, self._workers)]
+        results = [result for _, result in probe_all(self._sources, items, self._workers)]
         self._keep(results)
         return repair.plan(image, results, self._obstacle)
 
@@ -125,7 +125,7 @@ class Remedy:
         return step.became(Action.FAILED, after.detail, after)
 
     def _look(self, step: Step, note: str = "") -> Result:
-        result = look(self._sources, step.image, step.target, Evidence.FULL)
+        result = probe(self._sources, step.image, step.target, Evidence.FULL)
         if note and result.verdict is Verdict.INTACT:
             result = replace(result, detail=f"{note}: {result.detail}")
         self._keep([result])

@@ -19,7 +19,7 @@ from ..model import STORE_KEY, Evidence, Image, Location, Result, Verdict
 from ..stores import configured, naming
 from ..stores.sources import Sources
 from ..stores.writers import Restored, Writers
-from ..verify.probe import look
+from ..verify.probe import probe
 from .rewrite import Copies
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class PutBack:
 
         Raises the children of SourceError, Unwritable, Refused, CatalogueError.
         """
-        before, restored = look(self._sources, image, place, Evidence.FULL), None
+        before, restored = probe(self._sources, image, place, Evidence.FULL), None
         if before.verdict is Verdict.MISSING:
             restored = self._write(image, place, self._intact(results))
         elif before.verdict.is_unknown:
@@ -76,7 +76,7 @@ class PutBack:
                 f"image {image.id}: {before.verdict} at {redact(place.url)}: {before.detail}; it is never overwritten: "
                 "look at it, and remove it by hand if it is nobody's"
             )
-        after = look(self._sources, image, place, Evidence.FULL) if restored else before
+        after = probe(self._sources, image, place, Evidence.FULL) if restored else before
         self._register(image, place, after, restored)
         self._keep([after])
         return after

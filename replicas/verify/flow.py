@@ -21,13 +21,13 @@ from ..catalogue.selection import Selection
 from ..errors import ConfigError
 from ..ledger.best_effort import BestEffortLedger
 from ..ledger.rows import place_key
-from ..ledger.runs import Runs
+from ..ledger.shared_runs import SharedRuns
 from ..model import Evidence, Image, Location, Result
 from ..throttle import Throttle
 from . import skip_fresh
 from .judge import reference
 from .places import Places
-from .probe import look
+from .probe import probe
 from .recorder import Recorder
 from .remote_verify import RemoteVerify
 from .retry import Outcome, Retry
@@ -35,7 +35,7 @@ from .run_worker import RunWorker
 from .schedule import EVERYTHING, Sample, Schedule
 from .summary import Summary
 from .work_queue import WorkItem, WorkQueue
-from .worker_pool import Bounds, backend, work_off
+from .worker_pool import Bounds, backend, run_all
 
 if TYPE_CHECKING:
     from ..catalogue.images import Catalogue
@@ -114,7 +114,7 @@ class Verification:
         options, ledger = self._options, self._ledger.strict
         how = {"evidence": str(options.evidence), "sample": options.sample.text, "seed": options.seed}
         chosen = how | self._selection.as_dict()
-        runs = Runs(ledger.database)
+        runs = SharedRuns(ledger.database)
         run = runs.start(name, {key: one for key, one in chosen.items() if one is not None}, who=who())
         self._note(f"run {run.name}: {'goes on' if run.resumed else 'begun'}, {run.started_at:%F %T} UTC")
         schedule = Schedule(options.evidence, ledger.now(), run.started_at, run=True)
@@ -199,9 +199,9 @@ class Verification:
         bounds = Bounds(workers, min(workers, self._options.workers_per_backend))
         self._todo = todo = self._stream()
         if self._worker is None:
-            return work_off(todo, self._verify, _place, bounds, stop=self._stop)
+            return run_all(todo, self._verify, _place, bounds, stop=self._stop)
         self._worker.begin_pass()
-        return work_off(todo, self._verify, _place, bounds, claim=self._worker.claim, stop=self._stop)
+        return run_all(todo, self._verify, _place, bounds, claim=self._worker.claim, stop=self._stop)
 
     def _verify(self, item: WorkItem) -> Outcome:
         if self._by_items:
@@ -209,7 +209,7 @@ class Verification:
         return self._retry.verify(item)
 
     def _probe(self, item: WorkItem) -> Result:
-        return look(
+        return probe(
             self._sources,
             item.image,
             item.location,

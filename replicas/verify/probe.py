@@ -1,4 +1,4 @@
-"""One look at one location: ask its source, hash what comes, and have it judged."""
+"""Probes one location: asks its source, hashes what comes, and has it judged."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _VERDICTS: Mapping[type[SourceError], Verdict] = MappingProxyType(
 )
 
 
-def look(
+def probe(
     sources: Sources,
     image: Image,
     location: Location,

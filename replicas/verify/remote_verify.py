@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..caller import who
 from ..errors import LedgerError
 from ..ledger.host_registry import is_alive
-from ..ledger.verify_requests import Looks
+from ..ledger.verify_requests import VerifyRequests
 from ..location import is_replica_of
 from ..model import Host, Result
 from .work_queue import WorkItem
@@ -27,7 +27,7 @@ class RemoteVerify:
 
     def __init__(self, settings: "Settings", ledger: "Ledger", rate: int | None) -> None:
         self._settings, self._ledger, self._rate = settings, ledger, rate
-        self._looks = Looks(ledger.database)
+        self._requests = VerifyRequests(ledger.database)
         self._unanswered: collections.Counter[str] = collections.Counter()
         self._hosts: dict[str, Host] = {}
         self._until = 0.0
@@ -59,10 +59,10 @@ class RemoteVerify:
         return host
 
     def _answer(self, item: WorkItem, host: str) -> Result | None:
-        asked_at = self._looks.ask(item.image.id, host, who=who(), rate=self._rate)
-        while (silence := self._looks.silence(item.image.id, host)) is not None:
+        asked_at = self._requests.ask(item.image.id, host, who=who(), rate=self._rate)
+        while (silence := self._requests.silence(item.image.id, host)) is not None:
             if silence > SILENT_SECONDS:
-                self._looks.end(item.image.id, host)
+                self._requests.end(item.image.id, host)
                 return None
             time.sleep(POLL_SECONDS)
         state = self._ledger.states([item.image.id]).get((item.image.id, item.place))

@@ -12,13 +12,13 @@ from .schedule import Schedule
 from .work_queue import WorkItem
 
 if TYPE_CHECKING:
-    from ..ledger.runs import Run, Runs
+    from ..ledger.shared_runs import Run, SharedRuns
 
 
 class RunWorker:
     """Claims what is due before it is verified, and gives the claims back with the results."""
 
-    def __init__(self, runs: "Runs", run: "Run", schedule: Schedule) -> None:
+    def __init__(self, runs: "SharedRuns", run: "Run", schedule: Schedule) -> None:
         self._runs, self._run, self._schedule = runs, run, schedule
         self._owner = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.asked = 0  # claims asked for since `begin_pass`

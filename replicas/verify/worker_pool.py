@@ -1,4 +1,4 @@
-"""Looking at many locations at once: bounded workers, so many for each place, results as they come."""
+"""Many items worked on at once: bounded workers, so many for each place, results as they come."""
 
 import collections
 import concurrent.futures
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from .. import location
 from ..model import Evidence, Image, Location, Result
 from ..stores.sources import Sources
-from . import probe
+from .probe import probe
 
 LOOKAHEAD = 1000  # items that may wait because their place is busy
 GATHER_SECONDS = 0.2  # for which items are gathered to be claimed together
@@ -22,14 +22,14 @@ R = TypeVar("R")
 
 
 class Bounds(NamedTuple):
-    """How many looks there are at a time."""
+    """How many items are worked on at a time."""
 
     workers: int
     each: int  # at one place
 
 
 def backend(one: Location) -> str:
-    """The place that a look at a location keeps busy: a host, a store, or a server."""
+    """The place that reading a location keeps busy: a host, a store, or a server."""
     if one.host:
         return f"host {one.host}"
     if one.store:
@@ -37,20 +37,20 @@ def backend(one: Location) -> str:
     return f"{location.scheme(one.url)}://{urlsplit(location.redact(one.url)).netloc}"
 
 
-def look_at(
+def probe_all(
     sources: Sources, items: Iterable[Item], workers: int, throttle: Callable[[int], None] | None = None
 ) -> Iterator[tuple[Image, Result]]:
     """A result for each item, in the order they are done."""
 
     def see(item: Item) -> Result:
         image, one, evidence = item
-        return probe.look(sources, image, one, evidence, throttle=throttle)
+        return probe(sources, image, one, evidence, throttle=throttle)
 
-    found = work_off(items, see, lambda item: backend(item[1]), Bounds(workers, workers))
+    found = run_all(items, see, lambda item: backend(item[1]), Bounds(workers, workers))
     return ((item[0], result) for item, result in found)
 
 
-def work_off(
+def run_all(
     items: Iterable[T],
     see: Callable[[T], R],
     place: Callable[[T], str],
@@ -65,7 +65,7 @@ def work_off(
     looked at.
     """
     waiting = _Queue(iter(items), place, claim, bounds.each)
-    pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="look")
+    pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="verify")
     done: queue.SimpleQueue[concurrent.futures.Future[R]] = queue.SimpleQueue()
     running: dict[concurrent.futures.Future[R], T] = {}
     try:

@@ -21,7 +21,7 @@ from glance_replicas.janitor.scrub import Scrubber
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB + 1234)
@@ -102,7 +102,7 @@ def test_verification_of_a_file_store(device: Device) -> None:
     device.rot(DATA, 100)
     image = Image("i", "active", len(DATA), Digest("sha512", hashlib.sha512(DATA).hexdigest()))
     sources = Sources([file_reader.Reader([device.root], from_disk=True)])
-    assert look(sources, image, Location("i", path.as_uri()), Evidence.FULL).verdict is Verdict.CORRUPT
+    assert probe(sources, image, Location("i", path.as_uri()), Evidence.FULL).verdict is Verdict.CORRUPT
 
 
 def test_scrub(device: Device, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.model import Evidence, Verdict
 from glance_replicas.stores.sources import from_settings
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 pytest_plugins = ["support.desk"]
 
@@ -50,7 +50,7 @@ def test_in_every_store(store: str, tmp_path: Path, request: pytest.FixtureReque
             image = catalogue.image(image_id)
             assert image is not None
             assert len(image.locations) == 1
-            found = {evidence: look(sources, image, image.locations[0], evidence) for evidence in Evidence}
+            found = {evidence: probe(sources, image, image.locations[0], evidence) for evidence in Evidence}
             assert {one.verdict for one in found.values()} == {Verdict.INTACT}, found
         catalogue.close()
 

@@ -20,7 +20,7 @@ from glance_replicas.errors import Absent, Denied, SourceError, Unreachable, Uns
 from glance_replicas.location import place as place_of
 from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
 from glance_replicas.stores.s3 import reader as s3_reader
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 DATA = random.Random(12).randbytes(100_000)
 SHA256 = hashlib.sha256(DATA)
@@ -61,7 +61,7 @@ def stored(place: Place, url: str) -> Result:
     """A look at what S3 says of an object that is to be DATA."""
     one = place.location(url)
     image = Image(one.image_id, "active", len(DATA), Digest("sha256", SHA256.hexdigest()), checksum=MD5.hexdigest())
-    return look(place.sources, image, one, Evidence.STORED)
+    return probe(place.sources, image, one, Evidence.STORED)
 
 
 def test_single_store(swift: Swift, tmp_path: Path, url: str) -> None:
@@ -201,8 +201,8 @@ def test_written_by_the_driver(server: Swift | Gateway, tmp_path: Path) -> None:
         assert (size, md5) == (len(DATA), MD5.hexdigest())
         one = Location(place.location(written).image_id, written, {"store": "deep"})
         image = Image(one.image_id, "active", size, Digest("sha512", digest), checksum=md5)
-        assert look(place.sources, image, one, Evidence.FULL).verdict is Verdict.INTACT
-        assert look(place.sources, image, one, Evidence.STORED).verdict is Verdict.INTACT
+        assert probe(place.sources, image, one, Evidence.FULL).verdict is Verdict.INTACT
+        assert probe(place.sources, image, one, Evidence.STORED).verdict is Verdict.INTACT
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_written_by_glance(site: GlanceSite, tmp_path: Path) -> None:
     assert one.url.startswith("s3://127.0.0.1:")
     sources = from_settings(found, limits=LIMITS)
     for evidence in (Evidence.FULL, Evidence.STORED):
-        result = look(sources, image, one, evidence)
+        result = probe(sources, image, one, evidence)
         assert (result.verdict, result.evidence) == (Verdict.INTACT, evidence)
 
 
@@ -245,7 +245,7 @@ def test_rows_that_name_no_store_there_is(swift: Swift, tmp_path: Path, metadata
         client.create_bucket(Bucket=f"bucket-{kind}-{store}")
         client.put_object(Bucket=f"bucket-{kind}-{store}", Key="x", Body=data)
     found = {
-        name: look(
+        name: probe(
             sources, image, Location("x", s3_url(swift.url, "x", f"bucket-{kind}-{name}"), metadata), Evidence.FULL
         )
         for name in ("s1", "s2", "s3")
@@ -253,4 +253,4 @@ def test_rows_that_name_no_store_there_is(swift: Swift, tmp_path: Path, metadata
     assert [one.verdict for one in found.values()] == [Verdict.INTACT, Verdict.CORRUPT, Verdict.UNSUPPORTED]
     assert "let its owner or an admin GET /v2/images/x" in found["s3"].detail
     gone = Location("x", s3_url(swift.url, "y", f"bucket-{kind}-s2"), metadata)
-    assert look(sources, image, gone, Evidence.FULL).verdict is Verdict.MISSING
+    assert probe(sources, image, gone, Evidence.FULL).verdict is Verdict.MISSING

@@ -21,7 +21,7 @@ from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
 from glance_replicas.stores.sources import Limits
 from glance_replicas.stores.swift import reader as swift_module
 from glance_replicas.stores.swift.account import Account, Entry
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 DATA = random.Random(9).randbytes(100_000)
 KEY = ":testing@"  # as it stands in a URL
@@ -183,7 +183,7 @@ def stored(place: Place, url: str) -> Result:
     sha512, md5 = hashlib.sha512(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
     location = place.location(url)
     image = Image(location.image_id, "active", len(DATA), Digest("sha512", sha512), checksum=md5)
-    return look(place.sources, image, location, Evidence.STORED)
+    return probe(place.sources, image, location, Evidence.STORED)
 
 
 def test_stored_plain(swift: Swift, tmp_path: Path, url: str) -> None:
@@ -202,7 +202,7 @@ def test_stored_without_md5(swift: Swift, tmp_path: Path, url: str) -> None:
     """An image without an md5 has nothing to hold an ETag against: `size`, and it is said."""
     place = single(swift, tmp_path)
     image = Image(place.location(url).image_id, "active", len(DATA), Digest("sha512", "00" * 64))
-    result = look(place.sources, image, place.location(url), Evidence.STORED)
+    result = probe(place.sources, image, place.location(url), Evidence.STORED)
     assert (result.verdict, result.evidence) == (Verdict.INTACT, Evidence.SIZE)
 
 

@@ -24,7 +24,7 @@ from glance_replicas.stores.file import access
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.file.writer import Writer
 from glance_replicas.stores.sources import Sources
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 pytest_plugins = ["support.desk"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what is not for it, and gives files away")
@@ -59,7 +59,7 @@ def image(*paths: Path) -> Image:
 
 def see(root: Path, path: Path, evidence: Evidence = Evidence.FULL) -> Result:
     wanted = image(path)
-    return look(Sources([file_reader.Reader([root])]), wanted, wanted.locations[0], evidence)
+    return probe(Sources([file_reader.Reader([root])]), wanted, wanted.locations[0], evidence)
 
 
 def can_read(path: Path) -> bool:
@@ -143,7 +143,7 @@ def test_it_is_no_copy_that_stays(root: Path) -> None:
     wanted = image(good, bad)
 
     def answer() -> proof.Proof | proof.Refusal:
-        results = [look(Sources([file_reader.Reader([root])]), wanted, one, Evidence.FULL) for one in wanted.locations]
+        results = [probe(Sources([file_reader.Reader([root])]), wanted, one, Evidence.FULL) for one in wanted.locations]
         now = datetime.now(UTC)
         return proof.removable(wanted, wanted.locations[1], results, now=now, judged=wanted.digest, cause=Damaged())
 

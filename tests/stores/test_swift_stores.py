@@ -15,7 +15,7 @@ from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.model import Evidence, Image, Verdict
 from glance_replicas.stores.sources import Sources, from_settings
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 DATA = random.Random(13).randbytes(2_500_000)
 KEY = "0123456789abcdef0123456789abcdef"
@@ -92,7 +92,7 @@ def test_store(
     assert (one.store, one.url.partition(":")[0]) == (store, scheme)
     [row] = host.site.rows("SELECT value FROM image_locations WHERE image_id = :image", image=image.id)
     assert "swift" not in row["value"]
-    found = [look(sources, image, one, wanted) for wanted in (FULL, STORED)]
+    found = [probe(sources, image, one, wanted) for wanted in (FULL, STORED)]
     assert [(result.verdict, result.evidence) for result in found] == [
         (Verdict.INTACT, FULL),
         (Verdict.INTACT, evidence),
@@ -106,9 +106,9 @@ def test_damage(host: GlanceHost, sources: Sources, swift: Swift) -> None:
     connection.put_object("glance-named", image.id, DATA[5000:10000])
     connection.put_object(swift.container, image.id, DATA[:5000])
     for evidence in (FULL, STORED):
-        assert look(sources, image, image.locations[0], evidence).verdict is Verdict.CORRUPT
+        assert probe(sources, image, image.locations[0], evidence).verdict is Verdict.CORRUPT
     connection.delete_object("glance-named", image.id)
-    assert look(sources, image, image.locations[0], FULL).verdict is Verdict.MISSING
+    assert probe(sources, image, image.locations[0], FULL).verdict is Verdict.MISSING
 
 
 @pytest.mark.parametrize("metadata", [{}, {"backend": "large"}, {"store": "gone"}], ids=["none", "old key", "renamed"])
@@ -119,12 +119,12 @@ def test_rows_that_name_no_store_there_is(
     for store in ("fast", "large", "named"):
         image = upload(host, store, DATA[:5000])
         old = replace(image.locations[0], metadata=metadata)
-        assert look(sources, image, old, FULL).verdict is Verdict.INTACT, store
+        assert probe(sources, image, old, FULL).verdict is Verdict.INTACT, store
     connection = swift.connection()
     connection.put_object(swift.container, image.id, DATA[:5000])
     connection.delete_object("glance-named", image.id)
-    assert look(sources, image, old, FULL).verdict is Verdict.MISSING
+    assert probe(sources, image, old, FULL).verdict is Verdict.MISSING
     elsewhere = replace(old, url=old.url.replace("glance-named", "glance-of-old"))
-    found = look(sources, image, elsewhere, FULL)
+    found = probe(sources, image, elsewhere, FULL)
     assert found.verdict is Verdict.UNSUPPORTED
     assert f"let its owner or an admin GET /v2/images/{image.id}" in found.detail

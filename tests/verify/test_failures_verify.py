@@ -42,7 +42,7 @@ from glance_replicas.verify import probe
 root, size = Path(sys.argv[1]), int(sys.argv[2])
 image = model.Image("x", "active", size, model.Digest("sha256", "00" * 32))
 one = model.Location("x", f"file://{root}/image")
-result = probe.look(sources.Sources([reader.Reader([root])]), image, one, model.Evidence.FULL)
+result = probe.probe(sources.Sources([reader.Reader([root])]), image, one, model.Evidence.FULL)
 print(json.dumps([result.verdict, result.detail]))
 """
 

@@ -15,7 +15,7 @@ from support.matrix import DATA, Backend
 from support.scenes import settle
 
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 pytestmark = pytest.mark.slow
 
@@ -176,7 +176,7 @@ def verdict(place: tuple[str, Backend], fault: str, one: Location, evidence: Evi
     if fault == OTHER[3] and fault not in backend.own:
         assert backend.expired is not None
         sources, one = backend.expired(one)
-    result = look(sources, image_of(one), one, evidence)
+    result = probe(sources, image_of(one), one, evidence)
     assert result.detail
     return f"intact ({result.evidence})" if result.verdict is Verdict.INTACT else str(result.verdict)
 
@@ -208,7 +208,7 @@ def prepare(backend: Backend, fault: str) -> Location:
     one = backend.hold(DATA)
     if fault in WIRE:
         assert backend.proxy is not None
-        assert look(backend.patient, image_of(one), one, SIZE).verdict is Verdict.INTACT  # and has its token now
+        assert probe(backend.patient, image_of(one), one, SIZE).verdict is Verdict.INTACT  # and has its token now
         backend.proxy.order(WIRE[fault], "" if fault == "404 for everything" else backend.path(one))
     return one
 

@@ -13,7 +13,7 @@ from support.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.tables import looks
-from glance_replicas.ledger.verify_requests import Look, Looks
+from glance_replicas.ledger.verify_requests import VerifyRequest, VerifyRequests
 
 pytest_plugins = ["support.desk"]
 
@@ -25,10 +25,10 @@ def test_a_request_stands_until_it_is_ended(database_url: str) -> None:
     """Asked twice it is one request; silence is counted from the asking or the last sign of reading."""
     ledger = Ledger(database_url)
     ledger.upgrade()
-    made = Looks(ledger.database)
+    made = VerifyRequests(ledger.database)
     asked_at = made.ask(IMAGE, "api1", who="ann", rate=5)
     assert made.ask(IMAGE, "api1", who="bob") >= asked_at
-    assert made.due("api1") == [Look(IMAGE, 5)]
+    assert made.due("api1") == [VerifyRequest(IMAGE, 5)]
     assert made.due("api2") == []
     ledger.database.change(looks.update().values(requested_at=asked_at.replace(year=2020)))
     assert (made.silence(IMAGE, "api1") or 0) > 86400

@@ -15,7 +15,7 @@ from support.scenes import settle
 
 from glance_replicas.errors import Refused
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.runs import Runs
+from glance_replicas.ledger.shared_runs import SharedRuns
 from glance_replicas.ledger.tables import claims, runs
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
@@ -28,7 +28,7 @@ KILLS = 8
 
 def test_a_run_is_begun_once_and_joined_with_the_same_options(ledger: Ledger) -> None:
     """Its start stays; other options are refused with the difference; finished, the name begins anew."""
-    made = Runs(ledger.database)
+    made = SharedRuns(ledger.database)
     first = made.start("nightly", {"evidence": "full"}, who="ann")
     assert not first.resumed
     again = made.start("nightly", {"evidence": "full"}, who="bob")
@@ -45,7 +45,7 @@ def test_a_run_is_begun_once_and_joined_with_the_same_options(ledger: Ledger) ->
 
 def test_one_claim_for_one_place(ledger: Ledger) -> None:
     """The second gets nothing until the claim is given back with its result, and then sees the result."""
-    made = Runs(ledger.database)
+    made = SharedRuns(ledger.database)
     keys = [(IMAGE, "a"), (IMAGE, "b")]
     assert made.claim("one", keys[:1]).mine == {keys[0]}
     granted = made.claim("two", keys)
@@ -60,7 +60,7 @@ def test_a_result_and_its_claim_go_together(ledger: Ledger) -> None:
     """Whoever gets the claim next is told the result that freed it."""
     from glance_replicas.ledger.ledger import place_key
 
-    made, key = Runs(ledger.database), (IMAGE, place_key(PLACE))
+    made, key = SharedRuns(ledger.database), (IMAGE, place_key(PLACE))
     assert made.claim("one", [key]).known == {}
     made.record("one", [Result(PLACE, Verdict.CORRUPT, Evidence.FULL)], [key])
     granted = made.claim("two", [key])
@@ -70,7 +70,7 @@ def test_a_result_and_its_claim_go_together(ledger: Ledger) -> None:
 
 def test_a_claim_ends_with_its_lease(ledger: Ledger) -> None:
     """A process that was killed, or slept, loses what it had; one that renews in time does not."""
-    made, key = Runs(ledger.database), (IMAGE, "a")
+    made, key = SharedRuns(ledger.database), (IMAGE, "a")
     made.claim("one", [key])
     past = ledger.now() - timedelta(seconds=1)
     ledger.database.change(claims.update().values(expires_at=past))

@@ -16,7 +16,7 @@ from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.stores.sources import Limits, Sources
 from glance_replicas.verify.judge import judge, ranges, reference
-from glance_replicas.verify.probe import look
+from glance_replicas.verify.probe import probe
 
 ID = "11111111-1111-4111-8111-111111111111"
 GOOD, OTHER = Digest("sha256", "aa" * 32), Digest("sha256", "bb" * 32)
@@ -197,7 +197,7 @@ def test_look(
     faulty: FaultyServer, faults: dict[str, Any], asked: Evidence, verdict: Verdict, evidence: Evidence
 ) -> None:
     """The verdict on a copy with this fault, and that the evidence is never called deeper than it was."""
-    result = look(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), asked)
+    result = probe(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), asked)
     assert (result.verdict, result.evidence) == (verdict, evidence)
     assert result.detail
     assert result.checked_at
@@ -212,14 +212,14 @@ def sampled(faulty: FaultyServer, other: dict[str, Any] | None, **faults: Any) -
     """A sample of a copy with these faults, held against another copy, with faults of its own, if there is one."""
     here = Location(ID, faulty.put("/x", LARGE, **faults))
     there = None if other is None else Location(ID, faulty.put("/other", LARGE, **other))
-    return look(SOURCES if "stall_at" in faults else PATIENT, BIG, here, SAMPLE, reference=there)
+    return probe(SOURCES if "stall_at" in faults else PATIENT, BIG, here, SAMPLE, reference=there)
 
 
 def test_sample(faulty: FaultyServer) -> None:
     """Ranges that are those of an intact copy are intact, by evidence `sample`; no more than they are counted."""
     told: list[int] = []
     here, there = (Location(ID, faulty.put(path, LARGE)) for path in ("/x", "/other"))
-    result = look(PATIENT, BIG, here, SAMPLE, reference=there, progress=told.append)
+    result = probe(PATIENT, BIG, here, SAMPLE, reference=there, progress=told.append)
     assert (result.verdict, result.evidence) == (Verdict.INTACT, SAMPLE)
     assert f"the same as in {there.url}" in result.detail
     assert sum(told) < 2 * len(LARGE)
@@ -295,7 +295,7 @@ def test_reference() -> None:
 def test_look_stops(faulty: FaultyServer) -> None:
     """A copy that is longer than it states is not read on after the image's size; the detail says so."""
     url = faulty.put("/x", DATA, longer=200 << 20, chunked=True)
-    result = look(SOURCES, IMAGE, Location(ID, url), FULL)
+    result = probe(SOURCES, IMAGE, Location(ID, url), FULL)
     assert result.detail == f"expected {len(DATA)} bytes, found {len(DATA) + 1}; or more, it was not read any further"
     assert faulty.sent("/x") < len(DATA) + (32 << 20)  # what the sockets hold
 
@@ -304,14 +304,14 @@ def test_look_reads_nothing_of_a_wrong_length(faulty: FaultyServer) -> None:
     """A copy that states another length is judged without its bytes."""
     told: list[int] = []
     url = faulty.put("/x", DATA, longer=1)
-    assert look(SOURCES, IMAGE, Location(ID, url), FULL, progress=told.append).size == len(DATA) + 1
+    assert probe(SOURCES, IMAGE, Location(ID, url), FULL, progress=told.append).size == len(DATA) + 1
     assert told == []
 
 
 def test_look_without_digest(faulty: FaultyServer) -> None:
     """An image with no digest, or with one that this Python cannot compute, is unverifiable though every byte came."""
     for digest in (None, Digest("no-such-hash", "aa")):
-        result = look(SOURCES, Image(ID, "active", len(DATA), digest), Location(ID, faulty.put("/x", DATA)), FULL)
+        result = probe(SOURCES, Image(ID, "active", len(DATA), digest), Location(ID, faulty.put("/x", DATA)), FULL)
         assert result.verdict is Verdict.UNVERIFIABLE
         assert f"{len(DATA)} bytes as expected" in result.detail
 
@@ -321,16 +321,16 @@ def test_look_md5_only(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(DATA)
     legacy = Image(ID, "active", len(DATA), Digest("md5", hashlib.md5(DATA).hexdigest()))
     sources, location = Sources([file_reader.Reader([tmp_path])]), Location(ID, f"file://{tmp_path}/x")
-    assert look(sources, legacy, location, FULL).verdict is Verdict.INTACT
+    assert probe(sources, legacy, location, FULL).verdict is Verdict.INTACT
     (tmp_path / "x").write_bytes(DATA[::-1])
-    assert look(sources, legacy, location, FULL).verdict is Verdict.CORRUPT
+    assert probe(sources, legacy, location, FULL).verdict is Verdict.CORRUPT
 
 
 def test_look_unsupported_and_unmounted(tmp_path: Path) -> None:
     """A kind that nothing reads is unsupported; a file of an empty root is unreachable, not missing."""
     sources = Sources([file_reader.Reader([tmp_path])])
-    assert look(sources, IMAGE, Location(ID, "rbd://a/b/c/d"), FULL).verdict is Verdict.UNSUPPORTED
-    assert look(sources, IMAGE, Location(ID, f"file://{tmp_path}/x"), FULL).verdict is Verdict.UNREACHABLE
+    assert probe(sources, IMAGE, Location(ID, "rbd://a/b/c/d"), FULL).verdict is Verdict.UNSUPPORTED
+    assert probe(sources, IMAGE, Location(ID, f"file://{tmp_path}/x"), FULL).verdict is Verdict.UNREACHABLE
 
 
 def test_look_tells(faulty: FaultyServer) -> None:
@@ -342,7 +342,7 @@ def test_look_tells(faulty: FaultyServer) -> None:
         slept.append(length)
         time.sleep(0.05)
 
-    result = look(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA)), FULL, progress=told.append, throttle=throttle)
+    result = probe(SOURCES, IMAGE, Location(ID, faulty.put("/x", DATA)), FULL, progress=told.append, throttle=throttle)
     assert told == slept
     assert sum(told) == len(DATA)
     assert result.verdict is Verdict.INTACT
@@ -353,7 +353,7 @@ def test_look_leaves_nothing_open(faulty: FaultyServer) -> None:
     """Looks that end early close their connections."""
     sources = Sources([http_reader.Reader(Limits(connect=0.5, stall=0.3))])
     for faults in ({"longer": 1}, {"longer": 1, "chunked": True}, {"stall_at": HALF}, {"truncate_at": HALF}):
-        look(sources, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), FULL)
+        probe(sources, IMAGE, Location(ID, faulty.put("/x", DATA, **faults)), FULL)
     deadline = time.monotonic() + 5
     while faulty.connections() and time.monotonic() < deadline:
         time.sleep(0.02)

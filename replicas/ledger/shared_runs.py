@@ -45,7 +45,7 @@ class Granted(NamedTuple):
     elsewhere: int  # another process has them
 
 
-class Runs:
+class SharedRuns:
     """Runs and claims in the ledger; every method raises LedgerError when it cannot be asked."""
 
     def __init__(self, ledger_database: LedgerDatabase) -> None:

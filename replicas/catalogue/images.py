@@ -1,4 +1,4 @@
-"""Glance's image and location rows: read many, add one, withdraw one.
+"""Changes to Glance's location rows: add one, withdraw one, under the image's lock.
 
 Only rows Glance itself would show count: `status` active and not deleted. Nothing here touches
 `images.updated_at`: Cinder drops its cached volume of an image when that changes.
@@ -6,37 +6,21 @@ Only rows Glance itself would show count: `status` active and not deleted. Nothi
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..database import transactions
 from ..database.dialect import clock
-from ..errors import CatalogueError, Gone, Refused
+from ..errors import Gone, Refused
 from ..location import is_ours
-from ..model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
-from .image_query import chosen, spelled_alike
-from .tables import (
-    Reader,
-    claiming_locations,
-    images,
-    images_perhaps_only_cached,
-    images_with_locations,
-    images_with_urls,
-    listed_locations,
-    live_status,
-    locations,
-    properties,
-    stranded_locations,
-    tags,
-)
+from ..model import HOST_KEY, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
+from .read_images import LIVE, ReadOnlyCatalogue
+from .tables import images, live_status, locations
 
-CHUNK = 500  # ids in one IN list
-LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
-_TRUE = ("true", "yes", "1")
+__all__ = ["LIVE", "Catalogue", "LockedImage"]
 
 
 class LockedImage:
@@ -51,169 +35,8 @@ class LockedImage:
         return _withdraw(self._connection, location)
 
 
-class Catalogue:
-    """Glance's database. Every method raises CatalogueError when it cannot be asked.
-
-    Safe for threads and after a fork. `encryption_key` is Glance's `metadata_encryption_key`. An id means the image of
-    exactly this spelling, on databases that compare without case too; only `respelled` looks further.
-    """
-
-    def __init__(self, url: str, encryption_key: str | None = None) -> None:
-        self._reader = Reader(encryption_key)
-        self._engine = transactions.engine(url)
-
-    def close(self) -> None:
-        """No connection is open; the next call opens one again."""
-        self._engine.dispose()
-
-    def image(self, image_id: str) -> Image | None:
-        """One image in any status; deleted ones read `deleted` or `pending_delete`. None: there is no row."""
-        with self._errors():
-            return transactions.reading(self._engine, lambda connection: self._image(connection, image_id))
-
-    def images(
-        self,
-        ids: Collection[str] | None = None,
-        *,
-        owner: str | None = None,
-        name: str | None = None,
-        tagged: Collection[str] = (),
-        having: Mapping[str, str] = MappingProxyType({}),
-        statuses: Collection[str] = LIVE,
-        batch: int = 500,
-    ) -> Iterator[Image]:
-        """Images by ascending id, at most `batch` in memory; no connection is held while the caller works.
-
-        An image added meanwhile is seen if its id is still to come. With `ids`: those of them that exist; `tagged`:
-        with all these tags; `having`: with all these properties.
-        """
-        wanted = chosen(statuses, owner=owner, name=name, tagged=tagged, having=having)
-        if ids is not None:
-            for part in _chunks(sorted(set(ids)), batch):
-                exact, found = set(part), self._batch(wanted.where(images.c.id.in_(part)))
-                yield from (one for one in found if one.id in exact)
-            return
-        wanted, last = wanted.order_by(images.c.id).limit(batch), ""
-        while found := self._batch(wanted.where(images.c.id > last)):
-            yield from found
-            last = found[-1].id
-
-    def urls(
-        self,
-        *,
-        owner: str | None = None,
-        name: str | None = None,
-        tagged: Collection[str] = (),
-        having: Mapping[str, str] = MappingProxyType({}),
-        batch: int = 500,
-    ) -> Iterator[list[tuple[str, str | None]]]:
-        """Image id and URL of every location of the images that `images` would give, in lists of `batch` images.
-
-        None for an image without any location: it is there all the same.
-        """
-        wanted, last = chosen(LIVE, owner=owner, name=name, tagged=tagged, having=having), ""
-        wanted = wanted.order_by(images.c.id).limit(batch)
-        while rows := self._tuples(images_with_urls(wanted.where(images.c.id > last))):
-            yield [(one, None if row is None else self._reader.url(row, one, value)) for one, row, value in rows]
-            last = rows[-1][0]
-
-    def statuses(self, ids: Collection[str]) -> dict[str, str]:
-        """The status of each image that has a row, deleted ones included; an id without a row is absent."""
-        columns = sa.select(images.c.id, images.c.status, images.c.deleted)
-        found: dict[str, str] = {}
-        exact = set(ids)
-        for part in _chunks(sorted(exact), CHUNK):
-            for image_id, status, deleted in self._rows(columns.where(images.c.id.in_(part))):
-                if image_id in exact:
-                    found[image_id] = live_status(status, deleted)
-        return found
-
-    def respelled(self, ids: Collection[str]) -> dict[str, list[str]]:
-        """Of these ids those that no image has as they are: the ids of images, in any status, that differ in case only.
-
-        Looks at every image on databases that compare by case.
-        """
-        left = sorted(set(ids) - self.statuses(ids).keys())
-        found: dict[str, list[str]] = {}
-        for part in _chunks(left, CHUNK):
-            for (image_id,) in self._rows(spelled_alike(part)):
-                found.setdefault(image_id.lower(), []).append(image_id)
-        return {one: found.get(one.lower(), []) for one in left}
-
-    def with_property(self, name: str, ids: Collection[str]) -> set[str]:
-        """Of these images those that have a property of this name set to true: `true`, `yes` or `1`, in any case."""
-        wanted = sa.select(properties.c.image_id, properties.c.name, properties.c.value)
-        wanted = wanted.where(properties.c.name == name, properties.c.deleted == sa.false())
-        found: set[str] = set()
-        for part in _chunks(sorted(set(ids)), CHUNK):
-            rows = self._rows(wanted.where(properties.c.image_id.in_(part)))
-            found |= {row.image_id for row in rows if row.name == name and (row.value or "").lower() in _TRUE}
-        return found
-
-    def tags(self, ids: Collection[str]) -> dict[str, frozenset[str]]:
-        """The tags of these images; one without any is absent."""
-        found: dict[str, set[str]] = {}
-        for image_id, value in self._of(tags, ids, tags.c.value):
-            found.setdefault(image_id, set()).add(value)
-        return {image_id: frozenset(values) for image_id, values in found.items()}
-
-    def properties(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
-        """The properties of these images that are no columns of their own; an image without any is absent."""
-        found: dict[str, dict[str, str]] = {}
-        for image_id, name, value in self._of(properties, ids, properties.c.name, properties.c.value):
-            found.setdefault(image_id, {})[name] = value or ""
-        return found
-
-    def only_cached(self, limit: int = 1000) -> list[str]:
-        """Active images of which every location is on a host: no store has them. The first so many, by id."""
-        wanted = images_perhaps_only_cached().order_by(images.c.id).limit(CHUNK)
-        found, last = list[str](), ""
-        while len(found) < limit and (ids := [row.id for row in self._rows(wanted.where(images.c.id > last))]):
-            found += [one.id for one in self.images(ids) if one.cached and not one.durable]
-            last = ids[-1]
-        return found[:limit]
-
-    def ages(self, image_ids: Collection[str]) -> dict[int, float]:
-        """Seconds since each active location of these images was made, by row, by the database's clock."""
-        columns = sa.select(locations.c.id, locations.c.created_at).where(locations.c.deleted == sa.false())
-        with self._errors():
-            now, found = transactions.reading(self._engine, clock).replace(tzinfo=None), {}
-        for part in _chunks(sorted(set(image_ids)), CHUNK):
-            for row, made in self._rows(columns.where(locations.c.image_id.in_(part))):
-                found[row] = (now - made).total_seconds()
-        return found
-
-    def of_host(self, host_name: str, *, pending: bool = False) -> Iterator[Location]:
-        """Active rows whose metadata name this host, of images in any status; a stream like `images`.
-
-        With `pending` those that wait for Glance's scrubber instead (`delayed_delete`).
-        """
-        chosen = listed_locations(pending=pending).where(_mentions(host_name))
-        wanted = chosen.order_by(locations.c.id).limit(1000)
-        last = 0
-        while rows := self._rows(wanted.where(locations.c.id > last)):
-            last = rows[-1][0]
-            for row in rows:
-                location = self._reader.location(*row)
-                if location.host == host_name:
-                    yield location
-
-    def newest(self, limit: int) -> list[Location]:
-        """The active rows made last, of images in any status."""
-        rows = self._rows(listed_locations().order_by(locations.c.id.desc()).limit(limit))
-        return [self._reader.location(*row) for row in rows]
-
-    def claims(self) -> Iterator[tuple[Location, bool]]:
-        """Every row that is not deleted, of images in any status, and whether Glance lists it; a stream like `images`.
-
-        Rows that are not listed wait for Glance's scrubber (`delayed_delete`), or for an upload to end.
-        """
-        wanted = claiming_locations().order_by(locations.c.id).limit(1000)
-        last = 0
-        while rows := self._rows(wanted.where(locations.c.id > last)):
-            last = rows[-1][0]
-            for *row, status, deleted in rows:
-                yield self._reader.location(*row), status == "active" and not deleted
+class Catalogue(ReadOnlyCatalogue):
+    """Glance's database, as `ReadOnlyCatalogue`, and the few changes that we make to location rows."""
 
     def add(self, image_id: str, url: str, metadata: Mapping[str, object], *, digest: Digest | None = None) -> bool:
         """The image has an active row with this URL, of this host and zone; False when that was so already.
@@ -255,10 +78,6 @@ class Catalogue:
         with self._errors():
             return transactions.writing(self._engine, work)
 
-    def stranded(self) -> list[Location]:
-        """Rows that wait for Glance's scrubber though their image lives: it asks for those of deleted images only."""
-        return [self._reader.location(*row) for row in self._rows(stranded_locations(LIVE))]
-
     def release(self, location: Location) -> bool:
         """This row waits for Glance's scrubber no longer, which cannot delete http locations (docs/glance.md)."""
         this = sa.and_(locations.c.id == location.row, locations.c.status == "pending_delete")
@@ -295,31 +114,6 @@ class Catalogue:
                 raise Refused(f"image {image_id} does not exist")
             yield LockedImage(image, connection)
 
-    def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
-        rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))
-        return next((one for one in self._reader.images(rows) if one.id == image_id), None)
-
-    def _of_image(self, connection: sa.Connection, image_id: str) -> list[Location]:
-        rows = connection.execute(listed_locations().where(locations.c.image_id == image_id))
-        return [self._reader.location(*row) for row in rows]
-
-    def _batch(self, chosen: sa.Select[Any]) -> list[Image]:
-        return list(self._reader.images(self._tuples(images_with_locations(chosen))))
-
-    def _of(self, table: sa.Table, ids: Collection[str], *columns: sa.Column[Any]) -> Iterator[Any]:
-        """Image id and columns of these images' rows that are not deleted."""
-        wanted = sa.select(table.c.image_id, *columns).where(table.c.deleted == sa.false())
-        for part in _chunks(sorted(set(ids)), CHUNK):
-            yield from self._rows(wanted.where(table.c.image_id.in_(part)))
-
-    def _rows(self, query: sa.Select[Any]) -> list[Any]:
-        with self._errors():
-            return transactions.reading(self._engine, lambda connection: list(connection.execute(query).fetchall()))
-
-    def _tuples(self, query: sa.Select[Any]) -> list[Any]:
-        with self._errors():
-            return transactions.reading(self._engine, lambda connection: transactions.tuples(connection, query))
-
     def _add(
         self,
         connection: sa.Connection,
@@ -349,14 +143,6 @@ class Catalogue:
         connection.execute(locations.insert().values(values))
         return True
 
-    def _errors(self) -> contextlib.AbstractContextManager[None]:
-        return transactions.translate(
-            CatalogueError,
-            self._engine,
-            no_table="Glance's tables are not there: run glance-manage db_sync, or correct [database] connection",
-            remedy="check [database] connection and that the database answers",
-        )
-
 
 def _corrected(connection: sa.Connection, there: Location, metadata: Mapping[str, object]) -> bool:
     """Whether the row of a host's URL named another host or zone; now it does not. Other URLs are nobody's of ours."""
@@ -384,17 +170,6 @@ def _lock(image_id: str) -> sa.Select[Any]:
     return sa.select(images.c.id, images.c.status, images.c.deleted).where(images.c.id == image_id).with_for_update()
 
 
-def _mentions(host_name: str) -> sa.ColumnElement[bool]:
-    """True for every row of the host and few others: a text search, since JSON is opaque to some databases."""
-    key = locations.c.meta_data.contains(f'"{HOST_KEY}"', autoescape=True)
-    written = json.dumps(host_name)  # an escaped name could be written in more than one way
-    return key if "\\" in written else sa.and_(key, locations.c.meta_data.contains(written, autoescape=True))
-
-
 def _now() -> datetime:
     """What Glance, too, writes into these columns: its machine's clock."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _chunks(ids: list[str], size: int) -> Iterable[list[str]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

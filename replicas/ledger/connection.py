@@ -12,7 +12,7 @@ from .. import ownership
 from ..database import transactions
 from ..errors import LedgerError
 from . import migrations
-from .redaction import redact_rows
+from .migrations.redaction import redact_rows
 
 T = TypeVar("T")
 

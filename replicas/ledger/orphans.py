@@ -13,12 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..database import transactions
+from ..database.chunks import chunks
 from ..database.dialect import clock, upsert
 from .connection import LedgerDatabase
 from .rows import TEXT
 from .tables import strays
-
-CHUNK = 500  # rows of one statement
 
 
 class Kind(enum.StrEnum):
@@ -92,8 +91,8 @@ def _saw(connection: sa.Connection, place: str, found: Collection[Sighting]) -> 
     keys = {row["key"] for row in rows}
     for key in known.keys() - keys:
         connection.execute(strays.delete().where(_at(place), strays.c.key == key))
-    for start in range(0, len(rows), CHUNK):
-        upsert(connection, strays, rows[start : start + CHUNK])
+    for part in chunks(rows):
+        upsert(connection, strays, part)
     names = ("place", "name", "image_id", "size", "first_seen", "last_seen", "sightings")
     return [Stray(kind=Kind(row["kind"]), **{name: row[name] for name in names}) for row in rows]
 

@@ -3,19 +3,17 @@
 A pin may be there before the copy is, and outlives it. The host itself carries it to its files (`pin_sync`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from ..database import transactions
+from ..database.chunks import chunks, distinct
 from ..database.dialect import add_missing, clock
 from .connection import LedgerDatabase
 from .tables import pins
-
-CHUNK = 500  # rows of one statement
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Pins:
     def add(self, image_ids: Collection[str], hosts: Collection[str], who: str) -> None:
         """Each of the images is pinned on each of the hosts; a pin that was there keeps its time and its author."""
         keys = [(image_id, host) for image_id in sorted(set(image_ids)) for host in sorted(set(hosts))]
-        for part in _chunks(keys):
+        for part in chunks(keys):
 
             def work(connection: sa.Connection, part: list[tuple[str, str]] = part) -> None:
                 what = {"who": transactions.clean(who, 255), "pinned_at": clock(connection)}
@@ -49,7 +47,7 @@ class Pins:
     def remove(self, image_ids: Collection[str], host: str | None) -> int:
         """None of the images is pinned on this host (None: on any); how many pins there were."""
         gone = 0
-        for part in _chunks(sorted(set(image_ids))):
+        for part in distinct(image_ids):
             these = pins.delete().where(pins.c.image_id.in_(part))
             gone += self._database.change(these if host is None else these.where(pins.c.host == host))
         return gone
@@ -63,13 +61,9 @@ class Pins:
         wanted = sa.select(pins)
         if host is not None:
             wanted = wanted.where(pins.c.host == host)
-        parts = [None] if image_ids is None else list(_chunks(sorted(set(image_ids))))
+        parts = [None] if image_ids is None else list(distinct(image_ids))
         found = []
         for part in parts:
             some = wanted if part is None else wanted.where(pins.c.image_id.in_(part))
             found += [Pin(row.image_id, row.host, row.who, row.pinned_at) for row in self._database.rows(some)]
         return sorted(found, key=lambda pin: (pin.image_id, pin.host))
-
-
-def _chunks(items: list[Any]) -> Iterator[list[Any]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

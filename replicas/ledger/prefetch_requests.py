@@ -6,7 +6,7 @@ program is by now. A row that runs belongs to no process: a host that starts aga
 
 import enum
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,13 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..database import transactions
+from ..database.chunks import chunks, distinct
 from ..database.dialect import clock, upsert
 from ..location import redact_text
 from .connection import LedgerDatabase
 from .rows import TEXT, age
 from .tables import copies, hosts
-
-CHUNK = 500  # rows of one statement
 
 HIGH, NORMAL, LOW = 100, 0, -100
 PRIORITIES = {"high": HIGH, "normal": NORMAL, "low": LOW}
@@ -92,7 +91,7 @@ class Copies:
         asked = {"who": transactions.clean(who, 255), "priority": priority, "pin": pin}
         return sum(
             self._database.write(lambda connection, part=part: _ask(connection, part, asked))  # type: ignore[misc]
-            for part in _chunks(pairs)
+            for part in chunks(pairs)
         )
 
     def due(self, host: str, limit: int) -> list[Copying]:
@@ -134,7 +133,7 @@ class Copies:
     def cancel(self, image_ids: Collection[str] | None = None, hosts: Collection[str] | None = None) -> int:
         """Open requests for these images on these hosts (None: all) are cancelled; how many there were."""
         gone = 0
-        for part in _chunks(sorted(set(image_ids))) if image_ids is not None else [None]:
+        for part in distinct(image_ids) if image_ids is not None else [None]:
             which = [_is_open()]
             which += [] if part is None else [copies.c.image_id.in_(part)]
             which += [] if hosts is None else [copies.c.host.in_(sorted(set(hosts)))]
@@ -153,7 +152,7 @@ class Copies:
             if values is not None:
                 wanted = wanted.where(column.in_(sorted(set(values))))
         found: list[Copying] = []
-        for part in _chunks(sorted(set(image_ids))) if image_ids is not None else [None]:
+        for part in distinct(image_ids) if image_ids is not None else [None]:
             some = wanted if part is None else wanted.where(copies.c.image_id.in_(part))
             found += self._database.read(lambda connection, some=some: _listed(connection, some))  # type: ignore[misc]
         return sorted(found, key=lambda one: (-one.age_seconds, one.image_id, one.host))
@@ -221,7 +220,3 @@ def _copying(row: Any, now: datetime) -> Copying:
         max(0.0, (row.not_before - now).total_seconds()) if row.not_before else 0.0,
         *(row.attempts, row.bytes, row.size, row.detail),
     )
-
-
-def _chunks(items: list[Any]) -> Iterator[list[Any]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from ..database.chunks import CHUNK, chunks
 from ..database.dialect import clock
 from .connection import LedgerDatabase
 from .tables import claims, hosts, looks, pins, runs, states, strays, withdrawals
-
-CHUNK = 500  # rows of one statement
 
 Key = tuple[str, str]  # image id, place
 
@@ -92,7 +91,7 @@ class Purge:
     def _drop(self, table: sa.Table, keys: list[tuple[object, ...]], which: sa.ColumnElement[bool]) -> int:
         """Rows of these keys, if that still holds of them."""
         key, gone = sa.tuple_(*table.primary_key.columns), 0
-        for start in range(0, len(keys), CHUNK):
-            these = sa.and_(key.in_(keys[start : start + CHUNK]), which)
+        for part in chunks(keys):
+            these = sa.and_(key.in_(part), which)
             gone += self._database.change(table.delete().where(these))
         return gone

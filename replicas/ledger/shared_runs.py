@@ -17,9 +17,9 @@ from ..database import transactions
 from ..database.dialect import add_missing, clock, utc_now
 from ..errors import Refused
 from ..model import Last, Result
-from . import record_results
 from . import rows as ledger_rows
 from .connection import LedgerDatabase
+from .results import record
 from .tables import claims, runs, states
 
 LEASE_SECONDS = 15.0  # a process that is silent for longer has lost its claims
@@ -112,7 +112,7 @@ class SharedRuns:
 
         def work(connection: sa.Connection) -> None:
             if results:
-                record_results.record(connection, results)
+                record(connection, results)
             if done:
                 key = sa.tuple_(claims.c.image_id, claims.c.place)
                 connection.execute(claims.delete().where(key.in_(sorted(done)), claims.c.owner == owner))

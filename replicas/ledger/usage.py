@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..database.chunks import chunks, distinct
 from ..database.dialect import clock, upsert
 from ..model import Use
 from .connection import LedgerDatabase
 from .tables import uses
 
-CHUNK = 500  # rows of one statement
 KEPT_DAYS = 40  # the janitors forget older counts
 
 
@@ -36,8 +36,8 @@ class Uses:
                 {"day": today, "image_id": image_id, "host": host, **use._asdict()}
                 for image_id, use in sorted(counts.items())
             ]
-            for start in range(0, len(rows), CHUNK):
-                upsert(connection, uses, rows[start : start + CHUNK], adds=True)
+            for part in chunks(rows):
+                upsert(connection, uses, part, adds=True)
 
         if counts:
             self._database.write(work)
@@ -54,9 +54,8 @@ class Uses:
         columns = (uses.c.image_id, uses.c.host)
         wanted = sa.select(*columns, sa.func.sum(uses.c.downloads).label("downloads")).group_by(*columns)
         found: dict[tuple[str, str], int] = {}
-        ids = sorted(set(image_ids))
-        for start in range(0, len(ids), CHUNK):
-            rows = self._since(days, wanted.where(uses.c.image_id.in_(ids[start : start + CHUNK])))
+        for part in distinct(image_ids):
+            rows = self._since(days, wanted.where(uses.c.image_id.in_(part)))
             found |= {(row.image_id, row.host): int(row.downloads) for row in rows}
         return found
 

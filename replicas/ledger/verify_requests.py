@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from ..database import transactions
 from ..database.dialect import add_missing, clock, utc_now
 from ..model import Result
-from . import record_results
 from .connection import LedgerDatabase
+from .results import record
 from .rows import age
 from .tables import looks
 
@@ -67,7 +67,7 @@ class VerifyRequests:
 
         def work(connection: sa.Connection) -> None:
             if result is not None:
-                record_results.record(connection, [result])
+                record(connection, [result])
             connection.execute(looks.delete().where(_this(image_id, host)))
 
         self._database.write(work)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from ..database.chunks import distinct
 from ..database.dialect import clock
 from ..ledger import rows
 from ..ledger.connection import LedgerDatabase
@@ -12,7 +13,6 @@ from ..ledger.tables import checks, hosts, states, withdrawals
 from ..model import Last, Verdict, is_on_host
 from .last_copy import Key, Known
 
-CHUNK = 500  # ids in one IN list
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it
 
 _DAMAGE = [str(one) for one in Verdict if one.is_damage]
@@ -38,14 +38,13 @@ class KnownCopies:
         """
 
         def work(connection: sa.Connection) -> Known:
-            now, ids = clock(connection), sorted(set(image_ids))
+            now = clock(connection)
             since = now - timedelta(seconds=self._alive_seconds)
             living = connection.execute(sa.select(hosts.c.name, hosts.c.url).where(hosts.c.heartbeat > since))
             open_since = now - timedelta(seconds=UNDER_WAY_SECONDS)
             lasts: dict[Key, Last] = {}
             going: set[Key] = set()
-            for start in range(0, len(ids), CHUNK):
-                part = ids[start : start + CHUNK]
+            for part in distinct(image_ids):
                 lasts |= _lasts(connection, states.c.image_id.in_(part))
                 going |= _going(connection, part, open_since, but)
             return Known(lasts, frozenset(going), {row.name: row.url for row in living})
@@ -59,10 +58,9 @@ class KnownCopies:
         """
 
         def work(connection: sa.Connection) -> dict[Key, Last]:
-            ids, found = sorted(set(image_ids)), dict[Key, Last]()
-            for start in range(0, len(ids), CHUNK):
-                mine = states.c.image_id.in_(ids[start : start + CHUNK])
-                found |= _lasts(connection, sa.and_(mine, _MAY_BE_STORES, _MAYBE_DAMAGED))
+            found = dict[Key, Last]()
+            for part in distinct(image_ids):
+                found |= _lasts(connection, sa.and_(states.c.image_id.in_(part), _MAY_BE_STORES, _MAYBE_DAMAGED))
             return found
 
         return self._database.read(work)

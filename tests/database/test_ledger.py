@@ -11,9 +11,10 @@ from support import past
 
 from glance_replicas import __version__
 from glance_replicas.database import transactions
+from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import migrations
-from glance_replicas.ledger.ledger import CHUNK, Ledger, place_key
+from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.tables import checks, fills, hosts
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 

@@ -13,10 +13,11 @@ from support import past
 from support.programs import Desk
 
 from glance_replicas.database import transactions
+from glance_replicas.database.chunks import CHUNK
 from glance_replicas.ledger import tables
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.purge import CHUNK, Purge
+from glance_replicas.ledger.purge import Purge
 from glance_replicas.model import Evidence, Host, Location, Result, Verdict
 
 pytest_plugins = ["support.desk"]

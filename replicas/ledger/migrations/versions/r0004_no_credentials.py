@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from glance_replicas.ledger.redaction import redact_rows
+from glance_replicas.ledger.migrations.redaction import redact_rows
 
 revision = "0004"
 down_revision = "0003"

@@ -10,11 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..location import redact, redact_text
-from .rows import url_key
-from .tables import checks, copies, states, strays, withdrawals
-
-CHUNK = 500  # rows of one statement
+from ...database.chunks import CHUNK
+from ...location import redact, redact_text
+from ..rows import url_key
+from ..tables import checks, copies, states, strays, withdrawals
 
 # Texts in which a URL may be. Those called `url` are one, and what `place` is made of.
 _TEXTS = {

@@ -19,7 +19,7 @@ from .report import Bytes, Text, When, age, count
 
 if TYPE_CHECKING:
     from glance_replicas.audit.flow import Auditor, Finding, Report
-    from glance_replicas.stores.listings import Listing
+    from glance_replicas.stores.contract import Listing
 
 SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
@@ -91,8 +91,8 @@ class Audit(ClosedLister):
         raise ConfigError(f"{place} is no place that can be audited from here; there are: {known}")
 
     def _of_host(self, host: Host) -> "Listing":
+        from glance_replicas.stores.body import Limits
         from glance_replicas.stores.hosts import remote
-        from glance_replicas.stores.sources import Limits
 
         keys = self.settings.signing_keys
         limits = Limits(self.settings.connect_timeout_seconds, self.settings.stall_timeout_seconds)

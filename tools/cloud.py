@@ -20,7 +20,8 @@ from glance_replicas.errors import Absent, ConfigError, Denied, ReplicaError, So
 from glance_replicas.location import redact
 from glance_replicas.model import is_image_id
 from glance_replicas.stores.body import Body, Limits
-from glance_replicas.stores.http.wire import Target, Wire
+from glance_replicas.stores.http.answers import Target
+from glance_replicas.stores.http.wire import Wire
 
 from .example import Example
 

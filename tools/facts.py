@@ -24,6 +24,7 @@ from glance_replicas.networks import is_too_wide
 from glance_replicas.prefetch import planner, rules_file
 from glance_replicas.settings import Settings, peek
 from glance_replicas.stores import configured
+from glance_replicas.stores.http import options as http_options
 
 from . import cache_jobs, certificates, neighbours
 
@@ -55,7 +56,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         **_disk(settings.cache_dir),
         **_databases(settings),
     )
-    tls = configured.http_tls(conf)
+    tls = http_options.tls(conf)
     facts = replace(facts, **neighbours.shared(facts, settings, conf))
     return replace(
         facts, believes_any_certificate=tls.insecure, unbelieved=tuple(certificates.unbelieved(facts, settings, tls))
@@ -63,7 +64,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
 
 
 def _stores(conf: cfg.ConfigOpts) -> Sequence[Store]:
-    return [Store(one.id or one.kind, one.kind, _weight(conf, one.id)) for one in configured.stores(conf)]
+    return [Store(one.name, one.kind, _weight(conf, one.id)) for one in configured.stores(conf)]
 
 
 def _weight(conf: cfg.ConfigOpts, store_id: str | None) -> int:

@@ -15,7 +15,8 @@ from fractions import Fraction
 from urllib.parse import unquote
 
 from ..model import Location
-from ..stores.entry import Entry, segment_of
+from ..stores.contract import Listed
+from ..stores.object_names import segment_of
 
 
 @dataclass
@@ -45,12 +46,12 @@ def fold(name: str) -> str:
     return re.sub(r"/{2,}", "/", unquote(name)).casefold()
 
 
-def dark(before: Rows, listed: Iterable[Entry], after: Rows) -> list[Entry]:
+def dark(before: Rows, listed: Iterable[Listed], after: Rows) -> list[Listed]:
     """What is listed and no row means: neither as it is named, nor through the object that it is a segment of."""
     return [one for one in listed if one.spare or not (before.claims(one.name) or after.claims(one.name))]
 
 
-def lost(before: Rows, listed: Mapping[str, Entry], after: Rows) -> dict[str, Location]:
+def lost(before: Rows, listed: Mapping[str, Listed], after: Rows) -> dict[str, Location]:
     """What the same row means before and after, and is not listed, by name."""
     both = {name: one for name, one in after.named.items() if before.named.get(name) == one}
     return {name: one for name, one in both.items() if name not in listed}
@@ -68,7 +69,7 @@ def empty_part(parts: Iterable[str], rows: Rows, listed: Iterable[str]) -> str |
     return None
 
 
-def is_young(entry: Entry, now: datetime, grace_seconds: float) -> bool:
+def is_young(entry: Listed, now: datetime, grace_seconds: float) -> bool:
     """Whether it may still be on its way into the catalogue; what has no time, or one to come, is."""
     return entry.modified is None or now - entry.modified < timedelta(seconds=grace_seconds)
 

@@ -15,9 +15,8 @@ from ..errors import CacheError, SourceError
 from ..ledger.ledger import Ledger
 from ..ledger.orphans import DARK, Kind, Sighting, Stray, Strays
 from ..model import Evidence, Location, Verdict
-from ..stores.entry import Entry
+from ..stores.contract import Listed, Listing
 from ..stores.hosts import remote
-from ..stores.listings import Listing
 from ..stores.sources import Sources
 from ..verify.probe import probe
 from . import consistency
@@ -35,7 +34,7 @@ class Finding:
 
     stray: Stray
     status: str | None  # of the image that the name stands for; None: none, or deleted long ago
-    entry: Entry | None = None  # of what is dark
+    entry: Listed | None = None  # of what is dark
     location: Location | None = None  # of what is lost
     why_kept: str = ""  # why a dark thing is never removed by us; "": it may be, in time
 
@@ -118,7 +117,7 @@ class Auditor:
                     rows.add(name, location, is_active)
         return found
 
-    def _judge(self, listing: Listing, before: Rows, listed: dict[str, Entry] | str, after: Rows) -> Report:
+    def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> Report:
         if isinstance(listed, str):
             return Report(listing.place, problem=listed)
         whole = [one.name for one in listed.values() if not one.spare]
@@ -142,7 +141,7 @@ class Auditor:
         ]
         return Report(listing.place, len(listed), len(after.named), tuple(findings))
 
-    def _is_old(self, entry: Entry, now: datetime) -> bool:
+    def _is_old(self, entry: Listed, now: datetime) -> bool:
         return not consistency.is_young(entry, now, self._grace)
 
     def _confirmed(self, lost: dict[str, Location]) -> Iterator[tuple[str, Location]]:
@@ -161,11 +160,11 @@ class Auditor:
             elif result.verdict.is_path_fault:
                 raise SourceError(result.detail)
 
-    def _statuses(self, entries: Sequence[Entry]) -> dict[str, str]:
+    def _statuses(self, entries: Sequence[Listed]) -> dict[str, str]:
         return self._catalogue.statuses({one.image_id for one in entries if one.image_id})
 
 
-def _listed(listing: Listing) -> dict[str, Entry] | str:
+def _listed(listing: Listing) -> dict[str, Listed] | str:
     """Everything in a place by name, or why that could not be had."""
     try:
         return {one.name: one for one in listing.entries()}
@@ -174,7 +173,7 @@ def _listed(listing: Listing) -> dict[str, Entry] | str:
         return str(error)
 
 
-def _dark(stray: Stray, entry: Entry, statuses: dict[str, str]) -> Finding:
+def _dark(stray: Stray, entry: Listed, statuses: dict[str, str]) -> Finding:
     status = statuses.get(entry.image_id or "")
     if entry.image_id is None:
         return Finding(stray, None, entry, why_kept="no name that Glance gives")

@@ -16,9 +16,10 @@ from ..catalogue.images import LIVE, Catalogue
 from ..errors import ConfigError, Refused
 from ..location import redact, where
 from ..model import STORE_KEY, Evidence, Image, Location, Result, Verdict
-from ..stores import configured, naming
+from ..stores import configured, kinds
+from ..stores.contract import Configuration, Store, Written
 from ..stores.sources import Sources
-from ..stores.writers import Restored, Writers
+from ..stores.writers import Writers
 from ..verify.probe import probe
 from .rewrite import Copies
 
@@ -53,7 +54,7 @@ class PutBack:
             raise Refused(f"image {image.id}: a store could not be asked; see to that first: replica verify {image.id}")
         if not self._intact(results):
             raise Refused(f"image {image.id}: no copy is intact; restore the image from where it came from")
-        place = Location(image.id, naming.url(cfg.CONF, self._store, image), self._metadata())
+        place = Location(image.id, self._url(image), self._metadata())
         if any(where(one.url) == where(place.url) for one in image.locations):
             raise Refused(f"image {image.id}: the store has a location of it already: replica repair {image.id} --yes")
         return place
@@ -81,12 +82,12 @@ class PutBack:
         self._keep([after])
         return after
 
-    def _write(self, image: Image, place: Location, intact: Sequence[Location]) -> Restored:
+    def _write(self, image: Image, place: Location, intact: Sequence[Location]) -> Written:
         log.info("image %s: writing %s", image.id, redact(place.url))
         original = Copies(image, intact, self._sources, self._progress)
-        return self._writers.of(place).restore(place.url, original, lambda: self._must_be_wanted(image))
+        return self._writers.of(place).rewrite(place.url, original, lambda: self._must_be_wanted(image))
 
-    def _register(self, image: Image, place: Location, after: Result, restored: Restored | None) -> None:
+    def _register(self, image: Image, place: Location, after: Result, restored: Written | None) -> None:
         """The row, when what was written reads back right; else nothing is left of it."""
         try:
             if after.verdict is not Verdict.INTACT:
@@ -99,7 +100,7 @@ class PutBack:
             raise
         if restored is not None:
             restored.keep()
-        log.info("image %s: back in store %s", image.id, self._store.id or self._store.kind)
+        log.info("image %s: back in store %s", image.id, self._store.name)
         self._put_last(image)
 
     def _put_last(self, image: Image) -> None:
@@ -121,14 +122,18 @@ class PutBack:
         found = [one for one in results if one.verdict is Verdict.INTACT and one.evidence is Evidence.FULL]
         return [one.location for one in found]
 
+    def _url(self, image: Image) -> str:
+        config = Configuration(cfg.CONF, configured.stores(cfg.CONF))
+        return kinds.load(self._store.kind).url(self._store, image, config)
+
     def _metadata(self) -> dict[str, object]:
         return {} if self._store.id is None else {STORE_KEY: self._store.id}
 
 
-def _store(name: str) -> configured.Store:
+def _store(name: str) -> Store:
     stores = [one for one in configured.stores(cfg.CONF) if one.kind != "http"]
     for one in stores:
-        if name == (one.id or one.kind):
+        if name == one.name:
             return one
-    known = ", ".join(one.id or one.kind for one in stores)
+    known = ", ".join(one.name for one in stores)
     raise ConfigError(f"{name} is no store of glance-api.conf that images can be put into; there are: {known}")

@@ -12,15 +12,16 @@ from ..catalogue.images import LIVE, Catalogue
 from ..errors import Refused
 from ..location import redact
 from ..model import Image, Location
+from ..stores.contract import Written
 from ..stores.sources import Sources
-from ..stores.writers import Restored, Writers
+from ..stores.writers import Writers
 from ..transfer.failover_stream import Relay, guarded
 
 log = logging.getLogger(__name__)
 
 
 class Copies:
-    """The bytes of an image out of its intact copies: `writers.Original`. `progress` is told each chunk's length."""
+    """The bytes of an image out of its intact copies: `contract.Original`. `progress` is told each chunk's length."""
 
     def __init__(
         self, image: Image, intact: Sequence[Location], sources: Sources, progress: Callable[[int], None] | None = None
@@ -61,16 +62,16 @@ class Restorer:
 
     def restore(
         self, image: Image, target: Location, intact: Sequence[Location], progress: Callable[[int], None] | None = None
-    ) -> Restored:
+    ) -> Written:
         """The target holds the image's bytes. After any error it holds what it held before.
 
         Raises SourceError, Unwritable, CatalogueError, and Refused when the catalogue no longer wants it so.
         """
         original = Copies(image, intact, self._sources, progress)
         log.info("image %s: writing %s anew", image.id, redact(target.url))
-        return self._writers.of(target).restore(target.url, original, partial(self._must_be_wanted, image, target))
+        return self._writers.of(target).rewrite(target.url, original, partial(self._must_be_wanted, image, target))
 
-    def settle(self, image: Image, restored: Restored, is_intact: bool) -> None:
+    def settle(self, image: Image, restored: Written, is_intact: bool) -> None:
         """To be called after the look that follows: of an image deleted meanwhile nothing is left behind.
 
         Glance removes an object first and its rows afterwards. When that takes longer than the look did, the object

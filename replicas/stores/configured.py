@@ -1,28 +1,22 @@
 """The stores of glance-api.conf: which there are, and the options of each."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from ..errors import ConfigError
-from ..settings import peek
-from .http.wire import Tls
+from .body import Limits
+from .contract import Configuration, Store
 
-_NAMES = _FOLDER, _FOLDERS = "filesystem_store_datadir", "filesystem_store_datadirs"
-_MODE, _THIN = "filesystem_store_file_perm", "filesystem_thin_provisioning"
-_DEFAULT_FOLDER = "/var/lib/glance/images"
+if TYPE_CHECKING:
+    from ..settings import Settings
+
 RESERVED = "os_glance_"  # Glance's own staging and tasks stores: never locations of an image
 
 
-@dataclass(frozen=True)
-class Store:
-    """One enabled store: Glance's id for it (None in a single-store cloud) and the name of its driver."""
-
-    id: str | None
-    kind: str
+def read(settings: "Settings", *, limits: Limits | None = None, from_disk: bool = False) -> Configuration:
+    """What kinds of store are told on this host; its options are parsed already (`settings.load`)."""
+    kept = limits or Limits(settings.connect_timeout_seconds, settings.stall_timeout_seconds)
+    return Configuration(cfg.CONF, stores(cfg.CONF), kept, from_disk, settings.cache_dir)
 
 
 def stores(conf: cfg.ConfigOpts) -> tuple[Store, ...]:
@@ -33,62 +27,9 @@ def stores(conf: cfg.ConfigOpts) -> tuple[Store, ...]:
     return tuple(Store(None, kind) for kind in dict.fromkeys(conf.glance_store.stores))
 
 
-def file_roots(conf: cfg.ConfigOpts, store_id: str | None) -> tuple[Path, ...]:
-    """The folders of a file store; a priority behind a colon is cut off as the driver does.
-
-    The driver's options are written here again, because the driver brings eventlet with it.
-    """
-    groups = ("glance_store",) if store_id is None else (store_id, "backend_defaults")
-    own = peek(conf, [cfg.StrOpt(_FOLDER), cfg.MultiStrOpt(_FOLDERS)], *groups)
-    said = {name: [own[group][name] for group in groups if own[group][name] is not None] for name in _NAMES}
-    several = [text.rsplit(":", 1)[0].strip() for text in next(iter(said[_FOLDERS]), ())]
-    return tuple(Path(text) for text in several or [next(iter(said[_FOLDER]), _DEFAULT_FOLDER)] if text)
-
-
-@dataclass(frozen=True)
-class FileHabits:
-    """How Glance writes files into a store: their mode, None: as its umask has it; with holes for zeros, or without."""
-
-    mode: int | None = None
-    is_thin: bool = False
-
-
-def file_habits(conf: cfg.ConfigOpts, store_id: str | None) -> FileHabits:
-    """The habits of a file store. Raises ConfigError."""
-    groups = ("glance_store",) if store_id is None else (store_id, "backend_defaults")
-    own = peek(conf, [cfg.IntOpt(_MODE), cfg.BoolOpt(_THIN)], *groups)
-    modes = [own[group][_MODE] for group in groups if own[group][_MODE] is not None]
-    thin = [own[group][_THIN] for group in groups if own[group][_THIN] is not None]
-    try:
-        mode = int(str(modes[0]), 8) if modes else 0  # the digits are octal ones (glance_store's filesystem driver)
-    except ValueError as error:
-        raise ConfigError(f"{_MODE} = {modes[0]}: not an octal mode such as 640") from error
-    return FileHabits(mode if mode > 0 else None, bool(thin and thin[0]))
-
-
-def http_tls(conf: cfg.ConfigOpts) -> Tls:
-    """Which certificates of other hosts and of http locations are believed, by the options of the http store.
-
-    The store's driver believes any unless told otherwise; a URL of ours is a permission, so that is taken only where
-    somebody has written `https_insecure = True`.
-    """
-    store = next((one for one in stores(conf) if one.kind == "http"), None)
-    groups = ("glance_store",) if store is None or store.id is None else (store.id, "backend_defaults")
-    own = peek(conf, [cfg.StrOpt("https_ca_certificates_file"), cfg.BoolOpt("https_insecure")], *groups)
-    ca_files = [own[group].https_ca_certificates_file for group in groups if own[group].https_ca_certificates_file]
-    said = [own[group].https_insecure for group in groups if own[group].https_insecure is not None]
-    return Tls(ca_files[0]) if ca_files else Tls(insecure=bool(said and said[0]))
-
-
-def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:
-    """Where Glance keeps what is no image yet: its staging and tasks stores, as far as they are folders."""
-    groups = [f"{RESERVED}{name}_store" for name in ("staging", "tasks")]
-    own = peek(conf, [cfg.StrOpt(_FOLDER)], *groups)
-    uri = peek(conf, [cfg.StrOpt("node_staging_uri", default="file:///tmp/staging/")]).node_staging_uri
-    staging = urlsplit(uri)
-    found = [own[group][_FOLDER] for group in groups]
-    found += [staging.path] if staging.scheme == "file" else []
-    return tuple(Path(one) for one in found if one)
+def groups(store_id: str | None) -> tuple[str, ...]:
+    """Where the options of a store are, the first that has one counts."""
+    return ("glance_store",) if store_id is None else (store_id, "backend_defaults")
 
 
 def group_options(conf: cfg.ConfigOpts, store_id: str | None, options: list[Any]) -> Any:

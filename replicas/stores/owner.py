@@ -6,11 +6,12 @@ wrong store would turn "not in that one" into "missing".
 """
 
 from collections.abc import Collection, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from ..errors import Unsupported
 from ..location import redact
 from ..model import Location
+from .contract import Owns
 
 ASK_GLANCE = "let its owner or an admin GET"
 
@@ -21,14 +22,6 @@ class OfStore(Protocol):
     @property
     def store(self) -> str | None:
         """The one store, by Glance's id; None: a URL says all there is to know."""
-
-
-@runtime_checkable
-class Owning(Protocol):
-    """What can tell by a URL alone whether Glance would have written it for this store."""
-
-    def owns(self, url: str) -> bool:
-        """Whether account, server and container or bucket of the URL are those of the store's options."""
 
 
 T = TypeVar("T", bound=OfStore)
@@ -45,7 +38,7 @@ def owner(fitting: Sequence[T], location: Location, enabled: Collection[str]) ->
         return named
     if location.store is None and len(fitting) == 1:
         return fitting[0]
-    owners = [one for one in fitting if one.store is None or (isinstance(one, Owning) and one.owns(location.url))]
+    owners = [one for one in fitting if one.store is None or (isinstance(one, Owns) and one.owns(location.url))]
     if len(owners) == 1:
         return owners[0]
     raise Unsupported(f"{redact(location.url)}: {why_unknown(location, len(owners) or len(fitting))}")

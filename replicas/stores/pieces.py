@@ -1,9 +1,7 @@
-"""A large object in pieces: which there are to be, and one stream cut into them. No I/O."""
+"""A large object in pieces, and one stream cut into them. No I/O."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-
-from .swift.segments import MOST, Segment
 
 
 @dataclass(frozen=True)
@@ -15,29 +13,19 @@ class Piece:
     size: int  # bytes
 
 
-def wanted(listed: Sequence[Segment], size: int, prefix: str | None) -> list[Piece] | None:
-    """The segments of an image of `size` bytes; None: they cannot be told from those that are listed.
-
-    With a `prefix` (a DLO) the list is of what is there: when one is lost or cut short, the others say how Glance
-    numbered and cut them.
-    """
-    if sum(one.size for one in listed) == size:
-        return _placed([(one.path, one.size) for one in listed])
-    step = max((one.size for one in listed), default=0)
-    count = -(-size // step) if step else 0
-    if prefix is None or not 0 < count <= MOST:
-        return None
-    first = 0 if f"{prefix}{0:05d}" in {one.path for one in listed} else 1
-    paths = [f"{prefix}{number:05d}" for number in range(first, first + count)]
-    if not {one.path for one in listed} <= set(paths):
-        return None
-    return _placed([(path, min(step, size - number * step)) for number, path in enumerate(paths)])
-
-
 def anew(prefix: str, size: int, step: int) -> list[Piece]:
     """Segments of `step` bytes under new names, numbered from 1 as Glance does."""
     count = -(-size // step)
-    return _placed([(f"{prefix}{n + 1:05d}", min(step, size - n * step)) for n in range(count)])
+    return placed([(f"{prefix}{n + 1:05d}", min(step, size - n * step)) for n in range(count)])
+
+
+def placed(sizes: Iterable[tuple[str, int]]) -> list[Piece]:
+    """One after the other: paths and sizes."""
+    found, offset = [], 0
+    for path, size in sizes:
+        found.append(Piece(path, offset, size))
+        offset += size
+    return found
 
 
 class Cutter:
@@ -68,11 +56,3 @@ def gate(chunks: Iterator[bytes], ready: Callable[[], None]) -> Iterator[bytes]:
         held = chunk
     ready()
     yield held
-
-
-def _placed(sizes: Iterable[tuple[str, int]]) -> list[Piece]:
-    found, offset = [], 0
-    for path, size in sizes:
-        found.append(Piece(path, offset, size))
-        offset += size
-    return found

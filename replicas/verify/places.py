@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from .. import location
 from ..errors import SourceError, Unsupported
 from ..model import Location
-from ..stores.sources import Place
+from ..stores.identity import ObjectIdentity
 
 if TYPE_CHECKING:
     from ..stores.sources import Sources
@@ -29,7 +29,7 @@ class Places:
 
     def __init__(self, sources: "Sources", on_failure: Callable[[str], None] = lambda _: None) -> None:
         self._sources, self._on_failure = sources, on_failure
-        self._known: dict[Where, Place] = {}
+        self._known: dict[Where, ObjectIdentity] = {}
         self._failed: set[Where] = set()
 
     def identity(self, one: Location) -> Hashable:
@@ -45,7 +45,7 @@ class Places:
         """Whether both are names of one copy beyond doubt."""
         return self._place(one).is_surely(self._place(other))
 
-    def _place(self, one: Location) -> Place:
+    def _place(self, one: Location) -> ObjectIdentity:
         if location.scheme(one.url) in ("file", "filesystem"):
             return _file(one)
         key = one.store, one.url
@@ -56,12 +56,12 @@ class Places:
             found = self._known[key] = self._ask(one)
         return found
 
-    def _ask(self, one: Location) -> Place:
-        by_url = Place(location.place(one))
+    def _ask(self, one: Location) -> ObjectIdentity:
+        by_url = ObjectIdentity(location.place(one))
         if _where(one) in self._failed:
             return by_url
         try:
-            return self._sources.place(one)
+            return self._sources.identify(one)
         except Unsupported:  # whoever reads it says so
             return by_url
         except SourceError as error:
@@ -75,10 +75,10 @@ def _where(one: Location) -> Where:
     return one.store, one.url.removesuffix(one.image_id)
 
 
-def _file(one: Location) -> Place:
+def _file(one: Location) -> ObjectIdentity:
     try:
         parts = urlsplit(one.url)
         found = os.stat(parts.netloc + parts.path)
     except (OSError, ValueError):
-        return Place(location.place(one))
-    return Place(("file", found.st_dev, found.st_ino))
+        return ObjectIdentity(location.place(one))
+    return ObjectIdentity(("file", found.st_dev, found.st_ino))

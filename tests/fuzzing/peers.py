@@ -25,7 +25,8 @@ from glance_replicas.location import replica_url
 from glance_replicas.middleware.server import ReplicaServer
 from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.stores.body import Limits
-from glance_replicas.stores.http.wire import Target, Wire
+from glance_replicas.stores.http.answers import Target
+from glance_replicas.stores.http.wire import Wire
 from glance_replicas.transfer import fill
 
 from .draw import OTHER, Draw

@@ -19,8 +19,8 @@ from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, Host, Location
 from glance_replicas.signing import parse_keys, sign
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.hosts import remote
-from glance_replicas.stores.sources import Limits
 
 pytest_plugins = ["support.desk"]
 

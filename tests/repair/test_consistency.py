@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glance_replicas.audit.consistency import Rows, dark, empty_part, exceeds, is_young, lost
 from glance_replicas.model import Location
-from glance_replicas.stores.entry import Entry
+from glance_replicas.stores.contract import Listed
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,11 +26,11 @@ def rows(*names: str, waiting: tuple[str, ...] = ()) -> Rows:
     return made
 
 
-def listed(*names: str) -> Mapping[str, Entry]:
-    return {name: Entry(name, 1, NOW) for name in names}
+def listed(*names: str) -> Mapping[str, Listed]:
+    return {name: Listed(name, 1, NOW) for name in names}
 
 
-def names(found: list[Entry]) -> set[str]:
+def names(found: list[Listed]) -> set[str]:
     return {one.name for one in found}
 
 
@@ -81,7 +81,7 @@ def test_segments_belong_to_their_object() -> None:
 @pytest.mark.parametrize("name", ["x", f"{ID}.json", f"{ID}~", f"a{ID}", f"/s/{ID}/x", "", f"{ID}-1"])
 def test_no_name_of_an_image(name: str) -> None:
     """What Glance would not name so has no image: it is never removed."""
-    assert Entry(name, None, None).image_id is None
+    assert Listed(name, None, None).image_id is None
 
 
 def test_an_empty_part_is_no_answer() -> None:
@@ -97,9 +97,9 @@ def test_an_empty_part_is_no_answer() -> None:
 )
 def test_grace(age: timedelta, young: bool) -> None:
     """Just under the grace time it is young, at it no more; a time to come, or none, is young."""
-    assert is_young(Entry("a", 1, NOW - age), NOW, 100) is young
-    assert is_young(Entry("a", 1, NOW + timedelta(days=1)), NOW, 100)
-    assert is_young(Entry("a", 1, None), NOW, 100)
+    assert is_young(Listed("a", 1, NOW - age), NOW, 100) is young
+    assert is_young(Listed("a", 1, NOW + timedelta(days=1)), NOW, 100)
+    assert is_young(Listed("a", 1, None), NOW, 100)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from glance_replicas.audit.flow import Auditor, Report
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
-from glance_replicas.stores.entry import Entry
+from glance_replicas.stores.contract import Listed
 from glance_replicas.stores.file import listing as file_listing
 from glance_replicas.stores.file.reader import Reader
 from glance_replicas.stores.sources import Sources
@@ -160,7 +160,7 @@ def test_comes_and_goes_during_the_listing(place: Place) -> None:
     going = place.image()
 
     class Busy(file_listing.Listing):
-        def entries(self) -> Iterator[Entry]:
+        def entries(self) -> Iterator[Listed]:
             (place.store / going).unlink()
             place.site.rows(
                 "UPDATE image_locations SET deleted = true, status = 'deleted' WHERE image_id = :id", id=going
@@ -178,7 +178,7 @@ def test_a_listing_that_is_behind_loses_nothing(place: Place) -> None:
     place.image()
 
     class Behind(file_listing.Listing):
-        def entries(self) -> Iterator[Entry]:
+        def entries(self) -> Iterator[Listed]:
             return (one for one in super().entries() if one.image_id != image)
 
     assert place.audited(Behind("store:fast", "fast", [place.store])).findings == ()
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_read(place: Place) -> None:
     inside.mkdir()
 
     class Failing(file_listing.Listing):
-        def entries(self) -> Iterator[Entry]:
+        def entries(self) -> Iterator[Listed]:
             for one in super().entries():
                 shutil.rmtree(inside, ignore_errors=True)  # it was listed in its parent, and is gone when it is opened
                 yield one

@@ -19,7 +19,7 @@ from support.scenes import settle
 from glance_replicas import settings
 from glance_replicas.errors import Unreachable
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.stores.sources import Limits
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.swift.listing import Listing
 
 pytest_plugins = ["support.desk"]

@@ -17,9 +17,10 @@ from support.scenes import begun_since, settle
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable
 from glance_replicas.model import Location
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.drivers import loading
 from glance_replicas.stores.drivers import reader as driver_reader
-from glance_replicas.stores.sources import Limits, Sources
+from glance_replicas.stores.sources import Sources
 
 HUGE = 1 << 40  # bytes; nothing of it is written
 

@@ -22,9 +22,11 @@ from glance_replicas.checksum import BLOCK
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
 from glance_replicas.stores import configured
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.drivers import reader as driver_reader
 from glance_replicas.stores.drivers import waiting
-from glance_replicas.stores.sources import Limits, from_settings
+from glance_replicas.stores.file import options
+from glance_replicas.stores.sources import from_settings
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 URL = "odd://pool/image"
@@ -339,7 +341,7 @@ def test_roots(tmp_path: Path, text: str, roots: list[str]) -> None:
     """The folders of file stores are found in every way the options may be written, without Glance's own stores."""
     load(tmp_path, text)
     stores = [one for one in configured.stores(cfg.CONF) if one.kind == "file"]
-    assert [str(root) for one in stores for root in configured.file_roots(cfg.CONF, one.id)] == roots
+    assert [str(root) for one in stores for root in options.file_roots(cfg.CONF, one.id)] == roots
 
 
 def test_limits_of_settings(tmp_path: Path) -> None:
@@ -356,7 +358,7 @@ def test_the_drivers_own_options_are_ours(tmp_path: Path) -> None:
     from glance_store._drivers import filesystem
 
     own = {one.dest: one.default for one in filesystem.Store.OPTIONS}
-    assert own.keys() >= set(configured._NAMES)
-    assert own[configured._FOLDER] == configured._DEFAULT_FOLDER
+    assert own.keys() >= set(options._NAMES)
+    assert own[options._FOLDER] == options._DEFAULT_FOLDER
     load(tmp_path, "[glance_store]\nstores = file")
-    assert configured.file_roots(cfg.CONF, None) == (Path(configured._DEFAULT_FOLDER),)
+    assert options.file_roots(cfg.CONF, None) == (Path(options._DEFAULT_FOLDER),)

@@ -18,9 +18,9 @@ from support.readers import LIMITS, Place, dlo, load, plain, read, slo, swift_pl
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
-from glance_replicas.stores.sources import Limits
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.swift import reader as swift_module
-from glance_replicas.stores.swift.account import Account, Entry
+from glance_replicas.stores.swift.account import Account, Endpoint
 from glance_replicas.verify.probe import probe
 
 DATA = random.Random(9).randbytes(100_000)
@@ -85,8 +85,8 @@ def test_unreadable_configuration(swift: Swift, tmp_path: Path) -> None:
 class Named(Account):
     """An account whose address is its user's name; nobody is asked."""
 
-    def entry(self) -> Entry:
-        return Entry(f"http://{self._credentials.user}", "token")
+    def endpoint(self) -> Endpoint:
+        return Endpoint(f"http://{self._credentials.user}", "token")
 
 
 def test_many_threads_read_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,14 +153,14 @@ def test_token_revoked(swift: Swift, tmp_path: Path, url: str) -> None:
     place = single(swift, tmp_path)
     assert place.size(url) == len(DATA)
     [account] = place.sources._readers[1]._accounts.values()  # type: ignore[attr-defined]
-    token = account.entry().token
+    token = account.endpoint().token
     headers = {"X-Auth-Token": token, "X-Subject-Token": token}
     requests.delete(f"{swift.keystone.auth_url}/auth/tokens", headers=headers, timeout=10).raise_for_status()
     account._entry = type(account._entry)(
-        account.entry().url, "no token at all"
+        account.endpoint().url, "no token at all"
     )  # Swift's middleware keeps the old one
     assert read(place.open(url)) == DATA
-    assert account.entry().token not in (token, "no token at all")
+    assert account.endpoint().token not in (token, "no token at all")
 
 
 def test_segment_missing(swift: Swift, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from services.faulty import FaultyServer
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from glance_replicas.model import Location
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.stores.http.pace import Pace
-from glance_replicas.stores.sources import Limits
 
 LIMITS = Limits(connect=0.5, stall=0.5)
 DATA = random.Random(8).randbytes(300_000)

@@ -19,9 +19,9 @@ from glance_replicas import checksum
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal import proof
 from glance_replicas.removal.causes import Damaged
-from glance_replicas.stores.configured import FileHabits
 from glance_replicas.stores.file import access
 from glance_replicas.stores.file import reader as file_reader
+from glance_replicas.stores.file.options import FileHabits
 from glance_replicas.stores.file.writer import Writer
 from glance_replicas.stores.sources import Sources
 from glance_replicas.verify.probe import probe
@@ -170,7 +170,7 @@ def test_repair_leaves_it_readable(
     path = root / ID
     if before:
         put(path, *before, data=b"damaged")
-    Writer([root], {root: FileHabits(mode=0o440)}).restore(f"file://{path}", Bytes(DATA), lambda: None)
+    Writer([root], {root: FileHabits(mode=0o440)}).rewrite(f"file://{path}", Bytes(DATA), lambda: None)
     facts = path.stat()
     assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == after
     assert can_read(path)

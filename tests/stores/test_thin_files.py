@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_writers_file import Bytes
 
 from glance_replicas.errors import Unwritable
-from glance_replicas.stores.configured import FileHabits
 from glance_replicas.stores.file.holes import BLOCK, HoleWriter
+from glance_replicas.stores.file.options import FileHabits
 from glance_replicas.stores.file.writer import Writer
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def taken(path: Path) -> int:
 
 
 def restore(store: Path, data: bytes, habits: FileHabits) -> Path:
-    Writer([store], {store: habits}).restore(f"file://{store}/image", Bytes(data), lambda: None)
+    Writer([store], {store: habits}).rewrite(f"file://{store}/image", Bytes(data), lambda: None)
     return store / "image"
 
 
@@ -106,7 +106,7 @@ def test_no_room(store: Path) -> None:
             yield from super().whole()
 
     with pytest.raises(Unwritable, match=r"needs 63 MiB beside the old file.*stay free for uploads.*make room"):
-        Writer([store]).restore(f"file://{path}", Watched(os.urandom(63 * MIB)), lambda: None)
+        Writer([store]).rewrite(f"file://{path}", Watched(os.urandom(63 * MIB)), lambda: None)
     assert not given_out
     assert path.read_bytes() == b"damaged"
     assert [one.name for one in store.iterdir()] == ["image"]

@@ -57,7 +57,7 @@ def restore(root: Path, path: Path, original: Bytes | None = None, ready: object
     def default() -> None:
         assert path.exists() is (path.name == "image"), "what was there has gone before the new bytes are in place"
 
-    return Writer([root]).restore(f"file://{path}", original or Bytes(), ready or default)  # type: ignore[arg-type]
+    return Writer([root]).rewrite(f"file://{path}", original or Bytes(), ready or default)  # type: ignore[arg-type]
 
 
 def left(root: Path) -> set[str]:
@@ -165,7 +165,7 @@ def test_never_outside(root: Path, tmp_path: Path) -> None:
     (root / "link").symlink_to(outside)
     for path in (outside / "x", root / ".." / "outside" / "x", root / "link" / "x"):
         with pytest.raises(Denied):
-            Writer([root]).restore(f"file://{path}", Bytes(), lambda: None)
+            Writer([root]).rewrite(f"file://{path}", Bytes(), lambda: None)
     assert not left(outside)
 
 

@@ -69,7 +69,7 @@ def restore(
     server: Swift | Gateway, original: Bytes | None = None, ready: Any = lambda: None, name: str = "image"
 ) -> Any:
     url = s3_url(server.url, name, BUCKET)
-    return Writer(cfg.CONF, "deep", LIMITS).restore(url, original or Bytes(DATA), ready)
+    return Writer(cfg.CONF, "deep", LIMITS).rewrite(url, original or Bytes(DATA), ready)
 
 
 def test_in_place(server: Swift | Gateway, sources: Sources, client: Any) -> None:
@@ -106,10 +106,10 @@ def test_wrong_bytes_change_nothing(server: Swift | Gateway, sources: Sources, c
 def test_another_server(server: Swift | Gateway, sources: Sources, client: Any) -> None:
     """A URL that names another server than the options is not written to the one that is asked in any case."""
     with pytest.raises(Unwritable, match="another server"):
-        Writer(cfg.CONF, "deep", LIMITS).restore(s3_url("http://elsewhere", "image", BUCKET), Bytes(DATA), lambda: None)
+        Writer(cfg.CONF, "deep", LIMITS).rewrite(s3_url("http://elsewhere", "image", BUCKET), Bytes(DATA), lambda: None)
     with pytest.raises((Unwritable, SourceError)):
         url = s3_url(server.url, "image", "no-such-bucket")
-        Writer(cfg.CONF, "deep", LIMITS).restore(url, Bytes(DATA), lambda: None)
+        Writer(cfg.CONF, "deep", LIMITS).rewrite(url, Bytes(DATA), lambda: None)
 
 
 @pytest.mark.parametrize("sources", [100], indirect=True)

@@ -44,7 +44,7 @@ def configured(swift: Swift, folder: Path, **sizes: int) -> Sources:
 
 
 def restore(swift: Swift, name: str, original: Bytes | None = None, ready: Callable[[], None] = lambda: None) -> Any:
-    return Writer(cfg.CONF, "fast", LIMITS).restore(swift_url(swift, name), original or Bytes(DATA), ready)
+    return Writer(cfg.CONF, "fast", LIMITS).rewrite(swift_url(swift, name), original or Bytes(DATA), ready)
 
 
 def bytes_of(sources: Sources, swift: Swift, name: str) -> bytes:
@@ -170,4 +170,4 @@ def test_no_container(swift: Swift, sources: Sources) -> None:
     """A container that is not there may be another account's: nothing is written."""
     url = swift_url(swift, "x", "no-such-container")
     with pytest.raises(Unreachable):
-        Writer(cfg.CONF, "fast", LIMITS).restore(url, Bytes(DATA), lambda: None)
+        Writer(cfg.CONF, "fast", LIMITS).rewrite(url, Bytes(DATA), lambda: None)

@@ -18,9 +18,10 @@ from services.configuration import conf_text
 from services.proxy import FaultyProxy
 
 from glance_replicas.model import Location
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.drivers import loading
 from glance_replicas.stores.drivers import reader as driver_reader
-from glance_replicas.stores.sources import Limits, Sources
+from glance_replicas.stores.sources import Sources
 from support.matrix import DATA, HASTY, Backend, Own, location, sources_of
 from support.readers import load
 from support.scenes import settle

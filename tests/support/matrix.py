@@ -19,9 +19,10 @@ from services.swift import Swift
 
 from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.signing import parse_keys, sign
+from glance_replicas.stores.body import Limits
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.http import reader as http_reader
-from glance_replicas.stores.sources import Limits, Sources, from_settings
+from glance_replicas.stores.sources import Sources, from_settings
 from glance_replicas.stores.swift import reader as swift_reader
 from support.readers import LIMITS, dlo, load, plain, s3_place, slo, swift_url
 from support.scenes import settle

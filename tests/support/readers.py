@@ -20,9 +20,10 @@ from services.swift import Swift
 from glance_replicas import settings as our_settings
 from glance_replicas.checksum import BLOCK
 from glance_replicas.model import Location
+from glance_replicas.stores.body import Body, Limits
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.s3 import reader as s3_reader
-from glance_replicas.stores.sources import Body, Limits, Sources, from_settings
+from glance_replicas.stores.sources import Sources, from_settings
 
 LIMITS = Limits(connect=5, stall=20)
 

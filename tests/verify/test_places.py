@@ -23,8 +23,10 @@ from glance_replicas.removal.causes import DAMAGED
 from glance_replicas.removal.flow import Removal
 from glance_replicas.removal.proof import Proof, Refusal
 from glance_replicas.removal.removal_facts import Order, Reasons
-from glance_replicas.stores.identity import account, in_s3, server
-from glance_replicas.stores.sources import Place, Sources, from_settings
+from glance_replicas.stores.identity import ObjectIdentity, server
+from glance_replicas.stores.s3.reader import identity_of
+from glance_replicas.stores.sources import Sources, from_settings
+from glance_replicas.stores.swift.account import account_of
 from glance_replicas.verify.places import Places
 
 pytest_plugins = ["support.desk"]
@@ -48,17 +50,19 @@ CONTAINER = "named-twice"
 )
 def test_servers_of_s3(one: str, other: str, same: bool) -> None:
     """Scheme, port and capitals make no second copy, nor does another of Amazon's servers; another server does."""
-    first, second = (in_s3(address, "key", "b", "o") for address in (one, other))
+    first, second = (identity_of(address, "key", "b", "o") for address in (one, other))
     assert (first.key == second.key, first.is_surely(second)) == (same, same)
-    assert first.key != in_s3(one, "key", "b", "p").key != in_s3(one, "key", "c", "p").key
+    assert first.key != identity_of(one, "key", "b", "p").key != identity_of(one, "key", "c", "p").key
 
 
 def test_two_keys_of_one_server() -> None:
     """A bucket of the same name may be another user's: it counts once, and is no duplicate beyond doubt."""
-    mine, theirs = in_s3("s3.host", "key", "b", "o"), in_s3("s3.host", "other", "b", "o")
+    mine, theirs = identity_of("s3.host", "key", "b", "o"), identity_of("s3.host", "other", "b", "o")
     assert mine.key == theirs.key
     assert not mine.is_surely(theirs)
-    assert in_s3("s3.amazonaws.com", "key", "b", "o").is_surely(in_s3("s3.amazonaws.com", "other", "b", "o"))
+    assert identity_of("s3.amazonaws.com", "key", "b", "o").is_surely(
+        identity_of("s3.amazonaws.com", "other", "b", "o")
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_two_keys_of_one_server() -> None:
 )
 def test_accounts(url: str, found: str) -> None:
     """The account is the storage URL's last word, or the project where it has none."""
-    assert account(url, "project") == found
+    assert account_of(url, "project") == found
     assert server(url) in ("swift", "ceph")
 
 
@@ -84,11 +88,11 @@ class Fleeting(Sources):
         super().__init__([])
         self.asked = 0
 
-    def place(self, location: Location) -> Place:
+    def identify(self, location: Location) -> ObjectIdentity:
         self.asked += 1
         if self.asked == 1:
             raise Unreachable("Keystone could not be asked")
-        return Place("known")
+        return ObjectIdentity("known")
 
 
 def test_what_could_not_be_told_once_stays_unknown() -> None:

@@ -8,14 +8,23 @@ of the first.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..contract import Kind
+
 GIB = 1 << 30
 ADMIN = "admin"  # the role for which Cinder looks beyond the project
 
 
-def bounded(driver: Any, seconds: float) -> Callable[..., Any]:
-    """The Cinder driver as it is used here; a request to Cinder lasts `seconds` at most."""
-    more = {"seconds": seconds, "__module__": driver.__module__}  # where glance_store looks for the class of locations
-    return type("Store", (_Honest, driver), more)
+class Cinder(Kind):
+    """Cinder stores as a kind: glance_store's driver reads them, within limits."""
+
+    schemes = ("cinder",)
+    opening = 10  # a volume has to be attached first
+
+    def bounded(self, driver: Any, seconds: float) -> Callable[..., Any]:
+        """A request to Cinder lasts `seconds` at most."""
+        # __module__: where glance_store looks for the class of locations
+        more = {"seconds": seconds, "__module__": driver.__module__}
+        return type("Store", (_Honest, driver), more)
 
 
 class _Honest:

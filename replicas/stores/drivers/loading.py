@@ -8,16 +8,16 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ...errors import Unsupported
+from ...errors import ConfigError, Unsupported
 from ...location import redact, scheme
 from ...model import Location
+from .. import kinds
+from ..contract import Store
 from ..owner import why_unknown
-from . import cinder, rbd
 
 log = logging.getLogger(__name__)
 
 Load = Callable[[cfg.ConfigOpts, str | None, str], Any]
-_BOUNDED = {"glance_store._drivers.rbd": rbd.bounded, "glance_store._drivers.cinder.store": cinder.bounded}
 
 
 class Driver:
@@ -100,9 +100,27 @@ def installed(conf: cfg.ConfigOpts, store: str | None, kind: str, *, seconds: fl
     arguments = (conf,) if store is None else (conf, store)
     try:
         found: Any = driver.DriverManager("glance_store.drivers", kind).driver
-        made = _BOUNDED[found.__module__](found, seconds) if found.__module__ in _BOUNDED else found
-        return made(*arguments)
+        return kinds.load(kind).bounded(found, seconds)(*arguments)
     except Exception as error:  # whatever its libraries raise
         log.info("store %s: the %s driver cannot be loaded here: %s", store, kind, type(error).__name__)
         log.debug("store %s", store, exc_info=error)
         return None
+
+
+def ready_to_write(conf: cfg.ConfigOpts, store: Store) -> Any:
+    """A store's driver that says how it would name an image; its options are those that Glance itself registers.
+
+    Raises Unsupported, ConfigError.
+    """
+    from glance_store import backend, multi_backend
+
+    (backend.register_opts if store.id is None else multi_backend.register_store_opts)(conf)
+    found = installed(conf, store.id, store.kind, seconds=60.0)
+    if found is None:
+        raise Unsupported(f"store {store.name}: the {store.kind} driver cannot be loaded here")
+    try:
+        found.configure()
+        found.configure_add()
+    except Exception as error:  # whatever its libraries raise
+        raise ConfigError(f"store {store.name}: {error}") from error
+    return found

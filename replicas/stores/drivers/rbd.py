@@ -9,16 +9,24 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..contract import Kind
+
 TIMEOUTS = ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout")
 
 
-def bounded(driver: Any, seconds: float) -> Callable[..., Any]:
-    """The RBD driver as it is used here; a call into librados lasts `seconds` at most."""
-    from glance_store import capabilities
+class Rbd(Kind):
+    """RBD stores as a kind: glance_store's driver reads them, within limits."""
 
-    can = driver._CAPABILITIES | capabilities.BitMasks.READ_OFFSET
-    more = {"seconds": seconds, "__module__": driver.__module__}  # where glance_store looks for the class of locations
-    return type("Store", (_Bounded, driver), {"_CAPABILITIES": can, **more})
+    schemes = ("rbd",)
+
+    def bounded(self, driver: Any, seconds: float) -> Callable[..., Any]:
+        """A call into librados lasts `seconds` at most."""
+        from glance_store import capabilities
+
+        can = driver._CAPABILITIES | capabilities.BitMasks.READ_OFFSET
+        # __module__: where glance_store looks for the class of locations
+        more = {"seconds": seconds, "__module__": driver.__module__}
+        return type("Store", (_Bounded, driver), {"_CAPABILITIES": can, **more})
 
 
 class _Bounded:

@@ -14,12 +14,11 @@ from ...checksum import BLOCK
 from ...errors import SourceError, Unreachable, WrongAnswer
 from ...location import redact, scheme
 from ...model import Location
+from .. import kinds
 from ..body import Body, Limits
 from .failure import asking
 from .loading import Drivers, Load
 from .waiting import Worker
-
-_OPENING = {"cinder": 10}  # times the limit for a single read: a volume has to be attached first
 
 
 class Reader:
@@ -34,6 +33,8 @@ class Reader:
     ) -> None:
         self._conf, self._limits = conf, limits or Limits()
         self._drivers = Drivers(conf, stores, load, self._limits.stall)
+        kind_of = [kinds.load(kind) for _, kind in stores]
+        self._opening = {name: one.opening for one in kind_of for name in one.schemes}
 
     def size(self, location: Location) -> int | None:
         """What the driver says, in bytes; None for 0 of a driver that also says 0 when it does not know."""
@@ -44,7 +45,7 @@ class Reader:
             worker.close()
 
     def _patience(self, location: Location) -> float:
-        return self._limits.stall * _OPENING.get(scheme(location.url), 1)
+        return self._limits.stall * self._opening.get(scheme(location.url), 1)
 
     def _size(self, location: Location) -> int | None:
         driver, parsed = self._prepare(location)

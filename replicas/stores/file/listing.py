@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import SourceError, Unreachable, Unwritable
 from ...model import STORE_KEY, Location
-from ..entry import Entry
+from ..contract import Listed
 from .reader import below, folder
 
 
@@ -34,11 +34,11 @@ class Listing:
             return None
         return str(root.joinpath(*steps))
 
-    def location_of(self, entry: Entry) -> Location:
+    def location_of(self, entry: Listed) -> Location:
         """As Glance would write its URL."""
         return Location(entry.image_id or "", f"file://{entry.name}", {STORE_KEY: self._store} if self._store else {})
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Listed]:
         """Every regular file. A folder that cannot be read ends it: Unreachable."""
         for root in self._roots:
             try:
@@ -47,7 +47,7 @@ class Listing:
                 where = f"{error.filename or '.'} in {root}"  # a name alone: folders are opened below their parents
                 raise Unreachable(f"{where}: {(error.strerror or 'unreadable').lower()}") from error
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Listed) -> bool:
         """The file is gone, unless it was written again since it was listed. Raises Unwritable."""
         root, steps = below(self._roots, f"file://{entry.name}")
         try:
@@ -64,7 +64,7 @@ class Listing:
             raise Unwritable(f"{entry.name}: {(error.strerror or 'cannot be removed').lower()}") from error
         return True
 
-    def _walk(self, root: Path) -> Iterator[Entry]:
+    def _walk(self, root: Path) -> Iterator[Listed]:
         for path, folders, files, at in os.fwalk(root, onerror=_fail, follow_symlinks=False):
             folders[:] = [one for one in folders if os.path.join(path, one) not in self._others]
             for name in files:
@@ -74,9 +74,9 @@ class Listing:
                         yield _entry(os.path.join(path, name), facts)
 
 
-def _entry(name: str, facts: os.stat_result) -> Entry:
+def _entry(name: str, facts: os.stat_result) -> Listed:
     """The later of two times: a file that was renamed or restored a moment ago is young."""
-    return Entry(name, facts.st_size, datetime.fromtimestamp(max(facts.st_mtime, facts.st_ctime), UTC))
+    return Listed(name, facts.st_size, datetime.fromtimestamp(max(facts.st_mtime, facts.st_ctime), UTC))
 
 
 def _fail(error: OSError) -> None:

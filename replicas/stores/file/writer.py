@@ -19,10 +19,10 @@ from ...cache.partial_file import try_lock
 from ...errors import Corrupt, Refused, Unwritable
 from ...location import redact
 from ...model import Digest
-from ..configured import FileHabits
-from ..writers import Original
+from ..contract import Original
 from .access import owner
 from .holes import HoleWriter
+from .options import FileHabits
 from .reader import below, folder
 from .room import Room
 
@@ -42,8 +42,8 @@ class Writer:
         self._roots = tuple(roots)
         self._habits = {Path(os.path.realpath(root)): one for root, one in (habits or {}).items()}
 
-    def restore(self, url: str, original: Original, ready: Callable[[], None]) -> "_Restored":
-        """As `Writer.restore`. Unwritable before the first byte, where there is no room for all of them.
+    def rewrite(self, url: str, original: Original, ready: Callable[[], None]) -> "_Written":
+        """As `contract.Writer.rewrite`. Unwritable before the first byte, where there is no room for all of them.
 
         Owner and mode are those of the damaged file, as long as the owner of the store's folder can read it with them;
         else the file is as Glance would have written it.
@@ -56,7 +56,7 @@ class Writer:
             staged.prove(original.digest)
             ready()
             staged.switch()
-            return _Restored(root, steps, staged.facts())
+            return _Written(root, steps, staged.facts())
 
 
 class _Staged:
@@ -126,7 +126,7 @@ class _Staged:
 
 
 @dataclass(frozen=True)
-class _Restored:
+class _Written:
     root: Path
     steps: tuple[str, ...]
     facts: os.stat_result

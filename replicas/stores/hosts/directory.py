@@ -11,7 +11,7 @@ from ...cache import Cache
 from ...errors import ConfigError
 from ...model import HOST_KEY, Location
 from ...settings import Settings
-from ..entry import Entry
+from ..contract import Listed
 
 
 class Listing:
@@ -29,16 +29,16 @@ class Listing:
         """The image's id, for a registration of this host's own."""
         return one.image_id if self._url and location.is_replica_of(one, self._name, self._url) else None
 
-    def location_of(self, entry: Entry) -> Location:
+    def location_of(self, entry: Listed) -> Location:
         """Under this host's URL, whether it is registered or not."""
         url = location.replica_url(self._url or "", entry.name)
         return Location(entry.name, url, {HOST_KEY: self._name})
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Listed]:
         """Every complete file. Raises CacheError."""
         for one in self._cache.entries():
-            yield Entry(one.image_id, one.size, datetime.fromtimestamp(one.verified_at, UTC))
+            yield Listed(one.image_id, one.size, datetime.fromtimestamp(one.verified_at, UTC))
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Listed) -> bool:
         """Nothing complete is kept of the image."""
         return bool(self._cache.remove(entry.name))

@@ -11,9 +11,10 @@ from ... import location
 from ...cache import Entry as File
 from ...errors import Absent, Denied, Unreachable, WrongAnswer
 from ...model import HOST_KEY, Host, Location, is_image_id
-from ..entry import Entry
-from ..http.wire import Target, Wire
-from ..sources import Limits
+from ..body import Limits
+from ..contract import Listed
+from ..http.answers import Target
+from ..http.wire import Wire
 
 PATH = "/replicas/"
 _MOST = 1 << 20  # files of a host
@@ -33,11 +34,11 @@ class Listing:
         """The image's id, for a registration of that host's own."""
         return one.image_id if location.is_replica_of(one, self._host.name, self._host.url) else None
 
-    def location_of(self, entry: Entry) -> Location:
+    def location_of(self, entry: Listed) -> Location:
         """Under that host's URL, whether it is registered or not."""
         return Location(entry.name, location.replica_url(self._host.url, entry.name), {HOST_KEY: self._host.name})
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Listed]:
         """Every complete file. Raises the children of SourceError, also when the list has no end."""
         url = f"{self._host.url.rstrip('/')}{PATH}"
         target = Target(self._sign(url), url)
@@ -49,7 +50,7 @@ class Listing:
         except Denied as error:
             raise Denied(f"{error}: are signing_keys the same here and there?") from error
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Listed) -> bool:
         """Nothing is removed from here."""
         return False
 
@@ -60,7 +61,7 @@ def written(held: Iterable[File]) -> bytes:
     return "".join([*lines, f"end {len(lines)}\n"]).encode()
 
 
-def files(body: Iterable[bytes], shown: str) -> Iterator[Entry]:
+def files(body: Iterable[bytes], shown: str) -> Iterator[Listed]:
     """The files that a list of another host names. Raises WrongAnswer unless it is whole and well formed."""
     return _parsed(_lines(body, shown), shown)
 
@@ -75,7 +76,7 @@ def _lines(body: Iterable[bytes], shown: str) -> Iterator[str]:
         yield from (one.decode("ascii", "replace") for one in lines)
 
 
-def _parsed(lines: Iterable[str], shown: str) -> Iterator[Entry]:
+def _parsed(lines: Iterable[str], shown: str) -> Iterator[Listed]:
     """The files. Raises WrongAnswer for any line that is none, and unless the end states how many there were."""
     count = 0
     for line in lines:
@@ -92,11 +93,11 @@ def _parsed(lines: Iterable[str], shown: str) -> Iterator[Entry]:
     raise WrongAnswer(f"{shown}: a list that breaks off after {count} files")
 
 
-def _entry(name: str, rest: str) -> Entry | None:
+def _entry(name: str, rest: str) -> Listed | None:
     try:
         size, verified_at = rest.split(" ")
         moment = datetime.fromtimestamp(float(verified_at), UTC)
     except (ValueError, OverflowError, OSError):
         return None
     is_size = size.isascii() and size.isdigit() and len(size) <= 18
-    return Entry(name, int(size), moment) if is_image_id(name) and is_size else None
+    return Listed(name, int(size), moment) if is_image_id(name) and is_size else None

@@ -8,7 +8,8 @@ from ...errors import Unsupported
 from ...location import redact
 from ...model import Location
 from ..body import Body, Limits
-from .wire import Target, Tls, Wire
+from .answers import Target
+from .wire import Tls, Wire
 
 Sign = Callable[[Location], str]
 

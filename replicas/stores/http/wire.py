@@ -5,33 +5,22 @@ No redirect is followed, no answer decoded, nothing retried but a kept connectio
 
 import contextlib
 import http.client
-import re
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InvalidHeader,
-    LocationValueError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.util import parse_url
 
 from ...checksum import PIECE
-from ...errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, Unwritable, WrongAnswer
+from ...errors import Absent, SourceError, Unreachable, Unwritable, WrongAnswer
 from ..body import Body, Limits
 from . import deadline
+from .answers import Target, check, extent, failure, length_of, size_by_first_byte, unsatisfied
 from .heads import Answer, Heads
 from .pace import Pace
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
 A = TypeVar("A")
 _KEPT = 64  # idle connections to one host; more at once are opened and closed
 
@@ -42,16 +31,6 @@ class Tls:
 
     ca_file: str | None = None
     insecure: bool = False  # any certificate; never where a file is named
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a request really goes, and the name it has in errors and logs."""
-
-    url: str = field(repr=False)
-    shown: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    marks: tuple[str, ...] = ()  # headers one of which is in every answer of that kind of server
 
 
 class Wire:
@@ -76,11 +55,11 @@ class Wire:
         last = "" if stop is None else stop - 1
         response = self._send("GET", target, {"Range": f"bytes={offset}-{last}"} if offset or stop else {})
         try:
-            if response.status == 416 and offset and _unsatisfied(response) == offset:
+            if response.status == 416 and offset and unsatisfied(response) == offset:
                 response.close()
                 return Body(iter(()), offset, lambda: None)
-            _check(response, target)
-            size, left, skip = _extent(response, target, offset, stop)
+            check(response, target)
+            size, left, skip = extent(response, target, offset, stop)
         except SourceError:
             response.close()
             raise
@@ -93,14 +72,14 @@ class Wire:
         answer = self._head(target)
         if answer.status in (405, 501):
             return self._size_by_get(target)
-        _check(answer, target)
+        check(answer, target)
         return length_of(answer.headers, target)
 
     def head(self, target: Target) -> Mapping[str, str]:
         """The headers of a successful HEAD; names in any case."""
         answer = self._head(target)
         if answer.status != 204:
-            _check(answer, target)
+            check(answer, target)
         return answer.headers
 
     def put(
@@ -123,21 +102,13 @@ class Wire:
         if response.status in (409, 411, 412, 413, 422, 507):
             raise Unwritable(f"{target.shown}: the store refused it with status {response.status}")
         if response.status not in (200, 201, 202, 204):
-            _check(response, target)
+            check(response, target)
         return response.headers
 
     def _size_by_get(self, target: Target) -> int | None:
         response = self._send("GET", target, {"Range": "bytes=0-0"})
         response.close()
-        if response.status == 416:
-            return _unsatisfied(response)
-        _check(response, target)
-        if response.status == 200:
-            return length_of(response.headers, target)
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not match or match.group(1, 2) != ("0", "0"):
-            raise WrongAnswer(f"{target.shown}: another range than the first byte")
-        return int(match.group(3))
+        return size_by_first_byte(response, target)
 
     def _send(
         self, method: str, target: Target, headers: Mapping[str, str], body: Iterable[bytes] | bytes | None = None
@@ -215,86 +186,9 @@ class _Chunks:
             raise failure(self.target.shown, error, self.limits) from error
 
 
-def _extent(
-    response: urllib3.BaseHTTPResponse, target: Target, offset: int, stop: int | None = None
-) -> tuple[int | None, int | None, int]:
-    """Of an answer to a request for what is from `offset` to before `stop`: whole size, bytes to come, to drop."""
-    length = length_of(response.headers, target)
-    if response.status == 200:
-        if length is not None and length < offset:
-            raise WrongAnswer(f"{target.shown}: {length} bytes, shorter than the offset {offset}")
-        return length, length, offset
-    text = response.headers.get("Content-Range", "")
-    match = _CONTENT_RANGE.fullmatch(text)
-    first, last, total = map(int, match.groups()) if match else (-1, -1, -1)
-    end = total if stop is None else min(stop, total)
-    if not (offset or stop) or first != offset or last != end - 1 or length not in (None, end - offset):
-        raise WrongAnswer(f"{target.shown}: asked for bytes {offset}-, got {text[:60]!r} of length {length}")
-    return total, end - offset, 0
-
-
-def _check(response: urllib3.BaseHTTPResponse | Answer, target: Target) -> None:
-    """Raises unless this is 200 or 206 and the bytes as they are (RFC 9110, 8.4)."""
-    status = response.status
-    text = f"{target.shown}: status {status}"
-    if status in (404, 410):
-        raise Absent(text)
-    if status in (401, 403):
-        raise Denied(text)
-    if status not in (200, 206):
-        raise WrongAnswer(text) if status < 400 or status == 416 else Unreachable(text)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise WrongAnswer(f"{target.shown}: encoded as {encoding[:20]!r}, though the bytes as they are were asked for")
-    if target.marks and not any(name in response.headers for name in target.marks):
-        raise WrongAnswer(f"{target.shown}: status {status} of another server, it has no {' nor '.join(target.marks)}")
-
-
-def length_of(headers: Mapping[str, str], target: Target) -> int | None:
-    """The length of the body that these headers state, in bytes. Raises WrongAnswer for one that is none."""
-    if "chunked" in headers.get("Transfer-Encoding", "").lower():
-        return None
-    texts = {one.strip() for one in headers.get("Content-Length", "").split(",")}
-    if texts == {""}:
-        return None
-    text = texts.pop()
-    if texts or not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise WrongAnswer(f"{target.shown}: a Content-Length that is no length")
-    return int(text)
-
-
-def _unsatisfied(response: urllib3.BaseHTTPResponse) -> int | None:
-    match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
-    return int(match.group(1)) if match else None
-
-
 def _closer(response: urllib3.BaseHTTPResponse) -> Callable[[], None]:
     def close() -> None:
         response.close()  # an answer read to its end has given its connection back already
         response.release_conn()
 
     return close
-
-
-def failure(shown: str, error: HTTPError, limits: Limits) -> SourceError:
-    """What a fault of urllib3 means. Its own text may hold the signed URL and is never used."""
-    if isinstance(error, ReadTimeoutError):
-        return Stalled(f"{shown}: not a byte for {limits.stall:g} s")
-    if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-        return Unreachable(f"{shown}: no connection within {limits.connect:g} s")
-    if isinstance(error, LocationValueError):
-        return Unsupported(f"{shown}: not a URL that can be asked for")
-    if isinstance(error, InvalidHeader):
-        return WrongAnswer(f"{shown}: contradictory headers")
-    return Unreachable(f"{shown}: {_reason(error)}")
-
-
-def _reason(error: BaseException) -> str:
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, socket.gaierror):
-            return "the host name is not known"
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror.lower()
-        found = found.__cause__ or found.__context__
-    return "the connection broke off" if isinstance(error, ProtocolError) else type(error).__name__

@@ -11,8 +11,8 @@ from oslo_config import cfg
 from ...errors import Denied, SourceError, Unreachable, Unsupported
 from ...location import scheme
 from ...model import STORE_KEY, Location
-from ..entry import Entry
-from ..sources import Limits
+from ..body import Limits
+from ..contract import Listed
 from .reader import Reader, S3Store
 
 _UPLOAD = "?uploadId="
@@ -40,33 +40,33 @@ class Listing:
             return None
         return f"{key.bucket}/{key.key}" if key.here and key.bucket == self._s3.bucket else None
 
-    def location_of(self, entry: Entry) -> Location:
+    def location_of(self, entry: Listed) -> Location:
         """As Glance would write its URL, but for the keys."""
         server = str(self._s3.options.s3_store_host).partition("://")[2].rstrip("/")
         metadata = {STORE_KEY: self._store} if self._store else {}
         return Location(entry.image_id or "", f"s3://{server}/{entry.name}", metadata)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Listed]:
         """Every object of the bucket, and every upload. Any page that does not come ends it: Unreachable."""
         if not self._s3.bucket:
             raise Unsupported(f"{self.place}: s3_store_bucket is not set")
         for page in self._pages("list_objects_v2", "MaxKeys", ContinuationToken="NextContinuationToken"):
             for one in page.get("Contents", ()):
-                yield Entry(f"{self._s3.bucket}/{one['Key']}", int(one["Size"]), one["LastModified"])
+                yield Listed(f"{self._s3.bucket}/{one['Key']}", int(one["Size"]), one["LastModified"])
         yield from self._uploads()
 
-    def _uploads(self) -> Iterator[Entry]:
+    def _uploads(self) -> Iterator[Listed]:
         """A server that does not tell of uploads, or not to us, has none: nothing is judged by their absence."""
         after = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         try:
             for page in self._pages("list_multipart_uploads", "MaxUploads", **after):
                 for one in page.get("Uploads", ()):
                     name = f"{self._s3.bucket}/{one['Key']}{_UPLOAD}{quote(one['UploadId'], safe='')}"
-                    yield Entry(name, None, one["Initiated"], _SPARE)
+                    yield Listed(name, None, one["Initiated"], _SPARE)
         except (Denied, Unsupported) as error:
             log.warning("%s; uploads that were never completed are not listed", error)
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Listed) -> bool:
         """The object is gone, unless it was written again since it was listed; or the upload and its parts are."""
         names = {"Bucket": str(self._s3.bucket), "Key": entry.name.partition("/")[2]}
         if entry.spare:
@@ -83,7 +83,7 @@ class Listing:
         self._s3.client().abort_multipart_upload(**upload)
         return True
 
-    def _delete(self, names: dict[str, str], entry: Entry) -> bool:
+    def _delete(self, names: dict[str, str], entry: Listed) -> bool:
         client = self._s3.client()
         facts = client.head_object(**names)
         if facts["ContentLength"] != entry.size or not _is_same(facts["LastModified"], entry.modified):

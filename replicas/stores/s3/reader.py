@@ -21,13 +21,15 @@ from ...location import redact
 from ...model import Digest, Stored
 from ..body import Body, Limits
 from ..configured import group_options
-from ..http.wire import Target, Wire, length_of
-from ..identity import Place, in_s3
+from ..http.answers import Target, length_of
+from ..http.wire import Wire
+from ..identity import ObjectIdentity, server
 
 _SECONDS = 300  # for which a signed URL opens a request, not for which its body may last
 _ATTEMPTS = 3  # of a request that boto3 sends itself
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHECKSUMS = {"sha256": 32, "sha1": 20}  # those of S3 that Glance may have as well, and their bytes
+_AMAZON = re.compile(r"(?:.+\.)?s3[.-](?:.+\.)?amazonaws\.com(\.cn)?")
 _MARKS = ("x-amz-request-id",)  # in every answer of S3
 
 
@@ -92,10 +94,10 @@ class S3Store:
             return False
         return key.here and key.bucket == self.bucket
 
-    def place(self, url: str) -> Place:
+    def identify(self, url: str) -> ObjectIdentity:
         """The object on the server that is asked for it, whichever the URL names. Raises Unsupported."""
         key, options = self.locate(url), self.options
-        return in_s3(options.s3_store_host or "", options.s3_store_access_key or "", key.bucket, key.key)
+        return identity_of(options.s3_store_host or "", options.s3_store_access_key or "", key.bucket, key.key)
 
     def _new_client(self) -> Any:
         options = self.options
@@ -186,9 +188,9 @@ class Reader:
         """As `S3Store.owns`."""
         return self._s3.owns(url)
 
-    def place(self, url: str) -> Place:
-        """As `S3Store.place`."""
-        return self._s3.place(url)
+    def identify(self, url: str) -> ObjectIdentity:
+        """As `S3Store.identify`."""
+        return self._s3.identify(url)
 
     def _head(self, key: Key) -> tuple[Mapping[str, str], Target]:
         target = self._target("head_object", key, ChecksumMode="ENABLED")
@@ -241,6 +243,14 @@ def digests(headers: Mapping[str, str]) -> tuple[Digest, ...]:
     if _MD5.fullmatch(etag) and is_plain:
         found.append(Digest("md5", etag))
     return tuple(found)
+
+
+def identity_of(address: str, access_key: str, bucket: str, name: str) -> ObjectIdentity:
+    """An object of S3. All servers of Amazon know one set of buckets; elsewhere two users may have two of one name."""
+    host = server(address)
+    amazon = _AMAZON.fullmatch(host)
+    key = "s3", f"amazon{amazon.group(1) or ''}" if amazon else host, bucket, name
+    return ObjectIdentity(key, frozenset({"amazon" if amazon else access_key}))
 
 
 def _bare(server: str) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 from oslo_config import cfg
 
 from ...errors import Unwritable
-from ..http.wire import Target, Wire
+from ..body import Limits
+from ..contract import Original
+from ..http.answers import Target
+from ..http.wire import Wire
 from ..pieces import Cutter, anew, gate
-from ..sources import Limits
-from ..writers import Original
 from .reader import Key, Reader, S3Store
 
 _MIB = 1 << 20
@@ -38,8 +39,8 @@ class Writer:
         self._largest = options.s3_store_large_object_size * _MIB
         self._step = options.s3_store_large_object_chunk_size * _MIB
 
-    def restore(self, url: str, original: Original, ready: Callable[[], None]) -> "_Restored":
-        """As `Writer.restore`."""
+    def rewrite(self, url: str, original: Original, ready: Callable[[], None]) -> "_Written":
+        """As `contract.Writer.rewrite`."""
         key = self._s3.locate(url)
         if not key.here:
             raise Unwritable(f"{key.shown}: the URL names another server than the store's options")
@@ -48,7 +49,7 @@ class Writer:
         else:
             with _errors(key):
                 self._upload(key, original, ready)
-        return _Restored(self._s3, key)
+        return _Written(self._s3, key)
 
     def owns(self, url: str) -> bool:
         """As `S3Store.owns`."""
@@ -88,7 +89,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class _Restored:
+class _Written:
     s3: S3Store
     key: Key
 

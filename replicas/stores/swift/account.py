@@ -3,9 +3,11 @@
 Version 3 only: glance_store 5.7 takes no other `swift_store_auth_version`.
 """
 
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1 import identity, session
@@ -37,7 +39,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Endpoint:
     """The account's URL and a token that was good when it was given."""
 
     url: str
@@ -54,26 +56,26 @@ class Account:
         verify = False if credentials.insecure else credentials.ca_file or True
         self._session = session.Session(auth=_plugin(credentials), verify=verify, timeout=limits.stall)
         self._lock = threading.Lock()
-        self._entry: Entry | None = None
+        self._endpoint: Endpoint | None = None
 
-    def entry(self) -> Entry:
+    def endpoint(self) -> Endpoint:
         """Where and with what. Raises Denied, or Unreachable for every other trouble with Keystone."""
         with self._lock:
-            if self._entry is None:
+            if self._endpoint is None:
                 try:
-                    self._entry = self._ask()
+                    self._endpoint = self._ask()
                 except keystone.ClientException as error:
                     raise _failure(getattr(error, "http_status", None)) from error
-            return self._entry
+            return self._endpoint
 
-    def renew(self, refused: Entry) -> Entry:
+    def renew(self, refused: Endpoint) -> Endpoint:
         """A newer one than `refused`; many threads that were refused together ask once."""
         with self._lock:
-            if self._entry is refused:
-                self._entry = None
-        return self.entry()
+            if self._endpoint is refused:
+                self._endpoint = None
+        return self.endpoint()
 
-    def _ask(self) -> Entry:
+    def _ask(self) -> Endpoint:
         self._session.invalidate()
         wanted = self._credentials
         token = self._session.get_token()
@@ -82,7 +84,7 @@ class Account:
         )
         if not url or not token:
             raise Unreachable("Keystone names no object store (region, service type, endpoint type?)")
-        return Entry(url.rstrip("/"), token, self._session.get_project_id(), self._region(url))
+        return Endpoint(url.rstrip("/"), token, self._session.get_project_id(), self._region(url))
 
     def _region(self, url: str) -> str | None:
         """Where the catalogue has the server of `url`, under whatever interface."""
@@ -122,3 +124,9 @@ def _failure(status: int | None) -> SourceError:
     if status in (401, 403):
         return Denied("Keystone refused user and key")
     return Unreachable(f"Keystone answered {status}" if status else "Keystone could not be asked")
+
+
+def account_of(url: str, project: str | None) -> str:
+    """The account in a storage URL such as https://swift/v1/AUTH_abc; where it names none (Ceph) the project's."""
+    name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    return project or name if re.fullmatch(r"(?:v\d+(?:\.\d+)?|swift|)", name) else name

@@ -13,10 +13,11 @@ from oslo_config import cfg
 
 from ...errors import Absent, SourceError, Unsupported, WrongAnswer
 from ...model import STORE_KEY, Location
+from ..body import Limits
 from ..configured import group_options
-from ..entry import Entry, segment_of
-from ..http.wire import Target
-from ..sources import Limits
+from ..contract import Listed
+from ..http.answers import Target
+from ..object_names import segment_of
 from . import reader as swift_reader
 from . import segments
 from .segments import Beside
@@ -49,12 +50,12 @@ class Listing:
             return None
         return path if path.startswith(self.parts) else None
 
-    def location_of(self, entry: Entry) -> Location:
+    def location_of(self, entry: Listed) -> Location:
         """By the name that the store's options give its account: no password is in it."""
         metadata = {STORE_KEY: self._store} if self._store else {}
         return Location(entry.image_id or "", self._url(entry.name), metadata)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Listed]:
         """Every object of every container. Any page that does not come ends it."""
         if self._of_callers:
             raise Unsupported(f"{self.place}: with swift_store_multi_tenant the containers are the callers' own")
@@ -63,7 +64,7 @@ class Listing:
             spare = set(self._spare(found))
             yield from (replace(one, spare=_SPARE) if one.name in spare else one for one in found)
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Listed) -> bool:
         """The object is gone, unless it was written again since it was listed."""
 
         def work(target: Target, _: Beside) -> bool:
@@ -78,7 +79,7 @@ class Listing:
         except Absent:
             return False
 
-    def _spare(self, found: Sequence[Entry]) -> Iterator[str]:
+    def _spare(self, found: Sequence[Listed]) -> Iterator[str]:
         """Segments that the object of their name does not use: what a repair, or an upload, left that was killed.
 
         The object is asked when the listing shows that there may be such: it is plain, or has segments of two kinds.
@@ -127,10 +128,10 @@ class Listing:
         return f"swift+config://{self._reference}/{name}"
 
 
-def _entry(container: str, one: Mapping[str, Any]) -> Entry:
+def _entry(container: str, one: Mapping[str, Any]) -> Listed:
     size, modified = one.get("bytes"), one.get("last_modified")
     try:
         moment = datetime.fromisoformat(str(modified)).replace(tzinfo=UTC)
     except ValueError:
         moment = None
-    return Entry(f"{container}/{one['name']}", size if isinstance(size, int) else None, moment)
+    return Listed(f"{container}/{one['name']}", size if isinstance(size, int) else None, moment)

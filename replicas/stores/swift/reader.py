@@ -20,10 +20,11 @@ from ...location import redact
 from ...model import Stored
 from ..body import Body, Limits
 from ..configured import group_options
-from ..http.wire import Target, Wire
-from ..identity import Place, account, server
+from ..http.answers import Target
+from ..http.wire import Wire
+from ..identity import ObjectIdentity, server
 from . import segments
-from .account import Account, Credentials, Entry
+from .account import Account, Credentials, Endpoint, account_of
 
 T = TypeVar("T")
 
@@ -37,17 +38,17 @@ class _Object:
     name: str  # quoted
     shown: str
 
-    def enter(self, refused: Entry | None = None) -> Entry:
+    def enter(self, refused: Endpoint | None = None) -> Endpoint:
         """The account's URL and token, newer than a `refused` one. Errors name the object."""
         try:
-            return self.account.renew(refused) if refused else self.account.entry()
+            return self.account.renew(refused) if refused else self.account.endpoint()
         except SourceError as error:
             raise type(error)(f"{self.shown}: {error}") from error
 
-    def target(self, entry: Entry, path: str | None = None) -> Target:
+    def target(self, endpoint: Endpoint, path: str | None = None) -> Target:
         """The object, or another quoted path of its account."""
-        url = f"{entry.url}/{path or f'{self.path}/{self.name}'}"
-        return Target(url, self.shown, {"X-Auth-Token": entry.token}, ("ETag", "X-Trans-Id"))
+        url = f"{endpoint.url}/{path or f'{self.path}/{self.name}'}"
+        return Target(url, self.shown, {"X-Auth-Token": endpoint.token}, ("ETag", "X-Trans-Id"))
 
 
 class Reader:
@@ -103,27 +104,27 @@ class Reader:
         is_mine = (wanted.user, wanted.application_id) == (mine.get("user"), mine.get("application_credential_id"))
         return is_ours and is_mine and _bare(wanted.auth_url) == _bare(mine.get("auth_address", ""))
 
-    def place(self, url: str) -> Place:
+    def identify(self, url: str) -> ObjectIdentity:
         """The object in its account as Keystone says which that is, whoever asks. Raises Denied, Unreachable."""
         location, credentials = self._parse(url, redact(url))
-        entry = self._object(url).enter()
-        owner = account(entry.url, entry.project)
-        marks: set[Hashable] = {server(entry.url)}
-        marks |= {("region", server(credentials.auth_url))} if entry.region else set()
-        return Place(("swift", entry.region, owner, location.container, location.obj), frozenset(marks))
+        endpoint = self._object(url).enter()
+        owner = account_of(endpoint.url, endpoint.project)
+        marks: set[Hashable] = {server(endpoint.url)}
+        marks |= {("region", server(credentials.auth_url))} if endpoint.region else set()
+        return ObjectIdentity(("swift", endpoint.region, owner, location.container, location.obj), frozenset(marks))
 
     def ask(self, url: str, do: Callable[[Target, segments.Beside], T]) -> T:
         """What `do` answers, given the object and what names others of its account; twice if its token is refused."""
         wanted = self._object(url)
-        entry = wanted.enter()
+        endpoint = wanted.enter()
         try:
             try:
-                return do(wanted.target(entry), partial(wanted.target, entry))
+                return do(wanted.target(endpoint), partial(wanted.target, endpoint))
             except Denied:  # perhaps only the token, which lives for hours
-                entry = wanted.enter(entry)
-                return do(wanted.target(entry), partial(wanted.target, entry))
+                endpoint = wanted.enter(endpoint)
+                return do(wanted.target(endpoint), partial(wanted.target, endpoint))
         except Absent:
-            segments.must_be_swift(self.wire, wanted.target(entry, wanted.path))
+            segments.must_be_swift(self.wire, wanted.target(endpoint, wanted.path))
             raise
 
     def _object(self, url: str) -> _Object:

@@ -6,14 +6,16 @@ ETags of its segments and is no digest of the content; its segments can be count
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 from ...errors import Absent, SourceError, Unreachable, WrongAnswer
 from ...model import Digest, Stored
-from ..http.wire import Target, Wire, length_of
+from ..http.answers import Target, length_of
+from ..http.wire import Wire
+from ..pieces import Piece, placed
 
 MOST = 10_000  # segments that are asked for one by one
 _DOCUMENT = 16 << 20  # bytes of a list, at most
@@ -104,6 +106,25 @@ def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
         if len(page) < _PAGE or str(page[-1].get("name")) <= marker:
             return
         marker, count = str(page[-1].get("name")), count + len(page)
+
+
+def wanted(listed: Sequence[Segment], size: int, prefix: str | None) -> list[Piece] | None:
+    """The segments of an image of `size` bytes; None: they cannot be told from those that are listed.
+
+    With a `prefix` (a DLO) the list is of what is there: when one is lost or cut short, the others say how Glance
+    numbered and cut them.
+    """
+    if sum(one.size for one in listed) == size:
+        return placed([(one.path, one.size) for one in listed])
+    step = max((one.size for one in listed), default=0)
+    count = -(-size // step) if step else 0
+    if prefix is None or not 0 < count <= MOST:
+        return None
+    first = 0 if f"{prefix}{0:05d}" in {one.path for one in listed} else 1
+    paths = [f"{prefix}{number:05d}" for number in range(first, first + count)]
+    if not {one.path for one in listed} <= set(paths):
+        return None
+    return placed([(path, min(step, size - number * step)) for number, path in enumerate(paths)])
 
 
 def _segment(entry: Mapping[str, Any], path: str, target: Target) -> Segment:

@@ -20,11 +20,12 @@ from oslo_config import cfg
 from ... import checksum
 from ...errors import Absent, ReplicaError
 from .. import pieces
+from ..body import Limits
 from ..configured import group_options
-from ..http.wire import Target, Wire
+from ..contract import Original
+from ..http.answers import Target
+from ..http.wire import Wire
 from ..pieces import Cutter, Piece, gate
-from ..sources import Limits
-from ..writers import Original
 from . import reader as swift_reader
 from . import segments
 from .segments import Beside, Segment
@@ -49,12 +50,12 @@ class Writer:
         self._largest = options.swift_store_large_object_size * _MB
         self._step = options.swift_store_large_object_chunk_size * _MB
 
-    def restore(self, url: str, original: Original, ready: Callable[[], None]) -> "_Restored":
-        """As `Writer.restore`; of a large object the segments that are not right, one by one."""
+    def rewrite(self, url: str, original: Original, ready: Callable[[], None]) -> "_Written":
+        """As `contract.Writer.rewrite`; of a large object the segments that are not right, one by one."""
         path = self._reader.path(url)
 
-        def work(target: Target, beside: Beside) -> _Restored:
-            return _Object(self._reader.wire, target, beside, path).restore(original, ready, self._largest, self._step)
+        def work(target: Target, beside: Beside) -> _Written:
+            return _Object(self._reader.wire, target, beside, path).rewrite(original, ready, self._largest, self._step)
 
         return self._reader.ask(url, work)
 
@@ -64,7 +65,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class _Restored:
+class _Written:
     object: "_Object"
     written: tuple[str, ...]  # paths
     replaced: tuple[str, ...]  # paths that nothing names any more
@@ -87,21 +88,21 @@ class _Object:
     beside: Beside
     path: str  # container/name
 
-    def restore(self, original: Original, ready: Callable[[], None], largest: int, step: int) -> _Restored:
+    def rewrite(self, original: Original, ready: Callable[[], None], largest: int, step: int) -> _Written:
         headers = self._head()
         manifest = unquote(headers.get("X-Object-Manifest", "")).strip("/")
         listed = self._listed(headers, manifest)
-        plan = pieces.wanted(listed, original.size, manifest or None) if listed else None
+        plan = segments.wanted(listed, original.size, manifest or None) if listed else None
         written = self._mend(plan, original, ready) if plan else []
         if written:
-            return _Restored(self, (self.path, *written), ())
+            return _Written(self, (self.path, *written), ())
         old = tuple(one.path for one in listed)
         if original.size <= largest:
             etag = {"ETag": original.md5} if original.md5 else {}
             self.wire.put(self.target, gate(original.whole(), ready), original.size, etag)
-            return _Restored(self, (self.path,), old)
+            return _Written(self, (self.path,), old)
         prefix = f"{self.path}.b-" if manifest == f"{self.path}.a-" else f"{self.path}.a-"
-        return _Restored(self, (self.path, *self._anew(prefix, original, ready, step)), old)
+        return _Written(self, (self.path, *self._anew(prefix, original, ready, step)), old)
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:

@@ -1,0 +1,21 @@
+"""What the name of a stored object says of it."""
+
+import re
+
+from ..model import is_image_id
+
+# An image's object as Glance names it, a segment of it, one as `replica repair` names it, and an upload of it.
+_OBJECT = re.compile(r"([0-9a-fA-F-]{36})(?:(?:\.[ab])?-\d{5,}|\?uploadId=.*)?")
+_SEGMENT = re.compile(r"(.+?)(?:\.[ab])?-\d{5,}")
+
+
+def image_of(name: str) -> str | None:
+    """The image whose bytes Glance would keep under such a name; None for any other name."""
+    match = _OBJECT.fullmatch(name.rpartition("/")[2])
+    return match[1] if match and is_image_id(match[1]) else None
+
+
+def segment_of(name: str) -> str | None:
+    """The object that a thing of this name would be a segment of, if there is one; None: no segment."""
+    match = _SEGMENT.fullmatch(name)
+    return match[1] if match else None

@@ -23,7 +23,7 @@ from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.networks import is_too_wide
 from glance_replicas.prefetch import planner, rules_file
 from glance_replicas.settings import Settings, peek
-from glance_replicas.stores import configured
+from glance_replicas.stores import configured, kinds
 from glance_replicas.stores.http import options as http_options
 
 from . import cache_jobs, certificates, neighbours
@@ -51,6 +51,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         min_free_bytes=settings.min_free_bytes,
         dialect=sa.make_url(settings.database).get_backend_name(),
         encrypts_locations=settings.encryption_key is not None,
+        kind_problems=tuple(_kinds(conf)),
         policy_problems=tuple(_policies(settings)),
         **_stock_cache(conf),
         **_disk(settings.cache_dir),
@@ -65,6 +66,14 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
 
 def _stores(conf: cfg.ConfigOpts) -> Sequence[Store]:
     return [Store(one.name, one.kind, _weight(conf, one.id)) for one in configured.stores(conf)]
+
+
+def _kinds(conf: cfg.ConfigOpts) -> Iterator[str]:
+    for name in sorted({one.kind for one in configured.stores(conf)}):
+        try:
+            kinds.load(name)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _weight(conf: cfg.ConfigOpts, store_id: str | None) -> int:

@@ -63,9 +63,8 @@ class Facts:
     url_owner: str | None = None  # the other living host that has this URL
     other_store_ids: tuple[tuple[str, str], ...] = ()  # hosts whose rows name a store id that is none here
     other_http_stores: tuple[tuple[str, str], ...] = ()  # other living hosts, and what they call their http store
-    absent_files: tuple[
-        tuple[str, int, int], ...
-    ] = ()  # file stores, newest files not in their folder here, of how many
+    absent_files: tuple[tuple[str, int, int], ...] = ()  # file stores, files not in their folder, of how many
+    kind_problems: tuple[str, ...] = ()  # why a kind of store that is enabled cannot be loaded
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
     cache_driver: str = "centralized_db"  # image_cache_driver
     glance_max_bytes: int = 0  # image_cache_max_size

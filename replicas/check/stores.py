@@ -1,5 +1,6 @@
 """The stores of a host: what Glance needs to bear http locations, and what their number costs."""
 
+from ..stores.kinds import REMEDY
 from .facts import Facts
 from .finding import ERROR, INFO, WARNING, Finding, Findings
 
@@ -84,4 +85,10 @@ def _unshared(facts: Facts) -> Findings:
         )
 
 
-RULES = (_http_store, _deletion, _quotas, _store_ids, _unshared)
+def _kinds(facts: Facts) -> Findings:
+    for problem in facts.kind_problems:
+        why = "glance-api does not start with it; replica verify, repair, prune and audit end with this error"
+        yield Finding(ERROR, problem.removesuffix(f"; {REMEDY}"), why, REMEDY)
+
+
+RULES = (_kinds, _http_store, _deletion, _quotas, _store_ids, _unshared)

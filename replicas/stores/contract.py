@@ -6,7 +6,7 @@
 3. Register it by the name that Glance has for its driver, in `kinds.py`; from outside this package by an entry point:
 
        [project.entry-points."glance_replicas.stores"]
-       shelf = "shelf_store:Shelf"
+       attic = "attic_store:Attic"
 
 docs/add-a-backend.md has a whole one, and says which tests it has to pass. What every kind keeps to:
 

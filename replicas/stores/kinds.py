@@ -16,6 +16,10 @@ from .contract import Configuration, Kind, Listing, Reader, Store, Writer
 
 GROUP = "glance_replicas.stores"
 HTTP = "http"
+REMEDY = (
+    "install what it needs (pip check); or uninstall it, and Glance's own driver reads these stores; or take them out "
+    "of enabled_backends"
+)
 _OURS = {
     HTTP: "http.kind:Http",
     "file": "file.kind:File",
@@ -92,15 +96,13 @@ def _registered(name: str) -> EntryPoint | None:
         return EntryPoint(name, f"{__package__}.{_OURS[name]}", GROUP)
     found = list(importlib.metadata.entry_points(group=GROUP, name=name))
     if len(found) > 1:
-        raise ConfigError(f"store kind {name}: {', '.join(map(_shown, found))} are one too many; uninstall all but one")
+        several = ", ".join(sorted(map(_shown, found)))
+        raise ConfigError(f"store kind {name}: several have this name: {several}; uninstall all but one")
     return found[0] if found else None
 
 
 def _broken(entry: EntryPoint, problem: str) -> ConfigError:
-    return ConfigError(
-        f"store kind {entry.name}: {_shown(entry)} {problem}; install what it needs (pip check), or uninstall it, "
-        "and Glance's own driver reads these stores; or take them out of enabled_backends"
-    )
+    return ConfigError(f"store kind {entry.name}: {_shown(entry)} {problem}; {REMEDY}")
 
 
 def _shown(entry: EntryPoint) -> str:

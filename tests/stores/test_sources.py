@@ -1,4 +1,4 @@
-"""The contract of every reader: one suite over files, web servers, Swift's kinds of object, S3, Ceph and a driver."""
+"""The contract of every reader: one suite over files, web servers, Swift's kinds of object, S3, Ceph, others."""
 
 import concurrent.futures
 import os
@@ -13,6 +13,7 @@ from services import eventually
 from services.faulty import FaultyServer
 from services.nginx import Nginx
 from services.swift import Swift
+from support import outside
 from support.readers import (
     DATA,
     LIMITS,
@@ -21,6 +22,7 @@ from support.readers import (
     dlo,
     file_place,
     load,
+    outside_place,
     plain,
     rbd_place,
     read,
@@ -37,7 +39,7 @@ from glance_replicas.model import Location
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.stores.sources import Sources
 
-PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "radosgw", "rbd", "store"]
+PLACES = ["file", "faulty", "nginx", "swift", "dlo", "slo", "s3", "radosgw", "rbd", "store", "outside"]
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -48,6 +50,10 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield file_place(folder)
     elif request.param == "store":
         yield store_place(folder)
+    elif request.param == "outside":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(outside.install(folder))
+            yield outside_place(folder)
     elif request.param == "faulty":
         with FaultyServer() as server:
             sources = Sources([http_reader.Reader(LIMITS)])

@@ -85,6 +85,21 @@ def store_place(folder: Path) -> Place:
     )
 
 
+def outside_place(folder: Path) -> Place:
+    """A store whose kind another distribution registers, the one of docs/add-a-backend.md."""
+    held = folder / "held"
+    held.mkdir()
+    sources = load(folder, f"[DEFAULT]\nenabled_backends = far:attic\n[far]\nattic_folder = {held}")
+
+    def put(data: bytes) -> str:
+        path = held / str(uuid.uuid4())
+        path.write_bytes(data)
+        return f"attic://{path.name}"
+
+    put(b"so that the folder is not empty")
+    return Place(sources, put, f"attic://{uuid.uuid4()}", "far")
+
+
 def swift_place(swift: Swift, folder: Path, upload: Callable[[Any, str, bytes], None]) -> Place:
     options = "\n".join(f"{name} = {value}" for name, value in swift.store_options().items())
     sources = load(folder, f"[DEFAULT]\nenabled_backends = fast:swift\n[fast]\n{options}")

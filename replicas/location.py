@@ -45,6 +45,11 @@ def scheme(url: str) -> str:
     return head.lower() if colon and head.replace("+", "").replace("-", "").replace(".", "").isalnum() else ""
 
 
+def is_web(url: str) -> bool:
+    """Whether a web server answers for it: whatever it sends may be another page, with status 200."""
+    return scheme(url) in _PORTS
+
+
 def redact(url: str) -> str:
     """The URL without user, password, query and fragment: fit for logs and reports, and of one line.
 

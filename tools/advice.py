@@ -67,7 +67,7 @@ def next_step(image: Image, result: Result, good: "IntactCopies") -> str:
 def _damaged(image: Image, result: Result, good: "IntactCopies") -> str:
     if WITHDRAWN in result.detail:
         return f"nothing has to be done; to have the copy again: replica copy {image.id} --to {result.location.host}"
-    if result.verdict is Verdict.WRONG_SIZE and location.scheme(result.location.url) in ("http", "https"):
+    if result.verdict is Verdict.WRONG_SIZE and location.is_web(result.location.url):
         host = result.location.host
         order = f"; to have it made anew: replica prune {image.id} --host {host}" if host else ""
         return f"see what the web server sends, a login or error page has another size as well{order}"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .. import checksum
 from ..errors import ConfigError
-from ..location import kind, scheme
+from ..location import is_web, kind, scheme
 from ..model import Digest, Evidence, Image, Location, Result, Verdict, is_image_id
 
 MAX_BYTES = 4 << 20  # of JSON; a thousand replicas with long URLs are half of it
@@ -57,7 +57,7 @@ class Replica:
     @property
     def is_readable(self) -> bool:
         """A client can read it: plain HTTP, no credentials of a store needed."""
-        return scheme(self.url) in ("http", "https")
+        return is_web(self.url)
 
 
 @dataclass(frozen=True)

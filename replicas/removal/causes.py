@@ -60,7 +60,7 @@ class Damaged:
             return Doubt(f"it is {verdict}")
         if verdict is Verdict.CORRUPT and first.evidence not in (Evidence.STORED, Evidence.FULL):
             return Doubt(f"it is corrupt by evidence {first.evidence} only", unknown=True)
-        if verdict is Verdict.WRONG_SIZE and location.scheme(first.location.url) in ("http", "https"):
+        if verdict is Verdict.WRONG_SIZE and location.is_web(first.location.url):
             # A login page or an error page with status 200 looks just like it.
             return Doubt("a wrong size from a web server may be another page, not a bad copy", unknown=True)
         return f"{verdict}, evidence {first.evidence}" + (f": {first.detail}" if first.detail else "")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import Unsupported
-from ..location import place, redact, scheme
+from ..location import is_web, place, redact, scheme
 from ..model import Location, Stored
 from .body import Body, Limits
 from .contract import ChecksAccess, Identifies, Reader, StatesDigests
@@ -79,7 +79,7 @@ class Sources:
 
     def _peers_for(self, location: Location) -> Fallback | None:
         """What reads copies on hosts, for one of them."""
-        return self._peers if location.is_cached and scheme(location.url) in ("http", "https") else None
+        return self._peers if location.is_cached and is_web(location.url) else None
 
     def _reader(self, location: Location) -> Reader | None:
         fitting = [one for one in self._readers if scheme(location.url) in one.schemes]

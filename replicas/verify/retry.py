@@ -61,7 +61,7 @@ class Retry:
 def is_suspect(result: Result) -> bool:
     """Whether the path may be at fault and not the bytes."""
     if result.verdict in _HTTP:
-        return location.scheme(result.location.url) in ("http", "https")
+        return location.is_web(result.location.url)
     if result.verdict is Verdict.DENIED and location.scheme(result.location.url) in ("file", "filesystem"):
         return False  # owners and modes do not change by themselves, and the file was perhaps read to its end
     return result.verdict.is_path_fault

@@ -156,7 +156,7 @@ def test_token_revoked(swift: Swift, tmp_path: Path, url: str) -> None:
     token = account.endpoint().token
     headers = {"X-Auth-Token": token, "X-Subject-Token": token}
     requests.delete(f"{swift.keystone.auth_url}/auth/tokens", headers=headers, timeout=10).raise_for_status()
-    account._entry = type(account._entry)(
+    account._endpoint = type(account._endpoint)(
         account.endpoint().url, "no token at all"
     )  # Swift's middleware keeps the old one
     assert read(place.open(url)) == DATA

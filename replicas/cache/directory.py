@@ -32,6 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import ownership
+from ..crash_points import crash_points
 from ..errors import CacheError, Unreadable
 from ..model import Digest, Image, is_image_id
 from .entry import STICKY, Copy, Entry, entry, purpose
@@ -141,6 +142,7 @@ class Cache:
         except OSError as error:
             return replace(entry(path.name, facts), readable=False, fault=error.strerror or str(error))
 
+    @crash_points
     def begin(self, image: Image) -> Growing | None:
         """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
 
@@ -156,7 +158,7 @@ class Cache:
                     if not self.path(image.id).exists() and self._is_for(growing, image):
                         self._notes.set(growing.fd, image.id, FOR, purpose(image))
                         return growing
-                except BaseException:  # its lock must not outlive this call
+                except BaseException:  # no crash test: a fault; its lock must not outlive this call
                     growing.give_up()
                     raise
                 growing.discard()
@@ -224,6 +226,7 @@ class Cache:
                 continue
         return "gone"
 
+    @crash_points
     def commit(self, growing: Growing, image: Image) -> None:
         """The growing file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
 
@@ -233,7 +236,7 @@ class Cache:
         with self.errors(image.id):
             try:
                 os.fsync(growing.fd)
-            except OSError:
+            except OSError:  # no crash test: the disk fails
                 growing.discard()  # a second fsync would succeed, whatever is on the disk
                 raise
             growing.confirm(growing.size)
@@ -244,6 +247,7 @@ class Cache:
             self._sync(self.folder)
             growing.close()
 
+    @crash_points
     def condemn(self, growing: Growing, image_id: str) -> None:
         """The growing file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
         with self.errors(image_id):
@@ -251,6 +255,7 @@ class Cache:
             os.rename(growing.path, self.folder / "invalid" / image_id)
             growing.close()
 
+    @crash_points
     def mark_verified(self, image: Image, copy: Copy) -> bool:
         """The open file was hashed just now, and agreed; False: somebody wrote to it meanwhile. Raises CacheError.
 
@@ -264,6 +269,7 @@ class Cache:
             self._note(copy.fd, image.id, image.digest, facts)
             return True
 
+    @crash_points
     def _note(self, fd: int, image_id: str, digest: Digest | None, facts: os.stat_result) -> None:
         if digest is not None:
             known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time())
@@ -289,6 +295,7 @@ class Cache:
         except OSError as error:  # the order of eviction suffers, nothing else
             log.debug("image %s: its last use cannot be noted: %s", image_id, error)
 
+    @crash_points
     def pin(self, image_id: str, pinned: bool) -> bool:
         """The complete file stays whatever space is needed, or no longer does; False: there is none.
 
@@ -305,6 +312,7 @@ class Cache:
                     os.fchmod(copy.fd, mode & ~STICKY)
         return True
 
+    @crash_points
     def remove(self, image_id: str) -> int:
         """Nothing complete is kept of an image; bytes freed. Its registration must be gone already (promise 1).
 
@@ -317,6 +325,7 @@ class Cache:
             self._sync(self.folder)
         return freed
 
+    @crash_points
     def set_aside(self, image_id: str, copy: Copy) -> None:
         """The complete file, which turned out wrong, goes to `invalid/`; not one that took its place meanwhile."""
         with self.errors(image_id):
@@ -336,6 +345,7 @@ class Cache:
         """Whether there is a name for it in `queue/`. Raises CacheError when that cannot be known."""
         return self._is_file(image_id, self.folder / "queue" / image_id)
 
+    @crash_points
     def remove_copy(self, image_id: str, copy: Copy) -> int:
         """The complete file is gone, unless another took its place meanwhile; bytes freed.
 
@@ -363,6 +373,7 @@ class Cache:
                         continue
         return found
 
+    @crash_points
     def drop(self, folder: str, image_id: str) -> int:
         """Remove one name from a folder; bytes freed. Not the complete file: `remove`. Raises CacheError."""
         with self.errors(image_id):
@@ -429,6 +440,7 @@ class Cache:
             os.close(fd)
             return None
 
+    @crash_points
     def take(self, image_id: str) -> Copy | None:
         """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError.
 
@@ -443,7 +455,7 @@ class Cache:
                 return None
             if try_lock(fd, fcntl.LOCK_EX):
                 return self._copy(fd, image_id)
-            os.close(fd)
+            os.close(fd)  # no crash test: somebody reads it
             return None
 
     def _copy(self, fd: int, image_id: str) -> Copy:

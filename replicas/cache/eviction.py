@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
+from ..crash_points import crash_points
 from ..errors import CacheError
 from .directory import Cache
 from .entry import Copy, Entry
@@ -89,6 +90,7 @@ class Space:
             facts = os.statvfs(self._cache.folder)
             return facts.f_bavail * facts.f_frsize
 
+    @crash_points
     def reserve(self, growing: Growing, size: int, withdraw: Withdraw) -> None:
         """`growing` may become `size` bytes; what must go to make room has gone. Raises NoRoom, CacheError.
 
@@ -105,6 +107,7 @@ class Space:
             self._evict(victims, withdraw)
         raise NoRoom(f"cache directory {self._cache.folder}: others take the room for {size} bytes as it is made")
 
+    @crash_points
     def trim(self, withdraw: Withdraw) -> int:
         """Bytes evicted: above the high watermark down to the low one, ahead of need; and back within the limits.
 
@@ -118,6 +121,7 @@ class Space:
         self._tell(victims)
         return self._evict(victims, withdraw)
 
+    @crash_points
     def _claim(self, growing: Growing, size: int) -> int:
         """The file has its room, or so many bytes must go first. What it holds already counts as used."""
         if growing.held < size and 0 < self.max_bytes < size:
@@ -208,6 +212,7 @@ class Space:
             )
         return told or ", all else is in use"
 
+    @crash_points
     def _evict(self, victims: Victims, withdraw: Withdraw) -> int:
         """Bytes freed."""
         freed = sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
@@ -216,6 +221,7 @@ class Space:
             freed += self._evict_some(victims.files[start : start + _HELD], withdraw)
         return freed
 
+    @crash_points
     def _evict_some(self, entries: Collection[Entry], withdraw: Withdraw) -> int:
         """Bytes freed: not of a file that is being read or was pinned just now.
 
@@ -232,6 +238,7 @@ class Space:
             kept = set(self._kept([copy.entry.image_id for copy in gone])) if gone else set()
             return sum(self._drop(copy) for copy in gone if copy.entry.image_id not in kept)
 
+    @crash_points
     def _drop(self, copy: Copy) -> int:
         """Bytes freed; none where an order has taken the file meanwhile, and a fill has put one of its own there."""
         entry, idle = copy.entry, time.time() - copy.entry.used_at
@@ -239,6 +246,7 @@ class Space:
         return self._cache.remove_copy(entry.image_id, copy)
 
     @contextmanager
+    @crash_points
     def _lock(self) -> Iterator[None]:
         with self._cache.errors("space"):
             fd = self._cache.open_own("space")

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import checksum, ownership
+from ..crash_points import crash_points
 from ..errors import CacheError, Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does
@@ -66,6 +67,7 @@ class Growing:
         self._mtime_ns: int | None = None  # after our last write; None: it says nothing
 
     @classmethod
+    @crash_points
     def lock(cls, path: Path, size: int) -> "Growing | None":
         """The file at `path`, created or taken over, locked by us; None when another holds it.
 
@@ -77,18 +79,19 @@ class Growing:
             try:
                 ownership.give(growing.fd, path.parent)
                 if not try_lock(growing.fd, fcntl.LOCK_EX):
-                    growing.close()
+                    growing.close()  # no crash test: another process fills it
                     return None
                 facts = os.fstat(growing.fd)
                 if _is_at(facts, path) and facts.st_nlink > 1:
-                    os.unlink(path)  # a crash of the machine cut its rename in two: the complete file is this very one
+                    # A crash of the machine cut its rename in two: the complete file is this very one.
+                    os.unlink(path)  # no crash test: only after a crash of the machine
                 elif _is_at(facts, path):
                     if facts.st_size > size or facts.st_mtime < _boot_time():
                         os.ftruncate(growing.fd, 0)
                     growing.remember()
                     return growing
-                growing.close()  # renamed or removed between open and lock, or just now
-            except BaseException:
+                growing.close()  # no crash test: renamed or removed between open and lock, or just now
+            except BaseException:  # no crash test: the disk fails
                 growing.close()
                 raise
 
@@ -117,6 +120,7 @@ class Growing:
         """Bytes of the disk that it has, written or reserved."""
         return on_disk(os.fstat(self.fd))
 
+    @crash_points
     def reserve(self, size: int) -> bool:
         """Blocks for `size` bytes are set aside by the file system, the length unchanged; False: no space.
 
@@ -126,19 +130,16 @@ class Growing:
         if result == 0:
             self.remember()
             return True
-        number = ctypes.get_errno()
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return False
-        if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            return True
-        raise OSError(number, os.strerror(number))
+        return _is_room(ctypes.get_errno())  # no crash test: the disk is full
 
+    @crash_points
     def give_back(self) -> None:
         """What was reserved and not written is free again; the file looks no younger for it."""
         facts = os.fstat(self.fd)
         os.ftruncate(self.fd, facts.st_size)  # frees what is behind the end
         os.utime(self.fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
+    @crash_points
     def append(self, data: bytes, offset: int) -> None:
         """Write at `offset`, the end; readers may see it at once. Raises CacheError when others wrote to the file."""
         self.confirm(offset)
@@ -177,6 +178,7 @@ class Growing:
         else:
             self.discard()
 
+    @crash_points
     def discard(self) -> None:
         """The file is gone; readers find it so and go on elsewhere. Nothing happens to one closed or moved away."""
         if self.is_in_place:
@@ -207,6 +209,15 @@ def wait_for(fd: int) -> None:
 def byte_range(kind: int, start: int, length: int = 1) -> bytes:
     """A lock of this kind as fcntl(2) takes it; length 0: to the end, however far that is."""
     return struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
+
+
+def _is_room(number: int) -> bool:
+    """What a refusal to set blocks aside means. Raises OSError for all that says nothing about room."""
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return False
+    if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        return True
+    raise OSError(number, os.strerror(number))
 
 
 def _is_at(facts: os.stat_result, path: Path) -> bool:

@@ -15,6 +15,7 @@ from ..cache.eviction import NoRoom, Space
 from ..cache.partial_file import Growing
 from ..cache.statistics import Activity
 from ..catalogue.images import Catalogue
+from ..crash_points import crash_points
 from ..errors import CacheError, CatalogueError, ConfigError, Gone, Refused, Unreadable
 from ..ledger.host_registry import Hosts, is_alive
 from ..ledger.ledger import Ledger
@@ -91,6 +92,7 @@ class Keeper:
         image = self.catalogue.image(image_id)
         return image if image is not None and image.status == IMAGE_ACTIVE else None
 
+    @crash_points
     def verified(self, image: Image) -> bool:
         """Every byte of this host's complete file was read just now, and agreed: a verdict, and whether a row came."""
         is_new = self.register(image)
@@ -147,35 +149,37 @@ class Keeper:
         except (CatalogueError, CacheError) as error:
             log.warning("image %s: whether it is to stay the janitor will find out: %s", image.id, error)
 
+    @crash_points
     def register(self, image: Image) -> bool:
         """The complete file of this host is a location of the image; what cannot be done now the janitor does later.
 
         Whether it was none, or one that named another host, until now.
         """
         url = self.own_url(image.id)
-        if url is None:
+        if url is None:  # no crash test: this host may not register
             log.warning("image %s: cached but not registered: %s", image.id, self.why_unregistered())
             return False
         held = self.cache.hold(image.id)  # so that no eviction comes between the look at the file and the row
         if held is None:
-            log.info("image %s: not registered, its file has gone", image.id)
+            log.info("image %s: not registered, its file has gone", image.id)  # no crash test: evicted just now
             return False
         try:
             with closing(held):
                 if held.entry.fault or not held.entry.is_file_of(image):
-                    log.info("image %s: not registered before its file was read", image.id)
+                    log.info("image %s: not registered before its file was read", image.id)  # no crash test: a race
                 elif self.catalogue.add(image.id, url, self.metadata(), digest=image.digest):
                     log.info("image %s: registered on host %s", image.id, self.settings.host_name)
                     return True
         except Gone as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)
             self.cache.remove(image.id)
-        except Refused as error:  # perhaps by a database that is behind: the janitor asks again, more than once
+        except Refused as error:  # no crash test: a database that is behind; the janitor asks again, more than once
             log.warning("image %s: not registered yet: %s", image.id, error)
         except CatalogueError as error:
             log.warning("image %s: not registered yet: %s", image.id, error)
         return False
 
+    @crash_points
     def withdraw(self, image_id: str) -> None:
         """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay."""
         base, name, owner = self.settings.host_url, self.settings.host_name, self.standing.owner()
@@ -183,7 +187,7 @@ class Keeper:
             only = name if self.standing.rival() else None  # else the row is that of the host that has the URL
             if self.catalogue.withdraw_url(image_id, location.replica_url(base, image_id), host=only):
                 log.info("image %s: withdrawn from host %s", image_id, name)
-        if owner is not None and owner.url is not None:  # whose file it is
+        if owner is not None and owner.url is not None:  # no crash test: two hosts in one directory
             self.catalogue.withdraw_url(image_id, location.replica_url(owner.url, image_id))
 
     def drop(self, image_id: str, *, who: str, reason: str) -> int:
@@ -243,6 +247,7 @@ class Keeper:
         }
         return {key: value for key, value in found.items() if value is not None}
 
+    @crash_points
     def _reserve(self, growing: Growing, size: int) -> None:
         most = self.settings.max_image_bytes
         if most and size > most:
@@ -264,6 +269,7 @@ class Keeper:
         self.activity.ended()
         self.route.release(image)
 
+    @crash_points
     def _condemned(self, image: Image, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
@@ -272,6 +278,7 @@ class Keeper:
         if len(used) == 1 and used[0] in image.locations:
             self._record(image, used[0], Verdict.CORRUPT)
 
+    @crash_points
     def _record(self, image: Image, one: Location, verdict: Verdict) -> None:
         """A fill reads every byte: what it found is a verdict like any other."""
         detail = f"when host {self.settings.host_name} filled its cache"

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from ..cache import Cache, Entry
 from ..catalogue.images import Catalogue
+from ..crash_points import crash_points
 from ..ledger.pins import Pins
 from ..model import Pass
 from ..settings import Settings
@@ -27,6 +28,7 @@ class Pinning:
         self._pins = pins
         self._catalogue = catalogue
 
+    @crash_points
     def carry(self, done: Pass) -> None:
         """The files that are to stay have a pin, as many as `max_pinned_percent` lets; no other has one."""
         entries = list(self._cache.entries())
@@ -38,6 +40,7 @@ class Pinning:
                 self._change(entry, asked)
         self._complain([one.image_id for one in wanted if one.image_id not in kept], done)
 
+    @crash_points
     def carry_one(self, image_id: str) -> None:
         """The file that came just now has a pin if it is to stay and the bound lets it; the next pass looks again."""
         if not self._pins.all([image_id], self._settings.host_name) and not self._by_property([image_id]):
@@ -46,11 +49,12 @@ class Pinning:
         if len(list(self._within_bound(entries))) == len(entries) and self._cache.pin(image_id, True):
             log.info("image %s: pinned", image_id)
 
+    @crash_points
     def _change(self, entry: Entry, asked: Collection[str]) -> None:
         if not self._cache.pin(entry.image_id, not entry.pinned):
             return
         if entry.image_id in asked and entry.pinned:
-            log.warning("image %s: its pin is lifted, %s", entry.image_id, self._option())
+            log.warning("image %s: its pin is lifted, %s", entry.image_id, self._option())  # no crash test: words
         else:
             log.info("image %s: %s", entry.image_id, "no longer pinned" if entry.pinned else "pinned")
 

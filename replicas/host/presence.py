@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..crash_points import crash_points
 from ..ledger.host_registry import silent_after_seconds
 from ..ledger.prefetch_requests import OPEN, Copies
 from ..model import Host, Pass
@@ -26,22 +27,23 @@ class Presence:
         """The directory is this host's; False: it is a guest there. Under the janitor's lock. Raises CacheError."""
         return self._standing.claim(silent_after_seconds(self._settings))
 
+    @crash_points
     def announce(self, done: Pass) -> None:
         """The ledger knows this host, and under a new name what it kept under the old one.
 
         Rows under a URL the host had before go first, while that is still known. Raises LedgerError, CatalogueError.
         """
         url, name = self._settings.host_url, self._settings.host_name
-        if url is None:
+        if url is None:  # no crash test: a host without a URL
             done.problems.append(f"heartbeat: {self._keeper.why_unregistered()}")
             return
-        if (problem := self._standing.problem()) is not None:
+        if (problem := self._standing.problem()) is not None:  # no crash test: two hosts in one place
             done.problems.append(f"heartbeat: {problem}")
         for host in self._ledger.hosts():
             if host.name == name and host.url != url:
                 log.warning("host %s moved from %s to %s", name, host.url, url)
                 done.withdrawn += self._withdraw_all(host)
-            elif self._is_former(host):
+            elif self._is_former(host):  # no crash test: a host with a new name
                 log.warning("host %s is called %s now", host.name, name)
                 rename(self._ledger.database, host.name, name)
         self.beat()
@@ -54,6 +56,7 @@ class Presence:
                 done.withdrawn += self._withdraw_all(host)
                 self._ledger.forget_host(host.name)
 
+    @crash_points
     def beat(self) -> None:
         """This host lives, as of now. Not under another's URL: that one would be taken for the guest then."""
         self._beaten = time.monotonic()

@@ -34,6 +34,7 @@ from contextlib import closing
 from functools import partial
 
 from ..cache.host_lock import HostLock
+from ..crash_points import crash_points
 from ..errors import CacheError, ReplicaError, Unreadable
 from ..host.keeper import Keeper
 from ..host.presence import Presence
@@ -93,6 +94,7 @@ class Janitor:
         """What was asked of this host is looked at now if its janitor runs in this process, else within seconds."""
         self._news.set()
 
+    @crash_points
     def run_once(self) -> Pass:
         """One pass, and the fills it started. Raises CacheError: no directory, or another janitor at work."""
         give_away(self._cache)
@@ -197,6 +199,7 @@ class Janitor:
             except CacheError as error:
                 log.warning("image %s: not removed as asked: %s", request.image_id, error)
 
+    @crash_points
     def _heartbeat(self, done: Pass) -> None:
         self._presence.announce(done)
 
@@ -206,13 +209,15 @@ class Janitor:
             raise CacheError("stopped")
         self._presence.keep_alive()
 
+    @crash_points
     def _removals(self, done: Pass) -> None:
         for request in self._keeper.ledger.pending_withdrawals(self._settings.host_name):
             try:
                 self._remove(request, done)
-            except CacheError as error:  # perhaps of this file alone
+            except CacheError as error:  # no crash test: a fault, perhaps of this file alone
                 done.problems.append(f"removals: image {request.image_id}: {error}")
 
+    @crash_points
     def _remove(self, request: Withdrawal, done: Pass) -> None:
         if self._copier.fills(request.image_id):  # a copy that was cancelled ends first, or its file would come after
             return
@@ -251,13 +256,15 @@ class Janitor:
         with closing(copy):
             return status in (None, "deleted") and copy.entry.size == (request.proof or {}).get("bytes")
 
+    @crash_points
     def _invalid(self, _done: Pass) -> None:
         for image_id, facts in self._cache.listed("invalid"):
             if time.time() - facts.st_ctime > _INVALID_SECONDS:
-                self._cache.drop("invalid", image_id)
+                self._cache.drop("invalid", image_id)  # no crash test: it takes a day
         for image_id, freed in self._cache.clear_incomplete(_LEFT_SECONDS):
             log.info("image %s: %d bytes that nobody goes on writing removed from incomplete/", image_id, freed)
 
+    @crash_points
     def _pins(self, done: Pass) -> None:
         self._keeper.pinning.carry(done)
 
@@ -265,12 +272,14 @@ class Janitor:
         found = [one.image_id for one in self._cache.entries()]
         self._keeper.hosts.ask("last copies", lambda: self._keeper.keeping.refresh(found), None)
 
+    @crash_points
     def _trim(self, done: Pass) -> None:
         done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)
 
     def _stock(self, done: Pass) -> None:
         self._stocking.run(done)
 
+    @crash_points
     def _copy(self, done: Pass) -> None:
         done.filled += self._copier.step()
 

@@ -16,6 +16,7 @@ from functools import partial
 from .. import location
 from ..cache import Entry
 from ..cache.doubts import Doubts
+from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..host.keeper import Keeper
 from ..ledger.tables import states
@@ -38,6 +39,7 @@ class Reconciler:
         self._settings = keeper.settings
         self._doubts = Doubts(keeper.cache, keeper.settings.doubt_seconds)
 
+    @crash_points
     def reconcile(self, done: Pass) -> None:
         """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
         self._mark()
@@ -102,6 +104,7 @@ class Reconciler:
         )
         return {image_id for image_id, _ in found}
 
+    @crash_points
     def _remove(self, image_id: str, status: str | None, done: Pass) -> None:
         """Killed in between: a file without a row, which the next pass removes."""
         log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
@@ -109,6 +112,7 @@ class Reconciler:
         self._cache.remove(image_id)
         done.removed += 1
 
+    @crash_points
     def _register(self, entry: Entry, done: Pass) -> None:
         """The verified file of an active image has its row."""
         if entry.verified and entry.readable and self._keeper.own_url(entry.image_id):
@@ -156,12 +160,13 @@ class Reconciler:
         log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
         return files > 0 or left <= 0
 
+    @crash_points
     def _mark(self) -> float:
         """Since when this directory has been ours, in seconds since the epoch; from now on, if it had no mark."""
         mark = self._cache.own(_MARK)
         with self._cache.errors(_MARK):
             if not mark.exists():
-                os.close(self._cache.open_own(_MARK))
+                os.close(self._cache.open_own(_MARK))  # no crash test: a directory that is new
             return mark.stat().st_mtime
 
     def unhang(self, done: Pass) -> None:
@@ -185,6 +190,7 @@ class Reconciler:
             if self._keeper.catalogue.put_back(row, pending=True):
                 log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))
 
+    @crash_points
     def bury(self, done: Pass) -> None:
         """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
 
@@ -194,6 +200,7 @@ class Reconciler:
             if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
                 done.withdrawn += self._withdraw(host, self._keeper.removals.expendable(self._rows(host)))
 
+    @crash_points
     def withdraw_all(self, host: Host) -> int:
         """Rows withdrawn that name this host and its URL, both."""
         return self._withdraw(host, self._rows(host))
@@ -202,6 +209,7 @@ class Reconciler:
         rows = self._keeper.catalogue.of_host(host.name)
         return (row for row in rows if location.is_replica_of(row, host.name, host.url))
 
+    @crash_points
     def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:
         gone = 0
         for row in rows:

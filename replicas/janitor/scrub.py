@@ -6,6 +6,7 @@ from contextlib import closing
 
 from .. import checksum, disk_read
 from ..cache import Copy, Entry
+from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..host.keeper import Keeper
 from ..model import Digest, Image, Verdict
@@ -40,6 +41,7 @@ class Scrubber:
         self.again(entries)
         self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
 
+    @crash_points
     def adopt(self, entries: Sequence[Entry] | None = None) -> int:
         """Files that nobody of us read, as they are now, are read at the bounded rate; how many of them were right.
 
@@ -60,6 +62,7 @@ class Scrubber:
             if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
                 self.verify(one.image_id, rate)
 
+    @crash_points
     def oldest(self, entries: Sequence[Entry] | None = None) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
         rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
@@ -74,6 +77,7 @@ class Scrubber:
     def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
         return self._keeper.cache.entries() if entries is None else entries
 
+    @crash_points
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
         """One complete file hashed: marked when right; row, then file gone when wrong.
 
@@ -86,16 +90,17 @@ class Scrubber:
         image = self._keeper.active(image_id)
         try:
             copy = self._keeper.cache.open(image_id)
-        except Unreadable as error:
+        except Unreadable as error:  # no crash test: a file that cannot be read
             return withheld.verdict(error)
         if image is None or image.digest is None or copy is None:
-            return Verdict.UNVERIFIABLE
+            return Verdict.UNVERIFIABLE  # no crash test: gone just now
         with closing(copy):
             verdict = self._judge(image, image.digest, copy, rate)
         if verdict is Verdict.INTACT and (copy.entry.fault or not copy.entry.verified):
             self._registered += self._keeper.verified(image)
         return verdict
 
+    @crash_points
     def _judge(self, image: Image, digest: Digest, copy: Copy, rate: int) -> Verdict:
         """What the file is; it is marked, or gone, or withheld then."""
         if copy.entry.is_anothers(image):
@@ -104,7 +109,7 @@ class Scrubber:
             return Verdict.CORRUPT
         try:
             is_right = self._agrees(copy, digest, rate)
-        except Unreadable as error:
+        except Unreadable as error:  # no crash test: a file that cannot be read
             withheld.withhold(self._keeper.cache, image.id, copy.fd, error)
             return withheld.verdict(error)
         if not is_right:
@@ -112,6 +117,7 @@ class Scrubber:
             return Verdict.CORRUPT
         return Verdict.INTACT if self._keeper.cache.mark_verified(image, copy) else Verdict.UNVERIFIABLE
 
+    @crash_points
     def _condemn(self, image: Image, copy: Copy) -> None:
         self._keeper.put_aside(image, copy)
         self._damaged += 1

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from ..cache import Cache
 from ..cache.partial_file import Growing, on_disk
+from ..crash_points import crash_points
 from ..errors import LedgerError
 from ..ledger.prefetch_requests import HIGH, NORMAL, Copies, Copying, State
 
@@ -56,6 +57,7 @@ class Orders:
         self._later: dict[str, tuple[int, float]] = {}  # of what has no row: failures, and when it is tried again
         self._rests_until = 0.0
 
+    @crash_points
     def wants(self, growing: Mapping[str, stat_result]) -> list[Want]:
         """All there is to do: growing files first, since somebody waited for them, then by priority, then by age."""
         rows = self._ask(lambda: self._copies.due(self._host, _MOST)) or []
@@ -70,6 +72,7 @@ class Orders:
         found = [*self._left(idle), *sorted(wants.values(), key=lambda one: -one.priority)]
         return [want for want in found if want.asked or time.monotonic() >= self._failed(want)[1]]
 
+    @crash_points
     def _left(self, idle: Mapping[str, float]) -> Iterator[Want]:
         """Of growing files untouched for so long those worth going on with; the others are removed."""
         rows = self._ask(lambda: self._copies.list(idle, [self._host])) if idle else []
@@ -83,6 +86,7 @@ class Orders:
             else:
                 yield Want(image_id, HIGH)
 
+    @crash_points
     def running(self, want: Want, done: int, size: int) -> bool:
         """`done` bytes of `size` are there; False: it is wanted no more."""
         if not want.asked:
@@ -98,6 +102,7 @@ class Orders:
             return True
         return self.running(want, size, size) if want.asked else not want.queued
 
+    @crash_points
     def done(self, want: Want, size: int) -> bool:
         """The complete file is there, verified."""
         self._later.pop(want.image_id, None)
@@ -105,10 +110,12 @@ class Orders:
             self._cache.drop("queue", want.image_id)
         return self._tell(want, lambda: self._copies.finished(want.image_id, self._host, size))
 
+    @crash_points
     def paused(self, want: Want, why: str) -> bool:
         """It goes on when it may."""
         return self._tell(want, lambda: self._copies.put_off(want.image_id, self._host, why, 0, want.failures))
 
+    @crash_points
     def failed(self, want: Want, why: str, *, advanced: bool = False) -> bool:
         """It is tried later, each time twice as much later, or given up. `advanced`: not without some bytes more."""
         failures = 1 if advanced else 1 + (want.failures if want.asked else self._failed(want)[0])
@@ -119,6 +126,7 @@ class Orders:
         self._later[want.image_id] = failures, time.monotonic() + wait
         return self._tell(want, lambda: self._copies.put_off(want.image_id, self._host, why, wait, failures))
 
+    @crash_points
     def refused(self, want: Want, why: str) -> bool:
         """It cannot be; what was written so far goes."""
         log.warning("image %s: its copy is given up: %s", want.image_id, why)
@@ -127,6 +135,7 @@ class Orders:
         self.dropped(want)
         return self._tell(want, lambda: self._copies.failed(want.image_id, self._host, why))
 
+    @crash_points
     def dropped(self, want: Want) -> bool:
         """Nobody wants it any more; what was written so far goes."""
         self._later.pop(want.image_id, None)
@@ -140,6 +149,7 @@ class Orders:
     def _failed(self, want: Want) -> tuple[int, float]:
         return self._later.get(want.image_id, (0, 0.0))
 
+    @crash_points
     def _tell(self, want: Want, change: Callable[[], bool]) -> bool:
         return not want.asked or self._ask(change) is not None
 
@@ -155,11 +165,13 @@ class Orders:
             return None
 
 
+@crash_points
 def discard(cache: Cache, image_id: str) -> None:
     """The growing file of an image is gone, unless somebody fills it. Raises CacheError."""
     cache.drop_left(image_id)
 
 
+@crash_points
 def give_back(cache: Cache, growing: Mapping[str, stat_result]) -> None:
     """Of these growing files those that nobody has filled for a while hold no more than their bytes. Raises CacheError.
 

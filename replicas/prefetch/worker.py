@@ -10,6 +10,7 @@ from functools import partial
 from threading import Thread
 
 from ..cache import Entry
+from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, Refused, Unreadable
 from ..host.keeper import Keeper
 from ..ledger.prefetch_requests import HIGH, Copies
@@ -43,6 +44,7 @@ class Job:
         self._is_open = is_open
         self._done = done
 
+    @crash_points
     def written(self, length: int, is_wanted: Callable[[], bool]) -> None:
         """Keep the rate, and end when told; neither while a client follows."""
         self.fresh += length
@@ -84,6 +86,7 @@ class Copier:
         self._throttle = Throttle(rate) if rate else None
         self._jobs: dict[str, Job] = {}
 
+    @crash_points
     def step(self) -> int:
         """What has ended is noted, what goes on is steered, what can be started is; how many that were.
 
@@ -98,6 +101,7 @@ class Copier:
         give_back(self._cache, {one: facts for one, facts in growing.items() if one not in self._jobs})
         return started
 
+    @crash_points
     def finish(self, breathe: Callable[[], None]) -> int:
         """Every fill that may be started has come to its end; how many more were started. Raises as `step`."""
         started = 0
@@ -120,11 +124,12 @@ class Copier:
         """Orders that ended long ago are no longer known."""
         self._orders.forget()
 
+    @crash_points
     def _take_up(self, want: Want) -> bool:
         """Whether a fill was started."""
         try:
             copy = self._cache.hold(want.image_id)
-        except Unreadable as error:
+        except Unreadable as error:  # no crash test: a file that cannot be read
             self._orders.failed(want, f"a file is there and cannot be read: {error}")
             return False
         if copy is not None:
@@ -137,6 +142,7 @@ class Copier:
             self._orders.refused(want, "the image is not active")
         return False
 
+    @crash_points
     def _is_there(self, want: Want, entry: Entry) -> None:
         """The host has a complete file; one that nobody has read yet is read by the janitor first."""
         image = self._keeper.active(want.image_id)
@@ -146,7 +152,7 @@ class Copier:
             self._orders.refused(want, "the image is not active")
         elif entry.is_anothers(image):
             self._drop(image)
-        elif entry.fault:
+        elif entry.fault:  # no crash test: a file that cannot be read
             self._orders.failed(want, f"a file is there and cannot be read: {entry.fault}")
         elif entry.is_file_of(image):
             self._keeper.register(image)
@@ -159,6 +165,7 @@ class Copier:
         if copy is not None:  # another one took its place
             copy.close()
 
+    @crash_points
     def _start(self, want: Want, image: Image) -> bool:
         """Whether a fill was started; when another process has one, it is that one's progress that is told."""
         is_open = partial(self._orders.is_open, want, image.size or 0)
@@ -175,6 +182,7 @@ class Copier:
             self._tell(job)
         return job.thread is not None
 
+    @crash_points
     def _steer(self) -> None:
         """Fills that go on say how far they are, and are told to end if they may not."""
         for job in [one for one in self._jobs.values() if one.alive]:
@@ -183,10 +191,12 @@ class Copier:
             elif not self._may_run(job.want):
                 job.told = _TOO_LATE
 
+    @crash_points
     def _tell(self, job: Job) -> bool:
         facts = dict(self._cache.listed("partial")).get(job.want.image_id)
         return self._orders.running(job.want, facts.st_size if facts else 0, job.size)
 
+    @crash_points
     def _settle(self, job: Job) -> bool:
         """What became of a fill is told; False: not yet."""
         copy = self._cache.hold(job.want.image_id)

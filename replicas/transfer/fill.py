@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ..cache import Cache
 from ..cache.partial_file import Growing, read
+from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, SourceError
 from ..model import Digest, Image, Location
 from .failover_stream import Opener, Relay, continued, guarded
@@ -67,6 +68,7 @@ class Background(Protocol):
         """The fill is over and the file where it will be; the reason when it is not complete."""
 
 
+@crash_points
 def start(cache: Cache, plan: Plan, background: Background | None = None) -> threading.Thread | None:
     """The filler started here; None: another has the lock, or the file is complete.
 
@@ -84,7 +86,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
     filler = threading.Thread(target=fill.run, name="replica-fill", daemon=True)
     try:
         filler.start()
-    except RuntimeError as error:  # no more threads
+    except RuntimeError as error:  # no crash test: no more threads
         fill.let_go(keep=True)
         plan.ended()
         raise CacheError(f"image {plan.image.id}: not filled: {error}") from error
@@ -101,6 +103,7 @@ class Fill:
         self._background = background
         self._renewed = time.monotonic() - 2 * _RENEW
 
+    @crash_points
     def run(self) -> None:
         """The image is complete, or its growing file is gone (go on alone) or in `invalid/` (break off)."""
         image, began = self._plan.image, time.monotonic()
@@ -119,7 +122,7 @@ class Fill:
         except (SourceError, CacheError) as error:
             failure = error
             log.warning("image %s: fill given up: %s", image.id, error)
-        except Exception as error:  # outermost edge of a thread
+        except Exception as error:  # no crash test: outermost edge of a thread
             failure = error
             log.exception("image %s: fill broke", image.id)
         else:
@@ -132,6 +135,7 @@ class Fill:
             if self._background is not None:
                 self._report(partial(self._background.ended, failure))
 
+    @crash_points
     def let_go(self, *, keep: bool) -> None:
         """What is not complete by now is removed; or, to `keep` what is written, left unlocked for the next `start`.
 
@@ -142,6 +146,7 @@ class Fill:
         else:
             self._growing.discard()
 
+    @crash_points
     def _write(self) -> int:
         """All bytes are in the file, and right; bytes taken over from an earlier filler. Condemns what is wrong."""
         plan, kept = self._plan, self._growing.length
@@ -158,6 +163,7 @@ class Fill:
             raise
         return kept
 
+    @crash_points
     def _append(self, chunks: Iterator[bytes], offset: int) -> None:
         began = wanted = time.monotonic()
         for chunk in chunks:
@@ -176,6 +182,7 @@ class Fill:
             if offset < self._plan.size:  # else the row is what other hosts hear of
                 self._renew(offset)
 
+    @crash_points
     def _is_attended(self, length: int) -> bool:
         """Whether the fill is to go on after `length` bytes more: the background has its own say, by raising."""
         if self._background is not None:
@@ -183,6 +190,7 @@ class Fill:
             return True
         return self._growing.is_wanted
 
+    @crash_points
     def _abandon(self, length: int) -> None:
         """The image is asked of the background, and Abandoned raised. Killed in between: the same, as after a kill."""
         self._cache.enqueue(self._plan.image.id)

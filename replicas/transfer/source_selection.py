@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .. import location
 from ..catalogue.images import Catalogue
+from ..crash_points import crash_points
 from ..errors import CatalogueError, Stalled, Unreachable
 from ..ledger.host_registry import Hosts, is_alive
 from ..ledger.ledger import Fill, Ledger, place_key
@@ -78,6 +79,7 @@ class Route:
             log.warning("evicting without knowing what other hosts have: %s", error)
             return set()
 
+    @crash_points
     def renew(self, image: Image, done: int) -> Sequence[Fill]:
         """The ledger knows that this host goes on; who fills the image by now."""
         if self._settings.host_url is None:
@@ -90,17 +92,18 @@ class Route:
             (),
         )
 
+    @crash_points
     def release(self, image: Image) -> None:
         """This host fills the image no longer: the ledger is told so if it was told that it does."""
         if image.id in self._claimed:
             self._claimed.discard(image.id)
             self._hosts.ask("releases", lambda: self._ledger.release_fill(image.id, self._settings.host_name), None)
 
+    @crash_points
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us."""
-        return self._others(
-            image, itertools.takewhile(lambda one: one.host != self._settings.host_name, self.renew(image, 0))
-        )
+        before_us = itertools.takewhile(lambda one: one.host != self._settings.host_name, self.renew(image, 0))
+        return self._others(image, before_us)  # no crash test: only where other hosts are known in time
 
     def _filling(self, image: Image) -> list[Location]:
         """The other hosts that say they are filling the image."""

@@ -88,7 +88,7 @@ class ReplicaServer:
         if not (self._is_signed(request, path) or (self._is_trusted(request) and not has_keys)):
             return webob.exc.HTTPForbidden(explanation=Refusal.LIST_NOT_SIGNED)
         try:
-            body = remote.written(self._keeper.cache.entries())
+            body = remote.written(self._keeper.cache.complete.entries())
         except ReplicaError as error:
             log.warning("the directory cannot be listed now: %s", error)
             return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
@@ -107,7 +107,7 @@ class ReplicaServer:
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             return self._unread(request, image, copy)
-        fd = self._keeper.cache.follow(image)
+        fd = self._keeper.cache.partials.follow(image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
     def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:

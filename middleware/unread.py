@@ -32,9 +32,9 @@ def whole(keeper: Keeper, plan: Plan, copy: Copy, *, goes_on: bool = False) -> I
         if not reading.has_failed:
             _put_aside(keeper, plan, copy)
         raise
-    if reading.has_failed or not keeper.cache.exists(plan.image.id):
+    if reading.has_failed or not keeper.cache.complete.exists(plan.image.id):
         return
-    if keeper.cache.mark_verified(plan.image, copy):
+    if keeper.cache.complete.mark_verified(plan.image, copy):
         threading.Thread(target=_adopted, args=(keeper, plan.image), name="replica-report", daemon=True).start()
 
 

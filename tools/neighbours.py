@@ -52,7 +52,7 @@ def _directory(settings: Settings) -> dict[str, Any]:
         cache = Cache(settings.cache_dir) if settings.cache_dir else None
         if cache is None:
             return {}
-        faulty = ((one.image_id, one.fault) for one in cache.entries() if one.fault)
+        faulty = ((one.image_id, one.fault) for one in cache.complete.entries() if one.fault)
         return {
             "closed_files": tuple(user.closed(cache)),
             "cache_user": cache.user().name,

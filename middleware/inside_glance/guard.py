@@ -178,7 +178,7 @@ class Guard:
 
     def _forget(self, image_id: str) -> None:
         try:
-            self._keeper.cache.remove(image_id)
+            self._keeper.cache.complete.remove(image_id)
         except ReplicaError as error:
             log.warning("image %s: its file is left to the janitor: %s", image_id, error)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 
 from . import own_file
-from .directory import Cache
+from .directory import Directory
 
 _FILE = "doubts"
 _SIGHTINGS = 2  # answers that a removal rests on at least, whatever a clock that was set says of the time between
@@ -18,8 +18,8 @@ _SIGHTINGS = 2  # answers that a removal rests on at least, whatever a clock tha
 class Doubts:
     """One directory's."""
 
-    def __init__(self, cache: Cache, grace_seconds: float) -> None:
-        self._cache, self._grace = cache, grace_seconds
+    def __init__(self, directory: Directory, grace_seconds: float) -> None:
+        self._directory, self._grace = directory, grace_seconds
 
     def settled(self, doubted: Collection[str]) -> set[str]:
         """Of the images in doubt in this pass those that were so for the whole time of grace; others are forgotten.
@@ -29,7 +29,7 @@ class Doubts:
         before, now = self._read(), time.time()
         after = {one: (min(before[one][0], now), before[one][1] + 1) if one in before else (now, 1) for one in doubted}
         if before or after:
-            own_file.write(self._cache, _FILE, after)
+            own_file.write(self._directory, _FILE, after)
         return {
             one for one, (since, sightings) in after.items() if now - since >= self._grace and sightings >= _SIGHTINGS
         }
@@ -37,7 +37,7 @@ class Doubts:
     def _read(self) -> dict[str, tuple[float, int]]:
         """What the last pass left; a file that is none counts as the first sight of everything."""
         try:
-            found = own_file.read(self._cache, _FILE) or {}
+            found = own_file.read(self._directory, _FILE) or {}
             return {str(one): (float(since), int(sightings)) for one, (since, sightings) in found.items()}
         except (ValueError, TypeError, AttributeError):
             return {}

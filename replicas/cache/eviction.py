@@ -21,8 +21,8 @@ from itertools import islice
 
 from ..crash_points import crash_points
 from ..errors import CacheError
-from .directory import Cache
 from .entry import Copy, Entry
+from .host_cache import Cache
 from .partial_file import Growing, on_disk
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Space:
                 victims.wrong.append(image_id)
                 victims.over -= facts.st_size
         if victims.over > 0:
-            entries = [entry for entry in self._cache.entries() if not entry.pinned]
+            entries = [entry for entry in self._cache.complete.entries() if not entry.pinned]
             left = self._left()
             everything = sum(entry.size for entry in entries) + sum(left.values())
             if whole and everything < victims.over:
@@ -161,7 +161,7 @@ class Space:
     def _left(self) -> dict[str, int]:
         """Bytes of the disk that growing files have which nobody fills, the longest untouched first."""
         growing = sorted(self._cache.listed("partial"), key=lambda one: one[1].st_mtime)
-        return {image_id: on_disk(facts) for image_id, facts in growing if not self._cache.is_filled(image_id)}
+        return {image_id: on_disk(facts) for image_id, facts in growing if not self._cache.partials.is_filled(image_id)}
 
     @staticmethod
     def _choose_left(left: dict[str, int], victims: Victims) -> None:
@@ -187,7 +187,7 @@ class Space:
 
     def _is_idle(self, entry: Entry) -> bool:
         """Whether nobody reads it just now."""
-        copy = self._cache.take(entry.image_id)
+        copy = self._cache.complete.take(entry.image_id)
         if copy is not None:
             copy.close()
         return copy is not None
@@ -198,7 +198,7 @@ class Space:
             log.warning("cache directory %s: above its limits by %d bytes%s", self._cache.folder, victims.over, why)
 
     def _why(self, victims: Victims) -> str:
-        pinned = [entry.size for entry in self._cache.entries() if entry.pinned]
+        pinned = [entry.size for entry in self._cache.complete.entries() if entry.pinned]
         told = ""
         if kept := [entry.size for entry in victims.kept]:
             told = (
@@ -216,7 +216,7 @@ class Space:
     def _evict(self, victims: Victims, withdraw: Withdraw) -> int:
         """Bytes freed."""
         freed = sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
-        freed += sum(self._cache.drop_left(image_id) for image_id in victims.left)
+        freed += sum(self._cache.partials.drop_left(image_id) for image_id in victims.left)
         for start in range(0, len(victims.files), _HELD):
             freed += self._evict_some(victims.files[start : start + _HELD], withdraw)
         return freed
@@ -229,7 +229,7 @@ class Space:
         knows that this one goes. Killed after `withdraw`: the janitor registers it again.
         """
         with ExitStack() as taken:
-            copies = [copy for entry in entries if (copy := self._cache.take(entry.image_id)) is not None]
+            copies = [copy for entry in entries if (copy := self._cache.complete.take(entry.image_id)) is not None]
             for copy in copies:
                 taken.enter_context(closing(copy))
             gone = [copy for copy in copies if not copy.entry.pinned]
@@ -243,7 +243,7 @@ class Space:
         """Bytes freed; none where an order has taken the file meanwhile, and a fill has put one of its own there."""
         entry, idle = copy.entry, time.time() - copy.entry.used_at
         log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
-        return self._cache.remove_copy(entry.image_id, copy)
+        return self._cache.complete.remove_copy(entry.image_id, copy)
 
     @contextmanager
     @crash_points

@@ -3,23 +3,23 @@
 import fcntl
 import os
 
-from .directory import Cache
+from .directory import Directory
 from .partial_file import try_lock
 
 
 class HostLock:
     """By this name, in the directory of the host. For one thread at a time."""
 
-    def __init__(self, cache: Cache, name: str) -> None:
-        self._cache, self._name = cache, name
+    def __init__(self, directory: Directory, name: str) -> None:
+        self._directory, self._name = directory, name
         self._fd: int | None = None
 
     def take(self) -> bool:
         """Whether this process has it now; False: another has. Raises CacheError: no directory."""
         if self._fd is None:
-            self._cache.prepare()
-            with self._cache.errors(self._name):
-                fd = self._cache.open_own(self._name)
+            self._directory.prepare()
+            with self._directory.errors(self._name):
+                fd = self._directory.open_own(self._name)
             if try_lock(fd, fcntl.LOCK_EX):
                 self._fd = fd
             else:

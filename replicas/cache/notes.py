@@ -19,10 +19,12 @@ import errno
 import os
 import stat
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import ownership
+from ..crash_points import crash_points
 from ..model import Digest
 
 READ, FOR, PINNED, FAULT = "", ".for", ".pinned", ".fault"
@@ -95,6 +97,14 @@ class Notes:
             if error.errno not in _NO_ATTRIBUTES:
                 raise
             self._set_beside(self._beside / f"{image_id}{key}", text)
+
+    @crash_points
+    def mark_read(self, fd: int, image_id: str, digest: Digest | None, facts: os.stat_result) -> None:
+        """All bytes of the open file were read just now, and have this digest; whatever fault it had is over."""
+        if digest is not None:
+            known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time())
+            self.set(fd, image_id, READ, str(known))
+            self.set(fd, image_id, FAULT, None)
 
     def forget(self, image_id: str) -> None:
         """What was noted beside of a file that is gone or about to go; nothing of it holds for the next one."""

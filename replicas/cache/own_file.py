@@ -4,24 +4,24 @@ import json
 import os
 from typing import Any
 
-from .directory import Cache
+from .directory import Directory
 
 
-def read(cache: Cache, name: str) -> Any:
+def read(directory: Directory, name: str) -> Any:
     """What JSON it holds; None: there is none, or it is none. Raises CacheError when it cannot be read."""
-    with cache.errors(name):
+    with directory.errors(name):
         try:
-            return json.loads(cache.own(name).read_bytes())
+            return json.loads(directory.own(name).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
 
-def write(cache: Cache, name: str, content: object) -> None:
+def write(directory: Directory, name: str, content: object) -> None:
     """The file is this, on disk. Killed in between: it is what it was. Raises CacheError."""
-    path = cache.own(name)
+    path = directory.own(name)
     new = path.with_name(f"{name}.new")
-    with cache.errors(name):
-        with open(cache.open_own(new.name, os.O_TRUNC), "wb") as file:
+    with directory.errors(name):
+        with open(directory.open_own(new.name, os.O_TRUNC), "wb") as file:
             file.write(json.dumps(content).encode())
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 
-from .directory import Cache
+from .directory import Directory
 from .partial_file import byte_range
 
 _MOST_BITS = 20  # of the number of a place; the bits above are the group's
@@ -18,15 +18,15 @@ _MOST_BITS = 20  # of the number of a place; the bits above are the group's
 class Places:
     """What one fill holds, in the file of this name, until it is freed or its process dies. For one thread."""
 
-    def __init__(self, cache: Cache, name: str) -> None:
-        self._cache, self._name = cache, name
+    def __init__(self, directory: Directory, name: str) -> None:
+        self._directory, self._name = directory, name
         self._fd = -1
 
     def take(self, group: str, most: int) -> bool:
         """Whether one of the `most` places of a group was free, and is taken now. Raises CacheError."""
-        with self._cache.errors(self._name):
+        with self._directory.errors(self._name):
             if self._fd < 0:
-                self._fd = self._cache.open_own(self._name)
+                self._fd = self._directory.open_own(self._name)
             first = _first(group)
             return any(self._lock(first + number) for number in range(min(most, 1 << _MOST_BITS)))
 

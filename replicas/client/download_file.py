@@ -9,6 +9,7 @@ from typing import BinaryIO, Self
 
 from .. import checksum
 from ..errors import ConfigError, ReplicaError, WrongAnswer
+from ..folder_sync import sync_folder
 from ..model import Digest
 
 
@@ -84,11 +85,7 @@ class Part:
             os.fsync(self._file.fileno())
             self._file.close()
             self.path.replace(self.target)
-            folder = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.target.parent)
         except OSError as error:
             raise self._failed(error) from error
 

@@ -61,7 +61,7 @@ class CacheCalls:
         """
         rows = self._keeper.hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
         names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
-        entries = sorted(self._cache.entries(), key=lambda one: one.image_id)
+        entries = sorted(self._cache.complete.entries(), key=lambda one: one.image_id)
         here = {one.image_id for one in entries}
         used = self._keeper.hosts.ask("usage", lambda: self._keeper.uses.of_copies(here, KEPT_DAYS), {})
         held = [
@@ -78,12 +78,12 @@ class CacheCalls:
             return []
         elsewhere = [one for one in image.cached if is_ours(one) and one.host != self._host]
         here = self._keeper.settings.host_url
-        own = [here] if here and self._cache.exists(image_id) else []
+        own = [here] if here and self._cache.complete.exists(image_id) else []
         return sorted({*own, *(one.url.removesuffix(f"/replicas/{image_id}") for one in elsewhere)})
 
     def queue(self, image_id: str, who: str) -> bool:
         """This host fetches the image as soon as it may; False: it is here already."""
-        if not is_image_id(image_id) or self._cache.exists(image_id):
+        if not is_image_id(image_id) or self._cache.complete.exists(image_id):
             return False
         try:
             self._copies.request([image_id], [self._host], who=who)
@@ -126,12 +126,12 @@ class CacheCalls:
         """
         end = time.monotonic() + _END_SECONDS
         for image_id in image_ids:
-            while self._cache.is_filled(image_id, alone=True) and time.monotonic() < end:
+            while self._cache.partials.is_filled(image_id, alone=True) and time.monotonic() < end:
                 time.sleep(_LOOK_SECONDS)
 
     def evict(self, image_id: str, who: str) -> bool:
         """This host has no copy of the image; whether it had one. Raises LastCopy, and then it has it still."""
-        if not is_image_id(image_id) or not self._cache.exists(image_id):
+        if not is_image_id(image_id) or not self._cache.complete.exists(image_id):
             return False
         self._end_request(image_id)
         self._keeper.drop(image_id, who=who, reason="asked for through Glance's cache API")
@@ -146,7 +146,7 @@ class CacheCalls:
     def evict_all(self, who: str) -> int:
         """No copy is left here that may go; how many went. Raises LastCopy for the first of those that stay."""
         gone, kept = 0, None
-        for one in list(self._cache.entries()):
+        for one in list(self._cache.complete.entries()):
             try:
                 gone += self.evict(one.image_id, who)
             except LastCopy as error:
@@ -158,7 +158,7 @@ class CacheCalls:
 
     def prune(self) -> tuple[int, int]:
         """Files and bytes that went, so that this host is within its limits of space."""
-        sizes = {one.image_id: one.size for one in self._cache.entries()}
+        sizes = {one.image_id: one.size for one in self._cache.complete.entries()}
         asked: set[str] = set()
 
         def withdraw(image_id: str) -> None:
@@ -166,7 +166,7 @@ class CacheCalls:
             asked.add(image_id)
 
         self._keeper.space.trim(withdraw)
-        gone = [sizes.get(image_id, 0) for image_id in asked if not self._cache.exists(image_id)]
+        gone = [sizes.get(image_id, 0) for image_id in asked if not self._cache.complete.exists(image_id)]
         return len(gone), sum(gone)
 
     def clean(self, stalled_seconds: float) -> int:

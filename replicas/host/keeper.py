@@ -108,7 +108,7 @@ class Keeper:
         Raises CacheError, its child Unreadable for one that is withheld; CatalogueError when the registration of such
         a file cannot be withdrawn.
         """
-        copy = self.cache.open(image.id)
+        copy = self.cache.complete.open(image.id)
         if copy is None:
             return None
         if not copy.entry.is_anothers(image):
@@ -125,7 +125,7 @@ class Keeper:
         path = self.cache.path(image.id)
         log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
         self.withdraw(image.id)
-        self.cache.remove_copy(image.id, copy)
+        self.cache.complete.remove_copy(image.id, copy)
 
     def put_aside(self, image: Image, copy: Copy) -> None:
         """The complete file turned out wrong: its row goes, then the file. Raises CatalogueError, CacheError.
@@ -134,13 +134,13 @@ class Keeper:
         """
         log.error("image %s: cached file is damaged; withdrawn and set aside", image.id)
         self.withdraw(image.id)
-        self.cache.set_aside(image.id, copy)
+        self.cache.complete.set_aside(image.id, copy)
 
     def served(self, image_id: str, sent: int, *, hit: bool, is_use: bool = True) -> None:
         """So many bytes went out. Only what is sent to clients counts when it is decided what goes first."""
         self.activity.served(image_id, sent, hit=hit)
         if sent and is_use:
-            self.cache.used(image_id)
+            self.cache.complete.used(image_id)
 
     def carry_pin(self, image: Image) -> None:
         """The complete file of this host stays if it is to; what cannot be asked now the janitor finds out."""
@@ -159,7 +159,7 @@ class Keeper:
         if url is None:  # no crash test: this host may not register
             log.warning("image %s: cached but not registered: %s", image.id, self.why_unregistered())
             return False
-        held = self.cache.hold(image.id)  # so that no eviction comes between the look at the file and the row
+        held = self.cache.complete.hold(image.id)  # so that no eviction comes between the look at the file and the row
         if held is None:
             log.info("image %s: not registered, its file has gone", image.id)  # no crash test: evicted just now
             return False
@@ -172,7 +172,7 @@ class Keeper:
                     return True
         except Gone as error:  # deleted while it was filled
             log.info("image %s: not registered, its file goes: %s", image.id, error)
-            self.cache.remove(image.id)
+            self.cache.complete.remove(image.id)
         except Refused as error:  # no crash test: a database that is behind; the janitor asks again, more than once
             log.warning("image %s: not registered yet: %s", image.id, error)
         except CatalogueError as error:
@@ -200,7 +200,7 @@ class Keeper:
         copy = Location(image_id, location.replica_url(base, image_id), self.metadata())
         line = self.removals.order(copy, reason=reason, who=who)
         self.withdraw(image_id)
-        freed = self.cache.remove(image_id)
+        freed = self.cache.complete.remove(image_id)
         self.ledger.finish_withdrawal(line)
         log.info("image %s: removed as asked by %s: %s", image_id, who, reason)
         return freed

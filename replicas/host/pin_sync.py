@@ -31,7 +31,7 @@ class Pinning:
     @crash_points
     def carry(self, done: Pass) -> None:
         """The files that are to stay have a pin, as many as `max_pinned_percent` lets; no other has one."""
-        entries = list(self._cache.entries())
+        entries = list(self._cache.complete.entries())
         asked = self._pins.of_host(self._settings.host_name) | self._by_property([one.image_id for one in entries])
         wanted = [one for one in entries if one.image_id in asked]
         kept = {one.image_id for one in self._within_bound(wanted)}
@@ -45,13 +45,13 @@ class Pinning:
         """The file that came just now has a pin if it is to stay and the bound lets it; the next pass looks again."""
         if not self._pins.all([image_id], self._settings.host_name) and not self._by_property([image_id]):
             return
-        entries = [one for one in self._cache.entries() if one.pinned or one.image_id == image_id]
-        if len(list(self._within_bound(entries))) == len(entries) and self._cache.pin(image_id, True):
+        entries = [one for one in self._cache.complete.entries() if one.pinned or one.image_id == image_id]
+        if len(list(self._within_bound(entries))) == len(entries) and self._cache.complete.pin(image_id, True):
             log.info("image %s: pinned", image_id)
 
     @crash_points
     def _change(self, entry: Entry, asked: Collection[str]) -> None:
-        if not self._cache.pin(entry.image_id, not entry.pinned):
+        if not self._cache.complete.pin(entry.image_id, not entry.pinned):
             return
         if entry.image_id in asked and entry.pinned:
             log.warning("image %s: its pin is lifted, %s", entry.image_id, self._option())  # no crash test: words

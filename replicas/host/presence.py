@@ -63,7 +63,7 @@ class Presence:
         if self._settings.host_url is None or self._standing.rival() is not None:
             return
         is_guest = self._standing.owner() is not None
-        sizes = [] if is_guest else [entry.size for entry in self._keeper.cache.entries()]
+        sizes = [] if is_guest else [entry.size for entry in self._keeper.cache.complete.entries()]
         self._ledger.heartbeat(
             Host(
                 name=self._settings.host_name,

@@ -33,6 +33,7 @@ import time
 from contextlib import closing
 from functools import partial
 
+from ..cache import incomplete
 from ..cache.host_lock import HostLock
 from ..crash_points import crash_points
 from ..errors import CacheError, ReplicaError, Unreadable
@@ -228,7 +229,7 @@ class Janitor:
         if request.reason != DARK and self._is_refused(request):
             return
         self._keeper.withdraw(request.image_id)
-        done.removed += bool(self._cache.remove(request.image_id))
+        done.removed += bool(self._cache.complete.remove(request.image_id))
         log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
         if (request.proof or {}).get("refill"):  # `replica repair`; killed before the next line, both are done again
             copies = Copies(self._keeper.ledger.database)
@@ -238,7 +239,7 @@ class Janitor:
     def _is_refused(self, request: Withdrawal) -> bool:
         """Whether the file stays, being the last one. Raises CatalogueError, LedgerError, CacheError: not known."""
         try:
-            copy = self._cache.hold(request.image_id)
+            copy = self._cache.complete.hold(request.image_id)
         except Unreadable:
             return self._keeper.removals.is_refused(request, time.time())  # whatever was known of it may be of another
         if copy is None:
@@ -250,7 +251,7 @@ class Janitor:
     def _is_dark(self, request: Withdrawal) -> bool:
         """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""
         status = self._keeper.catalogue.statuses([request.image_id]).get(request.image_id)
-        copy = self._cache.hold(request.image_id)
+        copy = self._cache.complete.hold(request.image_id)
         if copy is None:
             return False
         with closing(copy):
@@ -261,7 +262,7 @@ class Janitor:
         for image_id, facts in self._cache.listed("invalid"):
             if time.time() - facts.st_ctime > _INVALID_SECONDS:
                 self._cache.drop("invalid", image_id)  # no crash test: it takes a day
-        for image_id, freed in self._cache.clear_incomplete(_LEFT_SECONDS):
+        for image_id, freed in incomplete.clear(self._cache, _LEFT_SECONDS):
             log.info("image %s: %d bytes that nobody goes on writing removed from incomplete/", image_id, freed)
 
     @crash_points
@@ -269,7 +270,7 @@ class Janitor:
         self._keeper.pinning.carry(done)
 
     def _last_copies(self, _done: Pass) -> None:
-        found = [one.image_id for one in self._cache.entries()]
+        found = [one.image_id for one in self._cache.complete.entries()]
         self._keeper.hosts.ask("last copies", lambda: self._keeper.keeping.refresh(found), None)
 
     @crash_points

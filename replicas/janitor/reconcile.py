@@ -44,7 +44,7 @@ class Reconciler:
         """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
         self._mark()
         rows = {one.image_id: one for one in self._own_rows()}
-        entries = {one.image_id: one for one in self._cache.entries()}
+        entries = {one.image_id: one for one in self._cache.complete.entries()}
         self._close(entries.values(), rows, done)
         statuses = self._keeper.catalogue.statuses(entries)
         going = self._going(entries, statuses, bool(rows or statuses), done)
@@ -53,7 +53,11 @@ class Reconciler:
                 self._remove(image_id, statuses.get(image_id), done)
             elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
                 self._register(entry, done)
-        lost = [row for image_id, row in rows.items() if image_id not in entries and not self._cache.exists(image_id)]
+        lost = [
+            row
+            for image_id, row in rows.items()
+            if image_id not in entries and not self._cache.complete.exists(image_id)
+        ]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
                 if self._keeper.catalogue.withdraw(row):
@@ -109,7 +113,7 @@ class Reconciler:
         """Killed in between: a file without a row, which the next pass removes."""
         log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
         self._keeper.withdraw(image_id)
-        self._cache.remove(image_id)
+        self._cache.complete.remove(image_id)
         done.removed += 1
 
     @crash_points

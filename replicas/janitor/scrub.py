@@ -36,7 +36,7 @@ class Scrubber:
 
         Raises CatalogueError, CacheError.
         """
-        entries, began = list(self._keeper.cache.entries()), time.monotonic()
+        entries, began = list(self._keeper.cache.complete.entries()), time.monotonic()
         self.adopt(entries)
         self.again(entries)
         self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
@@ -75,7 +75,7 @@ class Scrubber:
         return verdict
 
     def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
-        return self._keeper.cache.entries() if entries is None else entries
+        return self._keeper.cache.complete.entries() if entries is None else entries
 
     @crash_points
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
@@ -89,7 +89,7 @@ class Scrubber:
         """
         image = self._keeper.active(image_id)
         try:
-            copy = self._keeper.cache.open(image_id)
+            copy = self._keeper.cache.complete.open(image_id)
         except Unreadable as error:  # no crash test: a file that cannot be read
             return withheld.verdict(error)
         if image is None or image.digest is None or copy is None:
@@ -115,7 +115,7 @@ class Scrubber:
         if not is_right:
             self._condemn(image, copy)
             return Verdict.CORRUPT
-        return Verdict.INTACT if self._keeper.cache.mark_verified(image, copy) else Verdict.UNVERIFIABLE
+        return Verdict.INTACT if self._keeper.cache.complete.mark_verified(image, copy) else Verdict.UNVERIFIABLE
 
     @crash_points
     def _condemn(self, image: Image, copy: Copy) -> None:

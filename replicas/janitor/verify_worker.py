@@ -86,7 +86,7 @@ class VerifyWorker:
         location = self._own(image) if image else None
         if image is None or location is None or image.digest is None:
             return None
-        if not self._keeper.cache.exists(image.id):
+        if not self._keeper.cache.complete.exists(image.id):
             return self._absent(image, location)
         verdict = self._scrubber.verify(image.id, asked.rate or 0)
         if verdict is Verdict.INTACT:
@@ -101,7 +101,7 @@ class VerifyWorker:
         """No file; unless it was evicted just now, row first, or the folder may not be mounted."""
         if self._own(self._keeper.active(image.id)) is None:
             return None
-        if next(iter(self._keeper.cache.entries()), None) is None:
+        if next(iter(self._keeper.cache.complete.entries()), None) is None:
             return location, Verdict.UNREACHABLE, "its cache directory is empty; is it mounted?", None
         return location, Verdict.MISSING, "it has no such file", None
 

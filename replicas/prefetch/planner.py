@@ -57,7 +57,7 @@ class Stocking:
         """
         seen = _state_of(self._settings.rules_file)
         if self._settings.can_register and (seen != self._seen or time.monotonic() >= self._due):
-            here = {entry.image_id for entry in self._cache.entries()}
+            here = {entry.image_id for entry in self._cache.complete.entries()}
             fitting = self._fitting(self._merged(done), here, done)
             self._pin(fitting)
             self._ask(wish for wish in fitting if wish.image_id not in here)

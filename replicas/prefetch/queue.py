@@ -168,7 +168,7 @@ class Orders:
 @crash_points
 def discard(cache: Cache, image_id: str) -> None:
     """The growing file of an image is gone, unless somebody fills it. Raises CacheError."""
-    cache.drop_left(image_id)
+    cache.partials.drop_left(image_id)
 
 
 @crash_points
@@ -181,7 +181,7 @@ def give_back(cache: Cache, growing: Mapping[str, stat_result]) -> None:
         if on_disk(facts) - facts.st_size < _SPARE or _age(facts) <= _IDLE_SECONDS:
             continue
         with cache.errors(image_id):
-            left = Growing.lock(cache.partial(image_id), 1 << 62)
+            left = Growing.lock(cache.partial_path(image_id), 1 << 62)
             if left is not None:
                 log.info("image %s: %d bytes written, the rest of its room is free again", image_id, left.length)
                 left.give_back() if left.length else left.discard()

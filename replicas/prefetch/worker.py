@@ -128,7 +128,7 @@ class Copier:
     def _take_up(self, want: Want) -> bool:
         """Whether a fill was started."""
         try:
-            copy = self._cache.hold(want.image_id)
+            copy = self._cache.complete.hold(want.image_id)
         except Unreadable as error:  # no crash test: a file that cannot be read
             self._orders.failed(want, f"a file is there and cannot be read: {error}")
             return False
@@ -199,7 +199,7 @@ class Copier:
     @crash_points
     def _settle(self, job: Job) -> bool:
         """What became of a fill is told; False: not yet."""
-        copy = self._cache.hold(job.want.image_id)
+        copy = self._cache.complete.hold(job.want.image_id)
         if copy is not None:
             copy.close()
             return self._orders.done(job.want, copy.entry.size)

@@ -38,7 +38,7 @@ def withhold(cache: Cache, image_id: str, fd: int, error: CacheError) -> None:
     log.error("image %s: its cached file stays, and is not served for now: %s", image_id, error)
     if isinstance(error, Unreadable):
         try:
-            cache.withhold(image_id, fd, error)
+            cache.complete.withhold(image_id, fd, error)
         except CacheError as fault:
             log.warning("image %s: that cannot be noted: %s", image_id, fault)
 

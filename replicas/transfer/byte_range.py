@@ -34,7 +34,7 @@ def follow(cache: Cache, plan: Plan, start: int, has_left: Callable[[], bool] | 
 
     Raises CacheError.
     """
-    fd = cache.follow(plan.image)
+    fd = cache.partials.follow(plan.image)
     if fd is None:
         return None
     if os.fstat(fd).st_size <= start:

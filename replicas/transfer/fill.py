@@ -74,7 +74,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
 
     Raises CacheError (its child NoRoom when the image does not fit); what an earlier filler left stays then.
     """
-    growing = cache.begin(plan.image)
+    growing = cache.partials.begin(plan.image)
     if growing is None:
         return None
     fill = Fill(cache, plan, growing, background)
@@ -112,7 +112,7 @@ class Fill:
             kept = self._write()
             if self._background is not None:
                 self._background.finishing(lambda: self._growing.is_wanted)
-            self._cache.commit(self._growing, image)
+            self._cache.partials.commit(self._growing, image)
         except Abandoned as error:
             failure = error
             log.info("image %s: %s", image.id, error)
@@ -158,7 +158,7 @@ class Fill:
         try:
             self._append(chunks, kept)
         except Corrupt:
-            self._cache.condemn(self._growing, plan.image.id)
+            self._cache.partials.condemn(self._growing, plan.image.id)
             self._report(lambda: plan.condemned(plan.image, () if kept else relay.used))
             raise
         return kept

@@ -32,9 +32,9 @@ def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None 
     """
     for _ in range(100):
         started = start(cache, plan)
-        fd = cache.follow(plan.image)
+        fd = cache.partials.follow(plan.image)
         try:
-            copy = cache.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
+            copy = cache.complete.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
         except CacheError:
             if fd is not None:
                 os.close(fd)
@@ -91,7 +91,7 @@ class Follower:
 
     def is_growing(self) -> bool:
         """Whether more may come."""
-        return self._cache.fate(self._plan.image.id, self._fd) == "growing"
+        return self._cache.partials.fate(self._plan.image.id, self._fd) == "growing"
 
     def length(self) -> int:
         """Bytes that are there by now."""
@@ -127,7 +127,7 @@ class Follower:
             end = min(self._await(start), stop)
             if end == size and start < last:
                 end = last
-            elif end == size and self._cache.fate(self._plan.image.id, self._fd) == "invalid":
+            elif end == size and self._cache.partials.fate(self._plan.image.id, self._fd) == "invalid":
                 raise Corrupt("the file was found damaged while it was sent")
             yield start, end
             start = end
@@ -135,7 +135,7 @@ class Follower:
     def settle(self, seconds: float) -> None:
         """Returns when the file that was read to its end has its place, or is given up; after so long in any case."""
         until = time.monotonic() + seconds
-        while self._cache.fate(self._plan.image.id, self._fd) == "growing" and time.monotonic() < until:
+        while self._cache.partials.fate(self._plan.image.id, self._fd) == "growing" and time.monotonic() < until:
             time.sleep(_POLL[0])
 
     def fileno(self) -> int:
@@ -183,7 +183,7 @@ class Follower:
         It may have come to its end since the file was looked at, when this thread had to wait for its turn. A peer,
         which may not take over, leaves a dead filler only once somebody here has had the time to.
         """
-        fate = self._cache.fate(self._plan.image.id, self._fd)
+        fate = self._cache.partials.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")
         if fate != "growing":

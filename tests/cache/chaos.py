@@ -62,7 +62,7 @@ def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str
     """What is wrong on a host at rest after one pass of its janitor; `truth` gives the bytes of an image."""
     name = keeper.settings.host_name
     rows = Counter(one.image_id for one in keeper.catalogue.of_host(name))
-    entries = {one.image_id: one for one in keeper.cache.entries()}
+    entries = {one.image_id: one for one in keeper.cache.complete.entries()}
     statuses = keeper.catalogue.statuses(entries)
     found = [f"image {image_id}: {count} rows" for image_id, count in rows.items() if count > 1]
     found += [f"image {image_id}: row without a file" for image_id in rows.keys() - entries.keys()]
@@ -106,7 +106,7 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
 def left_behind(keeper: Keeper, one_pass: Callable[[], object]) -> list[str]:
     """Growing files that are still there after a pass once nobody took them over for long enough."""
     for image_id, _ in keeper.cache.listed("partial"):
-        os.utime(keeper.cache.partial(image_id), (time.time(), time.time() - 7200))
+        os.utime(keeper.cache.partial_path(image_id), (time.time(), time.time() - 7200))
     one_pass()
     return [f"image {image_id}: growing file left behind" for image_id, _ in keeper.cache.listed("partial")]
 
@@ -155,13 +155,13 @@ class Victim:
 
     def scrub(self) -> None:
         """Read a file again."""
-        for entry in list(self.keeper.cache.entries())[:1]:
+        for entry in list(self.keeper.cache.complete.entries())[:1]:
             Scrubber(self.keeper, lambda: None).verify(entry.image_id)
 
     def register(self) -> None:
         """Register what is there, as at the end of a fill."""
         image = self._any()
-        copy = self.keeper.cache.open(image.id) if image else None
+        copy = self.keeper.cache.complete.open(image.id) if image else None
         if image and copy:
             with closing(copy):
                 if copy.entry.verified:

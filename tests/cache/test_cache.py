@@ -29,10 +29,10 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.begin(picture(image_id, size))
+    growing = cache.partials.begin(picture(image_id, size))
     assert growing is not None
     growing.append(b"x" * size, 0)
-    cache.commit(growing, picture(image_id, growing.size))
+    cache.partials.commit(growing, picture(image_id, growing.size))
     path = cache.path(image_id)
     os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
 
@@ -40,7 +40,7 @@ def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
 def test_commit_makes_a_verified_file(cache: Cache) -> None:
     """After a commit the file is whole, marked, and nothing is left where it grew."""
     keep(cache, A, 100)
-    copy = cache.open(A)
+    copy = cache.complete.open(A)
     assert copy is not None
     assert (copy.entry.size, copy.entry.verified) == (100, True)
     assert cache.listed("partial") == []
@@ -50,30 +50,30 @@ def test_commit_makes_a_verified_file(cache: Cache) -> None:
 def test_a_pin_is_on_the_file(cache: Cache) -> None:
     """A pin is set, seen and lifted again; it leaves what is known of the file alone, and outlives a verification."""
     keep(cache, A, 10, idle=300)
-    before = next(cache.entries())
-    assert (cache.pin(A, True), cache.pin(A, True)) == (True, True)
-    assert next(cache.entries()) == dataclasses.replace(before, pinned=True)
-    copy = cache.open(A)
+    before = next(cache.complete.entries())
+    assert (cache.complete.pin(A, True), cache.complete.pin(A, True)) == (True, True)
+    assert next(cache.complete.entries()) == dataclasses.replace(before, pinned=True)
+    copy = cache.complete.open(A)
     assert copy is not None
-    cache.mark_verified(picture(A, copy.entry.size), copy)
+    cache.complete.mark_verified(picture(A, copy.entry.size), copy)
     copy.close()
-    pinned = next(cache.entries())
+    pinned = next(cache.complete.entries())
     assert (pinned.pinned, pinned.verified) == (True, True)
-    assert cache.pin(A, False)
-    assert not next(cache.entries()).pinned
-    assert cache.pin(B, True) is False
+    assert cache.complete.pin(A, False)
+    assert not next(cache.complete.entries()).pinned
+    assert cache.complete.pin(B, True) is False
 
 
 def test_a_pin_does_not_verify(cache: Cache) -> None:
     """A file of the stock cache stays unverified with a pin, and the pin stays when it is verified."""
     cache.path(A).write_bytes(b"12345")
-    assert cache.pin(A, True)
-    copy = cache.open(A)
+    assert cache.complete.pin(A, True)
+    copy = cache.complete.open(A)
     assert copy is not None
     assert (copy.entry.pinned, copy.entry.verified) == (True, False)
-    cache.mark_verified(picture(A, copy.entry.size), copy)
+    cache.complete.mark_verified(picture(A, copy.entry.size), copy)
     copy.close()
-    entry = next(cache.entries())
+    entry = next(cache.complete.entries())
     assert (entry.pinned, entry.verified) == (True, True)
 
 
@@ -84,24 +84,24 @@ def test_foreign_names_are_left_alone(cache: Cache) -> None:
     (cache.folder / A).symlink_to("/etc/passwd")
     (cache.folder / B).mkdir()
     (cache.folder / "ABCDEF000000400080000000000000000000").write_text("no hyphens, no id")
-    assert list(cache.entries()) == []
-    assert cache.open(A) is None
-    assert cache.open(B) is None
+    assert list(cache.complete.entries()) == []
+    assert cache.complete.open(A) is None
+    assert cache.complete.open(B) is None
     with pytest.raises(ValueError, match="no image id"):
-        cache.open("../etc/passwd")
+        cache.complete.open("../etc/passwd")
 
 
 def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
     """A process forked during a fill, which has its descriptor, keeps the file from neither eviction nor readers."""
-    growing = cache.begin(picture(A, 10))
+    growing = cache.partials.begin(picture(A, 10))
     assert growing is not None
     growing.append(b"x" * 10, 0)
     child = os.fork()
     if not child:
         signal.pause()
     try:
-        cache.commit(growing, picture(A, growing.size))
-        copy = cache.take(A)
+        cache.partials.commit(growing, picture(A, growing.size))
+        copy = cache.complete.take(A)
         assert copy is not None
         copy.close()
     finally:
@@ -111,9 +111,9 @@ def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
 
 def test_only_one_filler(cache: Cache) -> None:
     """The second filler is told so, in this process and in another one."""
-    growing = cache.begin(picture(A, 10))
+    growing = cache.partials.begin(picture(A, 10))
     assert growing is not None
-    assert cache.begin(picture(A, 10)) is None
+    assert cache.partials.begin(picture(A, 10)) is None
     script = (
         f"from glance_replicas.cache import Cache; from pathlib import Path; import sys\n"
         "from glance_replicas.model import *\n"
@@ -122,7 +122,7 @@ def test_only_one_filler(cache: Cache) -> None:
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     growing.discard()
-    again = cache.begin(picture(A, 10))
+    again = cache.partials.begin(picture(A, 10))
     assert again is not None
     again.discard()
 
@@ -130,17 +130,17 @@ def test_only_one_filler(cache: Cache) -> None:
 def test_begin_finds_the_image_complete(cache: Cache) -> None:
     """A filler that comes just after the commit does not start again, and leaves nothing."""
     keep(cache, A, 10)
-    assert cache.begin(picture(A, 10)) is None
+    assert cache.partials.begin(picture(A, 10)) is None
     assert cache.listed("partial") == []
 
 
 def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
     """A growing file without a lock is taken over with its bytes."""
-    first = cache.begin(picture(A, 10))
+    first = cache.partials.begin(picture(A, 10))
     assert first is not None
     first.append(b"12345", 0)
     first.close()
-    second = cache.begin(picture(A, 10))
+    second = cache.partials.begin(picture(A, 10))
     assert second is not None
     assert second.length == 5
     second.discard()
@@ -149,11 +149,11 @@ def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
 @pytest.mark.parametrize("case", ["before boot", "too long"])
 def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
     """Bytes from before a crash of the machine may never have reached the disk; more than the size are not ours."""
-    path = cache.partial(A)
+    path = cache.partial_path(A)
     path.write_bytes(b"z" * (5 if case == "before boot" else 50))
     if case == "before boot":
         os.utime(path, (1, 1))
-    growing = cache.begin(picture(A, 10))
+    growing = cache.partials.begin(picture(A, 10))
     assert growing is not None
     assert growing.length == 0
     growing.discard()
@@ -162,7 +162,7 @@ def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
 def test_a_rename_cut_in_two(cache: Cache) -> None:
     """After a crash of the machine a file may have both names: the growing one goes, the complete one stays whole."""
     keep(cache, A, 10)
-    other = cache.partial(A)
+    other = cache.partial_path(A)
     other.hardlink_to(cache.path(A))
     os.utime(other, (1, 1))
     growing = Growing.lock(other, 10)
@@ -174,31 +174,31 @@ def test_a_rename_cut_in_two(cache: Cache) -> None:
 
 def test_discard_spares_the_successor(cache: Cache) -> None:
     """A filler that ends late does not remove the growing file of the one after it."""
-    first = cache.begin(picture(A, 10))
+    first = cache.partials.begin(picture(A, 10))
     assert first is not None
-    cache.condemn(first, A)
-    second = cache.begin(picture(A, 10))
+    cache.partials.condemn(first, A)
+    second = cache.partials.begin(picture(A, 10))
     assert second is not None
     first.discard()
-    assert cache.partial(A).exists()
+    assert cache.partial_path(A).exists()
     second.discard()
 
 
 def test_fates(cache: Cache) -> None:
     """A follower can tell growing, complete, invalid and gone apart, by the file it holds open."""
     for image_id, end in ((A, "complete"), (B, "invalid"), (C, "gone")):
-        growing = cache.begin(picture(image_id, 3))
+        growing = cache.partials.begin(picture(image_id, 3))
         assert growing is not None
-        fd = cache.follow(picture(image_id, 3))
+        fd = cache.partials.follow(picture(image_id, 3))
         assert fd is not None
-        assert cache.fate(image_id, fd) == "growing"
+        assert cache.partials.fate(image_id, fd) == "growing"
         growing.append(b"abc", 0)
         {
-            "complete": lambda g=growing, i=image_id: cache.commit(g, picture(i, 3)),
-            "invalid": lambda g=growing, i=image_id: cache.condemn(g, i),
+            "complete": lambda g=growing, i=image_id: cache.partials.commit(g, picture(i, 3)),
+            "invalid": lambda g=growing, i=image_id: cache.partials.condemn(g, i),
             "gone": growing.discard,
         }[end]()
-        assert cache.fate(image_id, fd) == end
+        assert cache.partials.fate(image_id, fd) == end
         os.close(fd)
 
 
@@ -206,9 +206,9 @@ def test_missing_directory_is_a_cache_error(tmp_path: Path) -> None:
     """A directory that vanished is an error that names it, never an empty cache."""
     cache = Cache(tmp_path / "nowhere")
     with pytest.raises(CacheError, match="nowhere"):
-        list(cache.entries())
+        list(cache.complete.entries())
     with pytest.raises(CacheError, match="nowhere"):
-        cache.begin(picture(A, 10))
+        cache.partials.begin(picture(A, 10))
 
 
 def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
@@ -218,30 +218,30 @@ def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
     gone: list[str] = []
 
     def withdraw(image_id: str) -> None:
-        assert cache.exists(image_id)
+        assert cache.complete.exists(image_id)
         gone.append(image_id)
 
-    growing = cache.begin(picture(D, 1500))
+    growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
     Space(cache, 3000, 0).reserve(growing, 1500, withdraw)
     assert gone == [C, B]
-    assert [one.image_id for one in cache.entries()] == [A]
+    assert [one.image_id for one in cache.complete.entries()] == [A]
     growing.discard()
 
 
 def test_eviction_spares_what_is_read(cache: Cache) -> None:
     """A file open in any reader stays, and the fill that needs its room gets NoRoom."""
     keep(cache, A, 1000, 3000)
-    copy = cache.open(A)
-    growing = cache.begin(picture(D, 1500))
+    copy = cache.complete.open(A)
+    growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(NoRoom):
         Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
     assert copy is not None
     copy.close()
     Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
-    assert not cache.exists(A)
+    assert not cache.complete.exists(A)
     growing.discard()
 
 
@@ -252,28 +252,28 @@ def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
     def withdraw(image_id: str) -> None:
         raise CatalogueError("database away")
 
-    growing = cache.begin(picture(D, 1500))
+    growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(CatalogueError):
         Space(cache, 2000, 0).reserve(growing, 1500, withdraw)
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
     growing.discard()
 
 
 def test_too_large_for_the_quota(cache: Cache) -> None:
     """An image larger than the whole quota evicts nothing."""
     keep(cache, A, 1000)
-    growing = cache.begin(picture(D, 5000))
+    growing = cache.partials.begin(picture(D, 5000))
     assert growing is not None
     with pytest.raises(NoRoom, match="max_bytes"):
         Space(cache, 2000, 0).reserve(growing, 5000, lambda image_id: None)
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
     growing.discard()
 
 
 def test_free_space_limit(cache: Cache) -> None:
     """min_free_bytes is kept even when the quota would allow more."""
-    growing = cache.begin(picture(D, 10))
+    growing = cache.partials.begin(picture(D, 10))
     assert growing is not None
     with pytest.raises(NoRoom):
         Space(cache, 0, 1 << 60).reserve(growing, 10, lambda image_id: None)
@@ -287,7 +287,7 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
         "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import NoRoom, Space\n"
         f"cache = Cache(Path({str(cache.folder)!r}))\n"
         "from glance_replicas.model import *\n"
-        "growing = cache.begin(Image(sys.argv[1], 'active', 1 << 20, Digest('sha512', '00')))\n"
+        "growing = cache.partials.begin(Image(sys.argv[1], 'active', 1 << 20, Digest('sha512', '00')))\n"
         "try:\n    Space(cache, 4 << 20, 0).reserve(growing, 1 << 20, print); print('yes', flush=True)\n"
         "except NoRoom:\n    growing.discard(); print('no', flush=True)\n"
         "sys.stdin.read()\n"
@@ -306,20 +306,20 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
 def test_invalid_files_go_first(cache: Cache) -> None:
     """Evidence of a bad fill gives way before a good copy does."""
     keep(cache, A, 1000, 3000)
-    bad = cache.begin(picture(B, 1000))
+    bad = cache.partials.begin(picture(B, 1000))
     assert bad is not None
     bad.append(b"y" * 1000, 0)
-    cache.condemn(bad, B)
-    growing = cache.begin(picture(D, 1000))
+    cache.partials.condemn(bad, B)
+    growing = cache.partials.begin(picture(D, 1000))
     assert growing is not None
     Space(cache, 6000, 0).reserve(growing, 1000, lambda image_id: None)
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
     growing.discard()
 
 
 def test_lock_is_free_after_close(cache: Cache) -> None:
     """No descriptor of a filler stays locked after it ended."""
-    path = cache.partial(A)
+    path = cache.partial_path(A)
     growing = Growing.lock(path, 10)
     assert growing is not None
     growing.close()

@@ -140,25 +140,25 @@ def full(world: World) -> None:
     """The quota is used up, and what would go first is pinned; what is to come is to stay."""
     for number, name in enumerate((OLD, IDLE, LOST, STOCK)):
         world.keep(name, idle=1000.0 - number)
-    world.cache.pin(OLD, True)
+    world.cache.complete.pin(OLD, True)
     world.keeper.pins.add([OLD, NEW], [world.settings.host_name], "a test")
 
 
 def half(world: World) -> None:
     """A dead filler left half of it."""
     whole = truth(NEW) or b""
-    leave(world.cache.partial(NEW), whole[: checksum.BLOCK], whole)
+    leave(world.cache.partial_path(NEW), whole[: checksum.BLOCK], whole)
 
 
 def half_of_another(world: World) -> None:
     """What a dead filler left is of an image that had the same id before."""
-    leave(world.cache.partial(NEW), bytes(1000), b"another image's")
+    leave(world.cache.partial_path(NEW), bytes(1000), b"another image's")
 
 
 def before_boot(world: World) -> None:
     """What is left is from before a crash of the machine."""
     half(world)
-    os.utime(world.cache.partial(NEW), (1, 1))
+    os.utime(world.cache.partial_path(NEW), (1, 1))
 
 
 def fill_new(world: World) -> None:
@@ -238,12 +238,12 @@ def everything(world: World) -> None:
     Copies(world.keeper.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE), age=30 * 86400)
-    leave(world.cache.partial(LEFT), b"left", truth(LEFT) or b"")
-    os.utime(world.cache.partial(LEFT), (time.time() - 7200,) * 2)
+    leave(world.cache.partial_path(LEFT), b"left", truth(LEFT) or b"")
+    os.utime(world.cache.partial_path(LEFT), (time.time() - 7200,) * 2)
     half_written = world.cache.folder / "incomplete" / LEFT  # by version 0.1, or Glance's own cache
     half_written.write_bytes(b"left")
     os.utime(half_written, (time.time() - 7200,) * 2)
-    world.cache.pin(OLD, True)
+    world.cache.complete.pin(OLD, True)
     world.cache.path(OLD).chmod(0o440 | stat.S_ISVTX)  # as version 0.1 pinned
     world.keep(REUSED, row=False)
     note(world.cache.path(REUSED), b"another image's, of the same id")
@@ -311,14 +311,14 @@ def orders_of_all_kinds(world: World) -> None:
     for name in (ROTTEN, OLD, STOCK):
         (world.cache.folder / "queue" / name).touch()
     for name, idle in ((LEFT, 90), (IDLE, 90), (WRONG, 90), (ASKED, 90), (LOST, 7200)):
-        path = world.cache.partial(name)
+        path = world.cache.partial_path(name)
         leave(path, (truth(name) or b"")[:100], truth(name) or b"")
         os.utime(path, (time.time() - idle,) * 2)
 
 
 def copying(world: World) -> None:
     """All that is asked for is fetched, or it is said why not."""
-    path = world.cache.partial(ASKED)
+    path = world.cache.partial_path(ASKED)
     waiting = partial_file.Growing.lock(path, SIZE)
     if waiting is not None:  # what is reserved is not copied with a file
         waiting.reserve(SIZE)
@@ -338,7 +338,7 @@ def told_to_end(world: World) -> None:
     copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
     one.step()
     end = time.monotonic() + 10
-    while min(map(size_of, (world.cache.partial(name) for name in (NEW, IDLE)))) == 0:
+    while min(map(size_of, (world.cache.partial_path(name) for name in (NEW, IDLE)))) == 0:
         assert time.monotonic() < end, "no fill has begun"
         time.sleep(0.01)
     copies.cancel([NEW])
@@ -453,10 +453,10 @@ def aftermath(world: World) -> list[str]:
     found = [f"the pass met problems: {done.problems}"] if done.problems else []
     found += violations(world.keeper, truth)
     if world.keeper.active(NEW) is not None:
-        if not world.cache.exists(NEW):
+        if not world.cache.complete.exists(NEW):
             world.fill(NEW)
         found += [f"afterwards: {one}" for one in violations(world.keeper, truth)]
-        if not world.cache.exists(NEW):
+        if not world.cache.complete.exists(NEW):
             found.append("afterwards the image cannot be filled")
     world.due_now()
     found += left_behind(world.keeper, passes.Janitor(world.keeper).run_once)

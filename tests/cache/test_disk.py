@@ -37,7 +37,7 @@ from glance_replicas.transfer.follow import Follower, start_or_join
 
 def nothing_is_left(world: World) -> bool:
     """Whether the image is neither complete nor growing, nor kept as wrong."""
-    return not world.cache.exists(world.image.id) and not world.cache.listed("partial")
+    return not world.cache.complete.exists(world.image.id) and not world.cache.listed("partial")
 
 
 def later_fills_work(disk: Disk, world: World) -> None:
@@ -106,10 +106,10 @@ def sync_of_the_folder_fails(disk: Disk, world: World, number: int) -> None:
     """The file is whole and verified, and not registered by this fill: the janitor's next pass does it."""
     disk.fail("sync", "/cache", number, skip=1, times=1)
     assert world.read() == DATA
-    world.settle(lambda: world.cache.exists(world.image.id))
+    world.settle(lambda: world.cache.complete.exists(world.image.id))
     world.settle(lambda: not any(one.name == "replica-fill" for one in threading.enumerate()))
     assert world.committed == []
-    assert next(world.cache.entries()).verified
+    assert next(world.cache.complete.entries()).verified
     disk.heal()
     assert world.read() == DATA
 
@@ -122,7 +122,7 @@ def read_fails_in_a_hit(disk: Disk, world: World, number: int) -> None:
     assert world.read() == DATA
     assert len(world.source.opened) == 2
     disk.fail("read", f"cache/{world.image.id}", number, skip=1)
-    copy = world.cache.open(world.image.id)
+    copy = world.cache.complete.open(world.image.id)
     assert copy is not None
     with closing(Follower(world.cache, world.plan(), copy.detach(), takes_over=False)) as follower:
         broken_off(follower)
@@ -189,7 +189,7 @@ def passed_by(follower: Follower) -> bytes:
 
 def read_fails_in_a_takeover(disk: Disk, world: World, number: int) -> None:
     """What a dead filler left cannot be read: it goes, the reader has every byte from the source."""
-    leave(world.cache.partial(world.image.id), DATA[: 3 * MIB], DATA)
+    leave(world.cache.partial_path(world.image.id), DATA[: 3 * MIB], DATA)
     disk.fail("read", "partial/", number, skip=1)
     assert world.read() == DATA
     world.settle(lambda: nothing_is_left(world))
@@ -209,7 +209,10 @@ def read_fails_in_a_scrub(disk: Disk, world: World, number: int) -> None:
             disk.fail("read", bad, number)
             scrubber = Scrubber(keeper, lambda: None)
             assert [scrubber.verify(name) for name in (bad, good)] == [Verdict.UNREACHABLE, Verdict.INTACT]
-            assert {entry.image_id: entry.readable for entry in keeper.cache.entries()} == {bad: False, good: True}
+            assert {entry.image_id: entry.readable for entry in keeper.cache.complete.entries()} == {
+                bad: False,
+                good: True,
+            }
             Reconciler(keeper).reconcile(Pass())
             assert (cloud.rows(bad), cloud.rows(good)) == ([], ["here"])
             disk.heal()

@@ -37,7 +37,7 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 
 
 def begun(cache: Cache, image: Image) -> Growing:
-    growing = cache.begin(image)
+    growing = cache.partials.begin(image)
     assert growing is not None
     return growing
 
@@ -46,7 +46,7 @@ def keep(cache: Cache, image: Image = IMAGE, data: bytes = DATA) -> Path:
     """A complete file that was read."""
     growing = begun(cache, image)
     growing.append(data, growing.length)
-    cache.commit(growing, image)
+    cache.partials.commit(growing, image)
     assert entry_of(cache.path(A)).is_file_of(image)
     return cache.path(A)
 
@@ -59,13 +59,13 @@ def left(cache: Cache) -> list[str]:
 def test_innocent_changes(cache: Cache) -> None:
     """chmod takes back neither what was read nor a pin, and a restart knows both."""
     path = keep(cache)
-    assert cache.pin(A, True)
+    assert cache.complete.pin(A, True)
     before = entry_of(path)
     for mode in (0o640, 0o444):
         path.chmod(mode)
         assert entry_of(path) == before
     assert (before.verified, before.pinned) == (True, True)
-    assert Cache(cache.folder).pin(A, False)
+    assert Cache(cache.folder).complete.pin(A, False)
     assert not entry_of(path).pinned
 
 
@@ -93,10 +93,10 @@ def test_a_growing_file_of_another_image(cache: Cache) -> None:
     """What was left of a purged image is not gone on with under its id, nor followed (OSSN-0075)."""
     growing = begun(cache, IMAGE)
     growing.append(DATA[:5], 0)
-    fd = cache.follow(IMAGE)
+    fd = cache.partials.follow(IMAGE)
     assert fd is not None
     os.close(fd)
-    assert cache.follow(ANOTHER) is None
+    assert cache.partials.follow(ANOTHER) is None
     growing.close()
     again = begun(cache, IMAGE)
     assert again.length == 5
@@ -112,13 +112,13 @@ def test_a_file_that_goes_takes_its_notes_along(cache: Cache, way: str) -> None:
         os.utime(path, ns=(0, path.stat().st_mtime_ns))
         assert Space(cache, 1, 0).trim(lambda _: None) == len(DATA)
     elif way == "removed":
-        cache.remove(A)
+        cache.complete.remove(A)
     else:
-        assert cache.pin(A, True)
-        copy = cache.open(A)
+        assert cache.complete.pin(A, True)
+        copy = cache.complete.open(A)
         assert copy is not None
         assert copy.entry.is_anothers(ANOTHER)
-        cache.remove_copy(A, copy)
+        cache.complete.remove_copy(A, copy)
         copy.close()
     assert not path.exists()
     assert left(cache) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from services.cached import picture
 
-from glance_replicas.cache import Cache
+from glance_replicas.cache import Cache, incomplete
 from glance_replicas.cache.eviction import Space
 from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import CacheError
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Cache:
 @pytest.fixture
 def growing(cache: Cache) -> Growing:
     """Half of an image of 10 bytes."""
-    made = cache.begin(picture(A, 10))
+    made = cache.partials.begin(picture(A, 10))
     assert made is not None
     made.append(b"12345", 0)
     return made
@@ -80,13 +80,13 @@ def test_changed_by_others_before_the_commit(cache: Cache, growing: Growing, cha
     growing.append(b"67890", 5)
     change(growing.path)
     with pytest.raises(CacheError, match="another program changed this file"):
-        cache.commit(growing, picture(A, growing.size))
-    assert not cache.exists(A)
+        cache.partials.commit(growing, picture(A, growing.size))
+    assert not cache.complete.exists(A)
 
 
 def test_no_hole_in_between(cache: Cache) -> None:
     """A file that is cut again and again while it is written never gets a hole: appended is at the end."""
-    growing = cache.begin(picture(A, 1 << 30))
+    growing = cache.partials.begin(picture(A, 1 << 30))
     assert growing is not None
     stop = threading.Event()
 
@@ -109,8 +109,8 @@ def test_no_hole_in_between(cache: Cache) -> None:
 def test_a_short_file_is_not_committed(cache: Cache, growing: Growing) -> None:
     """Five bytes of ten are no image, whoever says so."""
     with pytest.raises(CacheError, match="it has 5 bytes"):
-        cache.commit(growing, picture(A, growing.size))
-    assert not cache.exists(A)
+        cache.partials.commit(growing, picture(A, growing.size))
+    assert not cache.complete.exists(A)
 
 
 def test_innocent_changes_end_no_fill(cache: Cache, growing: Growing) -> None:
@@ -119,7 +119,7 @@ def test_innocent_changes_end_no_fill(cache: Cache, growing: Growing) -> None:
     os.link(growing.path, cache.folder / "backup")
     os.utime(growing.path, ns=(1, growing.path.stat().st_mtime_ns))
     growing.append(b"67890", 5)
-    cache.commit(growing, picture(A, growing.size))
+    cache.partials.commit(growing, picture(A, growing.size))
     assert cache.path(A).read_bytes() == b"1234567890"
 
 
@@ -161,7 +161,7 @@ def test_glance_reaches_none_of_it(cache: Cache, growing: Growing) -> None:
     subprocess.run(command, check=True, timeout=300)
     assert all(cache.own(name).exists() for name in ours)
     growing.append(b"67890", 5)
-    cache.commit(growing, picture(A, growing.size))
+    cache.partials.commit(growing, picture(A, growing.size))
     assert cache.path(A).read_bytes() == b"1234567890"
 
 
@@ -174,7 +174,7 @@ def test_left_by_version_0_1(cache: Cache) -> None:
     holder = Growing.lock(locked, 10)
     os.utime(locked, (1, 1))
     assert Space(cache, 0, 0).used() >= 15
-    assert cache.clear_incomplete(3600) == [(A, 5)]
+    assert incomplete.clear(cache, 3600) == [(A, 5)]
     assert (idle.exists(), locked.exists(), fresh.exists()) == (False, True, True)
     assert holder is not None
     holder.close()

@@ -131,7 +131,7 @@ def arrange(world: World, state: State) -> None:
 
 def at_once(world: World) -> list[str]:
     """A client that comes before the first pass must not get wrong bytes for a hit."""
-    entries = [one for one in world.cache.entries() if one.verified]
+    entries = [one for one in world.cache.complete.entries() if one.verified]
     return [
         f"image {one.image_id}: verified, and wrong"
         for one in entries
@@ -194,10 +194,10 @@ def test_a_stock_file_is_on_disk_before_it_is_known(memory: Path) -> None:
 def adopt(folder: Path) -> None:
     """What a first reader of a stock file does behind its last byte."""
     cache = Cache(folder)
-    copy = cache.open(NEW)
+    copy = cache.complete.open(NEW)
     assert copy is not None
     with contextlib.closing(copy):
-        assert cache.mark_verified(picture(NEW, copy.entry.size), copy)
+        assert cache.complete.mark_verified(picture(NEW, copy.entry.size), copy)
 
 
 if __name__ == "__main__":

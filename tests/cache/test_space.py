@@ -28,19 +28,19 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, idle: float, pinned: bool = False) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.begin(picture(image_id, SIZE))
+    growing = cache.partials.begin(picture(image_id, SIZE))
     assert growing is not None
     growing.append(b"x" * SIZE, 0)
-    cache.commit(growing, picture(image_id, growing.size))
+    cache.partials.commit(growing, picture(image_id, growing.size))
     path = cache.path(image_id)
     os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
-    cache.pin(image_id, pinned)
+    cache.complete.pin(image_id, pinned)
 
 
 def fill(cache: Cache, space: Space, size: int = SIZE) -> list[str]:
     """What went to make room for a fill of E."""
     gone: list[str] = []
-    growing = cache.begin(picture(E, size))
+    growing = cache.partials.begin(picture(E, size))
     assert growing is not None
     try:
         space.reserve(growing, size, gone.append)
@@ -69,7 +69,7 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
 def test_what_it_holds_already_counts_once(cache: Cache) -> None:
     """A fill that goes on after its reservation was given back fits where it would have fitted whole."""
     keep(cache, A, 5000)
-    growing = cache.begin(picture(E, 3 * SIZE))
+    growing = cache.partials.begin(picture(E, 3 * SIZE))
     assert growing is not None
     growing.append(b"x" * SIZE, 0)
     gone: list[str] = []
@@ -85,10 +85,10 @@ def test_what_it_holds_already_counts_once(cache: Cache) -> None:
 def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     """A fill that fits, or fits once a wrong file has gone, and a pass with nothing to do ask nobody."""
     keep(cache, A, 5000)
-    bad = cache.begin(picture(B, SIZE))
+    bad = cache.partials.begin(picture(B, SIZE))
     assert bad is not None
     bad.append(b"y" * SIZE, 0)
-    cache.condemn(bad, B)
+    cache.partials.condemn(bad, B)
 
     def elsewhere(_: Collection[str]) -> Collection[str]:
         raise AssertionError("asked")
@@ -96,7 +96,7 @@ def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     assert fill(cache, Space(cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
     assert fill(cache, Space(cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
     assert Space(cache, 2 * SIZE, 0, elsewhere=elsewhere).trim(lambda _: None) == 0
-    assert (cache.exists(A), cache.listed("invalid")) == (True, [])
+    assert (cache.complete.exists(A), cache.listed("invalid")) == (True, [])
 
 
 def test_pinned_files_stay(cache: Cache) -> None:
@@ -109,15 +109,15 @@ def test_pinned_files_stay(cache: Cache) -> None:
         fill(cache, space, 2 * SIZE)
     assert Space(cache, SIZE // 2, 0).trim(lambda _: None) == 0
     assert Space(cache, 0, 1 << 60).trim(lambda _: None) == 0
-    assert cache.exists(A)
-    cache.pin(A, False)
+    assert cache.complete.exists(A)
+    cache.complete.pin(A, False)
     assert fill(cache, space, 2 * SIZE) == [A]
 
 
 def test_pins_are_not_blamed_for_readers(cache: Cache) -> None:
     """When what is being read is in the way, a small pinned file is not named."""
     keep(cache, A, 5000)
-    copy = cache.open(A)
+    copy = cache.complete.open(A)
     with pytest.raises(NoRoom, match="in use"):
         fill(cache, Space(cache, SIZE, 0))
     assert copy is not None
@@ -144,9 +144,9 @@ def test_pinned_while_others_evict(cache: Cache) -> None:
         assert one.stdout
         assert one.stdout.readline() == "ready\n"
         one.stdin.write("go\n")
-    answers = {image_id: cache.pin(image_id, True) for image_id in (D, C, B, A)}
+    answers = {image_id: cache.complete.pin(image_id, True) for image_id in (D, C, B, A)}
     freed = sum(int(one.communicate()[0]) for one in running)
-    left = {entry.image_id for entry in cache.entries()}
+    left = {entry.image_id for entry in cache.complete.entries()}
     assert left == {image_id for image_id, pinned in answers.items() if pinned}
     assert freed == (4 - len(left)) * SIZE
 
@@ -186,11 +186,11 @@ def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
 
 def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
     """What was reserved for a fill that went wrong is given back, and the file counts by its bytes."""
-    growing = cache.begin(picture(A, 50 * SIZE))
+    growing = cache.partials.begin(picture(A, 50 * SIZE))
     assert growing is not None
     assert growing.reserve(50 * SIZE)
     growing.append(b"x" * 1000, 0)
-    cache.condemn(growing, A)
+    cache.partials.condemn(growing, A)
     [(_, facts)] = cache.listed("invalid")
     assert facts.st_blocks * 512 < SIZE
     assert Space(cache, 0, 0).used() == 1000
@@ -203,11 +203,11 @@ def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
 
     def commits() -> None:
         for image_id in image_ids:
-            growing = cache.begin(picture(image_id, size))
+            growing = cache.partials.begin(picture(image_id, size))
             assert growing is not None
             growing.append(bytes(size), 0)
             begun.append(image_id)
-            cache.commit(growing, picture(image_id, growing.size))
+            cache.partials.commit(growing, picture(image_id, growing.size))
 
     begun: list[str] = []
     writer = threading.Thread(target=commits)
@@ -228,10 +228,10 @@ def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
     """A fill beside a pinned file: the last byte that fits evicts what it takes, one more nothing, and asks nobody."""
     keep(cache, A, 9000)
     keep(cache, B, 5000, pinned=True)
-    wrong = cache.begin(picture(C, SIZE))
+    wrong = cache.partials.begin(picture(C, SIZE))
     assert wrong is not None
     wrong.append(b"y" * 1000, 0)
-    cache.condemn(wrong, C)
+    cache.partials.condemn(wrong, C)
     asked: list[set[str]] = []
 
     def asks(image_ids: Collection[str]) -> Collection[str]:
@@ -246,18 +246,18 @@ def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
         assert asked == []
     else:
         assert fill(cache, space, 2 * SIZE) == [A]
-    assert (cache.exists(A), len(cache.listed("invalid"))) == (bool(more), more)
+    assert (cache.complete.exists(A), len(cache.listed("invalid"))) == (bool(more), more)
 
 
 def test_what_is_being_read_is_seen_before_anything_goes(cache: Cache) -> None:
     """When a file that somebody reads is in the way, no other goes in vain."""
     for image_id in (A, B):
         keep(cache, image_id, 9000)
-    reader = cache.open(A)
+    reader = cache.complete.open(A)
     assert reader is not None
     with pytest.raises(NoRoom, match="in use"):
         fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE)
-    assert cache.exists(B)
+    assert cache.complete.exists(B)
     reader.close()
     assert fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], "that somebody looked at it is no use"
 
@@ -277,7 +277,7 @@ def test_last_copies_are_passed_over(cache: Cache) -> None:
         fill(cache, space, 2 * SIZE)
     assert fill(cache, space, SIZE) == [B]
     assert Space(cache, 1, 0, kept=kept).trim(lambda _: None) == 0
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
     assert asked == [[A, B], [A], [B], [B], [A]], "one question for a batch, one more when its rows have gone"
 
 
@@ -287,7 +287,7 @@ def test_a_copy_that_becomes_the_last_while_its_row_goes_stays(cache: Cache) -> 
     gone: list[str] = []
     space = Space(cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
     assert space.trim(gone.append) == 0
-    assert (gone, cache.exists(A)) == ([A], True)
+    assert (gone, cache.complete.exists(A)) == ([A], True)
 
 
 def test_a_file_that_came_while_its_row_went_stays(cache: Cache) -> None:
@@ -295,27 +295,27 @@ def test_a_file_that_came_while_its_row_went_stays(cache: Cache) -> None:
     keep(cache, A, 9000)
 
     def withdraw(image_id: str) -> None:
-        cache.remove(image_id)
+        cache.complete.remove(image_id)
         keep(cache, image_id, 0)
 
     assert Space(cache, SIZE // 2, 0).trim(withdraw) == 0
-    assert cache.exists(A)
+    assert cache.complete.exists(A)
 
 
 def test_growing_files_that_nobody_fills_go_last(cache: Cache) -> None:
     """Where complete files are not enough what an abandoned fill left goes, and not what is being filled."""
     keep(cache, A, 9000)
     for image_id in (B, C):
-        growing = cache.begin(picture(image_id, 2 * SIZE))
+        growing = cache.partials.begin(picture(image_id, 2 * SIZE))
         assert growing is not None
         growing.append(b"x" * SIZE, 0)
         if image_id == B:
             growing.close()
     space = Space(cache, 3 * SIZE + 16384, 0)
     assert fill(cache, space, SIZE) == [A]
-    assert cache.partial(B).exists()
+    assert cache.partial_path(B).exists()
     assert fill(cache, space, 2 * SIZE) == []
-    assert (cache.partial(B).exists(), cache.partial(C).exists()) == (False, True)
+    assert (cache.partial_path(B).exists(), cache.partial_path(C).exists()) == (False, True)
     with pytest.raises(NoRoom):
         fill(cache, space, 3 * SIZE)
     growing.discard()
@@ -339,4 +339,4 @@ def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
     assert time.monotonic() - began < 10
     silent.set()
     evicts.join()
-    assert not cache.exists(A)
+    assert not cache.complete.exists(A)

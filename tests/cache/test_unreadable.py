@@ -83,7 +83,7 @@ def test_a_scrub_lists_the_directory_once(tmp_path: Path, loaded: Settings, faul
         Scrubber(keeper, lambda: None).step()
         _heard.clear()
         assert listed.count(str(keeper.cache.folder)) == 1
-        assert {one.image_id for one in keeper.cache.entries()} == set(names)
+        assert {one.image_id for one in keeper.cache.complete.entries()} == set(names)
 
 
 _heard: list[list[str]] = []  # who listens: a hook cannot be taken back
@@ -114,7 +114,7 @@ def test_a_scrub(on_disk: Cloud, disk: BadDisk, monkeypatch: pytest.MonkeyPatch)
         assert (on_disk.rows(bad), on_disk.rows(good)) == ([], ["here"])
         assert stuck(keeper, bad) == "unreachable"
         assert [bad in one and "Input/output error" in one and "dmesg" in one for one in problems] == [True]
-        assert keeper.cache.exists(bad)
+        assert keeper.cache.complete.exists(bad)
         monkeypatch.setattr(scrub, "_AGAIN_SECONDS", 0.0)
         scrubber.again()
         assert passed(keeper).registered == 0
@@ -134,13 +134,13 @@ def test_the_last_copy_keeps_its_row(on_disk: Cloud, disk: BadDisk) -> None:
         assert (on_disk.rows(name), stuck(keeper, name)) == (["here"], "unreachable")
         line = keeper.ledger.request_withdrawal(own(keeper, name), reason="asked", who="w")
         Janitor(keeper)._removals(Pass())
-        assert (keeper.cache.exists(name), on_disk.rows(name)) == (True, ["here"])
+        assert (keeper.cache.complete.exists(name), on_disk.rows(name)) == (True, ["here"])
         assert [one.id for one in keeper.ledger.withdrawals(image_ids=[name]) if (one.proof or {}).get("refused")] == [
             line
         ]
         keeper.space.max_bytes, keeper.space._high, keeper.space._low = 1, 1, 1
         keeper.space.trim(keeper.withdraw)
-        assert keeper.cache.exists(name)
+        assert keeper.cache.complete.exists(name)
     assert Scrubber(keeper, lambda: None).verify(name) is Verdict.INTACT
     assert (on_disk.rows(name), stuck(keeper, name)) == (["here"], "intact")
 
@@ -157,7 +157,7 @@ def test_it_is_no_copy_that_stays(on_disk: Cloud, disk: BadDisk) -> None:
         assert on_disk.rows(name) == ["there"]
         there.ledger.request_withdrawal(own(there, name), reason="asked", who="w")
         Janitor(there)._removals(Pass())
-        assert there.cache.exists(name)
+        assert there.cache.complete.exists(name)
 
 
 def test_a_download(on_disk: Cloud, disk: BadDisk) -> None:
@@ -166,8 +166,8 @@ def test_a_download(on_disk: Cloud, disk: BadDisk) -> None:
     name = on_disk.cached(keeper)
     with disk.failing(keeper.cache.path(name)):
         assert read(keeper, name) == DATA
-        assert keeper.cache.exists(name)
-        assert [one.readable for one in keeper.cache.entries()] == [False]
+        assert keeper.cache.complete.exists(name)
+        assert [one.readable for one in keeper.cache.complete.entries()] == [False]
     assert keeper.cache.listed("invalid") == []
 
 
@@ -183,7 +183,7 @@ def test_a_download_of_an_unread_file(on_disk: Cloud, disk: BadDisk) -> None:
     with closing(copy), disk.failing(keeper.cache.path(name)):
         assert b"".join(unread.whole(keeper, keeper.plan(image), copy, goes_on=True)) == DATA
     assert not [one for one in threading.enumerate() if one.name == "replica-report" and one not in before]
-    [entry] = keeper.cache.entries()
+    [entry] = keeper.cache.complete.entries()
     assert (entry.verified, entry.readable) == (False, False)
     assert keeper.cache.listed("invalid") == []
     assert Scrubber(keeper, lambda: None).verify(name) is Verdict.INTACT
@@ -209,7 +209,7 @@ scrubber.adopt(), scrubber.again(), scrubber.oldest()
 Janitor(keeper)._removals(done)
 Reconciler(keeper).reconcile(done)
 keeper.space.trim(keeper.withdraw)
-print(json.dumps([found, done.problems, [one.image_id for one in keeper.cache.entries()]]))
+print(json.dumps([found, done.problems, [one.image_id for one in keeper.cache.complete.entries()]]))
 """
 
 

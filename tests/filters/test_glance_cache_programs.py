@@ -12,7 +12,7 @@ from services.cached import keep, picture
 from services.configuration import conf_text
 from services.schema import sqlite_database
 
-from glance_replicas.cache.directory import Cache
+from glance_replicas.cache import Cache
 from glance_replicas.cache.host_lock import HostLock
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def _fill(cache: Cache) -> None:
     cache.prepare()
     for image_id in IDS[:2]:
         keep(cache.path(image_id), b"x" * 2000)
-    growing = cache.begin(picture(IDS[2], 1000))
+    growing = cache.partials.begin(picture(IDS[2], 1000))
     assert growing is not None
     growing.append(b"y" * 100, 0)
     growing.close()
@@ -67,7 +67,7 @@ def _fill(cache: Cache) -> None:
     lock.free()
     (cache.folder / "invalid" / IDS[3]).write_bytes(b"z")
     (cache.folder / "queue" / IDS[3]).touch()
-    for path in (cache.partial(IDS[2]), cache.own("janitor")):
+    for path in (cache.partial_path(IDS[2]), cache.own("janitor")):
         os.utime(path, (0, 0))
 
 

@@ -279,7 +279,7 @@ def begun(host: GlanceHost, image_id: str) -> int:
 def test_head_of_a_growing_file(host: GlanceHost) -> None:
     """HEAD tells the whole length at once, also while no byte has come, and hurries nobody (B 25)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).begin(picture(image_id, SIZE, DATA))
+    growing = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
     assert growing is not None
     for length in (0, MIB):
         growing.append(DATA[:length], 0)
@@ -392,7 +392,7 @@ def test_unverified_file_is_not_given_away(host: GlanceHost) -> None:
 def test_who_waits_for_a_fill(host: GlanceHost) -> None:
     """A host that reads a fill in progress only for its own sake leaves it in the background (RFC 9218)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).begin(picture(image_id, SIZE, DATA))
+    growing = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
     assert growing is not None
     growing.append(DATA[:MIB], 0)
     for headers, wanted in (({"Priority": "u=7"}, False), ({}, True)):

@@ -109,7 +109,7 @@ class _Host:
         thread = fill.start(self.keeper.cache, self.keeper.plan(image))
         assert thread is not None
         thread.join()
-        assert self.keeper.cache.exists(self.image_id)
+        assert self.keeper.cache.complete.exists(self.image_id)
 
 
 @functools.cache

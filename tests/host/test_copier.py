@@ -68,7 +68,7 @@ class Here:
 
     def growing(self, name: str) -> Path:
         """Its growing file."""
-        return self.keeper.cache.partial(name)
+        return self.keeper.cache.partial_path(name)
 
     def length(self, name: str) -> int:
         """Bytes of its growing file, none when there is none."""
@@ -115,7 +115,7 @@ def test_pinned_when_there(cloud: Cloud) -> None:
     here.ask(name, old, pin=True)
     here.ends(name)
     here.ends(old)
-    assert {entry.image_id: entry.pinned for entry in here.keeper.cache.entries()} == {name: True, old: True}
+    assert {entry.image_id: entry.pinned for entry in here.keeper.cache.complete.entries()} == {name: True, old: True}
 
 
 def test_not_active(cloud: Cloud) -> None:
@@ -291,7 +291,7 @@ def test_no_room_to_go_on(cloud: Cloud) -> None:
     assert here.row(name).state is State.WAITING
     assert "no room for" in here.row(name).detail
     assert here.length(name) == kept
-    here.keeper.cache.pin(other, False)
+    here.keeper.cache.complete.pin(other, False)
     here.due_now(name)
     assert here.ends(name).state is State.DONE
     assert offset(cloud, name) == kept
@@ -394,7 +394,7 @@ def test_filled_by_another(cloud: Cloud) -> None:
     other.append(DATA[MIB:], MIB)
     image = here.keeper.active(name)
     assert image is not None
-    here.keeper.cache.commit(other, image)
+    here.keeper.cache.partials.commit(other, image)
     assert here.ends(name).state is State.DONE
     assert cloud.rows(name) == ["here"]
     assert cloud.reads(name) == 0

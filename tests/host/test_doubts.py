@@ -65,7 +65,7 @@ def set_status(cloud: Cloud, name: str, status: str) -> None:
 
 def has(keeper: Keeper, name: str) -> bool:
     """Whether the complete file is there."""
-    return keeper.cache.exists(name)
+    return keeper.cache.complete.exists(name)
 
 
 def test_a_pass_on_a_database_that_is_behind(cloud: Cloud) -> None:
@@ -160,7 +160,7 @@ def test_many_purged_images_hold_nothing_up(cloud: Cloud) -> None:
     assert (first.registered, first.withdrawn, first.problems) == (1, 1, [])
     assert (cloud.rows(new), cloud.rows(lost)) == (["here"], [])
     assert [reconciled(here).removed for _ in range(4)] == [MOST, MOST, 1, 0]
-    assert [one.image_id for one in here.cache.entries()] == [new]
+    assert [one.image_id for one in here.cache.complete.entries()] == [new]
 
 
 @pytest.mark.parametrize("number", [1, 2 * MOST])

@@ -271,7 +271,7 @@ def test_deactivated_in_the_middle_of_a_fill(cloud: Cloud) -> None:
     assert filler is not None
     filler.join(30)
     Janitor(keeper).run_once()
-    assert keeper.cache.exists(name)
+    assert keeper.cache.complete.exists(name)
     cloud.site.rows("UPDATE images SET status = 'active' WHERE id = :id", id=name)
     Janitor(keeper).run_once()
     assert cloud.rows(name) == ["here"]
@@ -285,6 +285,6 @@ def test_evicted_between_commit_and_row(cloud: Cloud) -> None:
     image = keeper.active(name)
     assert image is not None
     keeper.withdraw(name)  # an eviction by another process, that ...
-    keeper.cache.remove(name)
+    keeper.cache.complete.remove(name)
     keeper.register(image)  # ... was between the rename and this line of a fill, or of a pass
     assert cloud.rows(name) == []

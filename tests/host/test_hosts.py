@@ -68,7 +68,7 @@ def test_a_guest_registers_nothing(cloud: Cloud, caplog: pytest.LogCaptureFixtur
     assert "image_cache_dir" in done.problems[0]
     assert "host first" in done.problems[0]
     assert cloud.rows(name) == ["first"]
-    assert first.cache.exists(name)
+    assert first.cache.complete.exists(name)
     assert {one.name for one in first.ledger.hosts()} == {"first", "second"}
     assert "registers no copies" in caplog.text
     late = cloud.image()

@@ -160,13 +160,13 @@ def test_a_file_that_is_right_by_now_stays(host: GlanceHost) -> None:
     from glance_replicas.cache import Cache
 
     image_id, data, path = cached(host)
-    copy = Cache(host.cache_dir).open(image_id)
+    copy = Cache(host.cache_dir).complete.open(image_id)
     assert copy is not None
     other = path.with_suffix(".new")
     other.write_bytes(data)
     os.rename(other, path)
-    Cache(host.cache_dir).set_aside(image_id, copy)
-    Cache(host.cache_dir).remove_copy(image_id, copy)
+    Cache(host.cache_dir).complete.set_aside(image_id, copy)
+    Cache(host.cache_dir).complete.remove_copy(image_id, copy)
     copy.close()
     assert path.read_bytes() == data
 
@@ -193,7 +193,7 @@ def test_modes_say_nothing(host: GlanceHost) -> None:
 def test_innocent_changes_of_mode(host: GlanceHost) -> None:
     """`chmod -R u=rw,g=r,o=` costs neither a pin, nor a per-host URL, nor a range, nor a second read of the file."""
     image_id, data, path = cached(host)
-    assert Cache(host.cache_dir).pin(image_id, True)
+    assert Cache(host.cache_dir).complete.pin(image_id, True)
     before = entry_of(path)
     subprocess.run(["chmod", "-R", "u=rwX,g=rX,o=", host.cache_dir], check=True)
     assert entry_of(path) == before
@@ -208,7 +208,7 @@ def test_changes_of_mode_under_load(host: GlanceHost) -> None:
     """`chmod -R` again and again while clients read: every hit, range and per-host URL is whole, no file is read anew,
     and an eviction in the middle takes the other image, not the pinned one."""
     (pinned, data, kept), (other, _, gone) = cached(host), cached(host)
-    assert Cache(host.cache_dir).pin(pinned, True)
+    assert Cache(host.cache_dir).complete.pin(pinned, True)
     ended = threading.Event()
 
     def change() -> int:

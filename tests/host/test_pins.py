@@ -119,7 +119,7 @@ class Host:
 
     def pinned(self) -> set[str]:
         """The files with a pin."""
-        return {one.image_id for one in self.cache.entries() if one.pinned}
+        return {one.image_id for one in self.cache.complete.entries() if one.pinned}
 
 
 def add_property(cloud: Cloud, image_id: str, value: str, name: str = "keep_me", deleted: bool = False) -> None:

@@ -64,10 +64,10 @@ def cached(cloud: Cloud, keepers: tuple[Keeper, ...]) -> str:
     for keeper in keepers:
         image = keeper.catalogue.image(name)
         assert image is not None
-        growing = keeper.cache.begin(image)
+        growing = keeper.cache.partials.begin(image)
         assert growing is not None
         growing.append(DATA, 0)
-        keeper.cache.commit(growing, image)
+        keeper.cache.partials.commit(growing, image)
         assert keeper.verified(image)
     record(keepers[0], store_of(cloud, name), DAMAGED)
     return name
@@ -159,11 +159,11 @@ def test_one_of_two(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
             asker.removals.order(own(other, name), reason="r", who="w")
     for keeper in pair:
         Janitor(keeper)._removals(Pass())
-    assert [keeper.cache.exists(name) for keeper in pair] == [False, True]
+    assert [keeper.cache.complete.exists(name) for keeper in pair] == [False, True]
     assert list(one.removals.expendable([own(other, name)])) == []
     other.ledger.request_withdrawal(own(other, name), reason="by an older version", who="w")
     Janitor(other)._removals(Pass())
-    assert other.cache.exists(name)
+    assert other.cache.complete.exists(name)
     assert cloud.rows(name) == ["h2"]
 
 
@@ -179,7 +179,7 @@ def test_a_forced_order(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     assert (noted.proof["forced"], noted.proof["why"], noted.proof["who"]) == (True, "the disk goes", "w")
     assert "last intact copy" in str(noted.proof["overruled"])
     Janitor(one)._removals(Pass())
-    assert (one.cache.exists(name), cloud.rows(name)) == (False, [])
+    assert (one.cache.complete.exists(name), cloud.rows(name)) == (False, [])
 
 
 def test_a_verdict_of_another_file(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
@@ -213,7 +213,7 @@ def test_two_orders_at_once(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
             taken = list(pool.map(order, (one, other), (other, one)))
         assert taken.count(True) < 2
         list(ThreadPoolExecutor(2).map(lambda keeper: Janitor(keeper)._removals(Pass()), pair))
-        assert [keeper.cache.exists(name) for keeper in pair].count(True) == 2 - taken.count(True)
+        assert [keeper.cache.complete.exists(name) for keeper in pair].count(True) == 2 - taken.count(True)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])  # test_guard has MariaDB

@@ -134,10 +134,10 @@ class World:
         """A registered copy: known to be intact, mostly."""
         image = keeper.catalogue.image(self.id)
         assert image is not None
-        growing = keeper.cache.begin(image)
+        growing = keeper.cache.partials.begin(image)
         assert growing is not None
         growing.append(BYTES, 0)
-        keeper.cache.commit(growing, image)
+        keeper.cache.partials.commit(growing, image)
         keeper.register(image)
         if self.is_duel:
             self._record(self.copy(keeper), Verdict.INTACT)
@@ -165,7 +165,7 @@ class World:
         for name, one in self.keepers.items():
             last = keeper.ledger.lasts([self.id])
             state = next((what for (_, place), what in last.items() if place == _place(self.copy(one))), None)
-            if state is not None and state.full_verdict is Verdict.INTACT and one.cache.exists(self.id):
+            if state is not None and state.full_verdict is Verdict.INTACT and one.cache.complete.exists(self.id):
                 found.add(name)
         return found
 

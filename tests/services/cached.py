@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from glance_replicas.cache.directory import Cache
+from glance_replicas.cache import Cache
 from glance_replicas.cache.entry import Entry, purpose
 from glance_replicas.cache.notes import FOR, READ, Known, Notes
 from glance_replicas.model import Digest, Image
@@ -38,7 +38,7 @@ def note(path: Path, claims: bytes, age: float = 0.0) -> None:
 
 def entry_of(path: Path) -> Entry:
     """What is known of a complete file."""
-    copy = Cache(path.parent).hold(path.name)
+    copy = Cache(path.parent).complete.hold(path.name)
     assert copy is not None
     with closing(copy):
         return copy.entry

@@ -233,7 +233,7 @@ class Asker:
         def begin() -> bool:
             """The fill before this one may come to its end after its client has all bytes."""
             cache.path(image.id).unlink(missing_ok=True)
-            growing = cache.begin(wanted)
+            growing = cache.partials.begin(wanted)
             begun.extend([growing] if growing else [])
             return bool(begun)
 
@@ -245,7 +245,7 @@ class Asker:
             waiting = {role: pool.submit(one.download, image.id, None, None, True) for role, one in clients.items()}
             answers = {role: one.result() for role, one in waiting.items()}
             growing.append(image.data[SIZE // 2 :], SIZE // 2)
-            cache.commit(growing, wanted)
+            cache.partials.commit(growing, wanted)
             for role, answer in answers.items():
                 self._compare(image, role, "follow", answer.status_code, self._status(image, role))
                 self._bytes(image, role, "follow", answer, image.data)

@@ -103,7 +103,7 @@ def test_no_copy_of_what_is_none(tmp_path: Path, faulty: FaultyServer, faults: d
     assert got < SIZE
     assert time.monotonic() - began < 30
     world.settle(lambda: world.cache.listed("partial") == [])
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
     assert world.committed == []
     faulty.change(world.path)
     assert world.read() == DATA, "and once it is well the next one gets it"
@@ -119,7 +119,7 @@ def test_source_deleted_in_the_middle(tmp_path: Path, faulty: FaultyServer) -> N
         with pytest.raises((SourceError, CacheError)):
             list(body)
     world.settle(lambda: world.cache.listed("partial") == [])
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
 
 
 def test_object_replaced_between_two_tries(tmp_path: Path, faulty: FaultyServer) -> None:
@@ -131,7 +131,7 @@ def test_object_replaced_between_two_tries(tmp_path: Path, faulty: FaultyServer)
         faulty.put(world.path, bytes(SIZE))
         with pytest.raises(Corrupt):
             list(body)
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
 
 
 @pytest.mark.parametrize("is_evicted", [False, True])
@@ -141,7 +141,7 @@ def test_the_fill_ends_while_it_is_asked_for(world: World, monkeypatch: pytest.M
     Its thread had to wait for its turn; with a thousand of them in one process that takes longer than a probe.
     """
     world.source.gate = threading.Event()
-    follower, fate = world.join(), world.cache.fate
+    follower, fate = world.join(), world.cache.partials.fate
 
     def ask(image_id: str, fd: int) -> str:
         assert world.source.gate
@@ -181,7 +181,7 @@ def test_joining_beside_one_that_comes_too_late(world: World) -> None:
     """Two ask just after the commit: neither takes the other's empty file for a fill, nor asks the source (B 24)."""
     assert world.read() == DATA
     world.settle(lambda: world.committed)
-    other = Growing.lock(world.cache.partial(world.image.id), SIZE)  # as far as Cache.begin has got
+    other = Growing.lock(world.cache.partial_path(world.image.id), SIZE)  # as far as Cache.begin has got
     assert other is not None
     with closing(world.join()) as follower:
         other.discard()
@@ -244,7 +244,7 @@ def test_no_descriptors_left(tmp_path: Path) -> None:
         with pytest.raises(CacheError, match="Too many open files"):
             start_or_join(world.cache, world.plan())
         with pytest.raises(CacheError, match="Too many open files"):
-            world.cache.open(world.image.id)
+            world.cache.complete.open(world.image.id)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in held:
@@ -263,12 +263,12 @@ def test_read_only_file_system(tmp_path: Path) -> None:
         assert world.read() == DATA
         world.settle(lambda: world.committed)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        copy = world.cache.open(world.image.id)
+        copy = world.cache.complete.open(world.image.id)
         assert copy is not None
         with closing(copy):
             assert b"".join(read(copy.fd, 0, SIZE)) == DATA
         with pytest.raises(CacheError, match="Read-only"):
-            world.cache.begin(picture("11111111-1111-4111-8111-111111111111", 10))
+            world.cache.partials.begin(picture("11111111-1111-4111-8111-111111111111", 10))
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
@@ -280,7 +280,7 @@ def test_file_removed_under_a_reader(world: World) -> None:
     with closing(world.join()) as follower:
         body = follower.read(0, SIZE)
         got = next(body)
-        world.cache.remove(world.image.id)
+        world.cache.complete.remove(world.image.id)
         assert got + b"".join(body) == DATA
     assert world.source.opened == [0]
 
@@ -319,13 +319,13 @@ def test_a_lowered_quota(world: World, ahead: float) -> None:
     gone: list[str] = []
     assert Space(world.cache, SIZE - 1, 0).trim(gone.append) == SIZE
     assert gone == [world.image.id]
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
 
 
 def test_empty_file_of_that_name(world: World) -> None:
     """A file of no bytes under an image's id is no verified copy (C 37)."""
     world.cache.path(world.image.id).touch()
-    copy = world.cache.open(world.image.id)
+    copy = world.cache.complete.open(world.image.id)
     assert copy is not None
     with closing(copy):
         assert (copy.entry.size, copy.entry.verified) == (0, False)
@@ -333,15 +333,15 @@ def test_empty_file_of_that_name(world: World) -> None:
 
 def test_clock_that_jumps(world: World) -> None:
     """A growing file whose time lies in the future or before the last boot is taken over, never believed (C 39)."""
-    path = world.cache.partial(world.image.id)
+    path = world.cache.partial_path(world.image.id)
     for when, kept in ((time.time() + 86400, MIB), (1.0, 0)):
         leave(path, DATA[:MIB], DATA)
         os.utime(path, (when, when))
         world.source.opened.clear()
         assert world.read() == DATA
         assert world.source.opened == [kept]
-        world.settle(lambda: world.cache.exists(world.image.id))
-        world.cache.remove(world.image.id)
+        world.settle(lambda: world.cache.complete.exists(world.image.id))
+        world.cache.complete.remove(world.image.id)
 
 
 def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
     began = time.monotonic()
     again = Cache(cache.folder)
     for number in range(0, 20_000, 200):
-        copy = again.open(f"60000000-0000-4000-8000-{number:012d}")
+        copy = again.complete.open(f"60000000-0000-4000-8000-{number:012d}")
         assert copy is not None
         copy.close()
     assert time.monotonic() - began < 0.5
@@ -361,11 +361,11 @@ def test_many_files_cost_a_hit_nothing(tmp_path: Path) -> None:
 
 def test_a_whole_growing_file_is_taken_over(world: World) -> None:
     """Killed between the last write and the rename: the next one commits what is there, and reads nothing (D 42)."""
-    leave(world.cache.partial(world.image.id), DATA, DATA)
+    leave(world.cache.partial_path(world.image.id), DATA, DATA)
     assert world.read() == DATA
     world.settle(lambda: world.cache.listed("partial") == [])
     assert world.source.opened == []
-    assert world.cache.exists(world.image.id)
+    assert world.cache.complete.exists(world.image.id)
 
 
 def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
@@ -385,8 +385,8 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
 
 def test_a_peer_is_told_that_the_filler_died(world: World) -> None:
     """Another host follows a fill whose process was killed: it is let go within a second, to ask elsewhere (F 61)."""
-    leave(world.cache.partial(world.image.id), DATA[:MIB], DATA)
-    fd = world.cache.follow(world.image)
+    leave(world.cache.partial_path(world.image.id), DATA[:MIB], DATA)
+    fd = world.cache.partials.follow(world.image)
     assert fd is not None
     began = time.monotonic()
     plan = replace(world.plan(), stall_seconds=1.0)

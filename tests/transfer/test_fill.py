@@ -45,7 +45,7 @@ def test_sixteen_readers_one_source_read(world: World) -> None:
     assert all(body == DATA for body in bodies)
     assert world.source.opened == [0]
     world.settle(lambda: world.committed)
-    assert world.cache.exists(world.image.id)
+    assert world.cache.complete.exists(world.image.id)
 
 
 @pytest.mark.parametrize("leave_after", [0, 1, SIZE // 2])
@@ -60,7 +60,7 @@ def test_first_reader_leaves(world: World, leave_after: int) -> None:
     assert b"".join(second.read(0, SIZE)) == DATA
     second.close()
     assert world.source.opened == [0]
-    world.settle(lambda: world.cache.exists(world.image.id))
+    world.settle(lambda: world.cache.complete.exists(world.image.id))
 
 
 def test_all_readers_leave(world: World) -> None:
@@ -68,7 +68,7 @@ def test_all_readers_leave(world: World) -> None:
     world.source.pause = 0.01
     for follower in [world.join() for _ in range(5)]:
         follower.close()
-    world.settle(lambda: world.cache.exists(world.image.id))
+    world.settle(lambda: world.cache.complete.exists(world.image.id))
     assert world.cache.path(world.image.id).read_bytes() == DATA
 
 
@@ -81,7 +81,7 @@ def test_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         assert follower.wait(3 * MIB), "for longer than a fill may be alone"
         assert not ended
     world.settle(lambda: ended)
-    have = world.cache.partial(world.image.id).stat().st_size
+    have = world.cache.partial_path(world.image.id).stat().st_size
     assert 3 * MIB < have < SIZE
     assert [name for name, _ in world.cache.listed("queue")] == [world.image.id]
     world.source.pause = 0.0
@@ -97,7 +97,7 @@ def opened(path: Path) -> int:
 
 def test_a_download_that_fails_leaves_no_descriptor(world: World) -> None:
     """The growing file is there and the complete one cannot be opened: each try is an error, and nothing stays open."""
-    growing = world.cache.begin(world.image)
+    growing = world.cache.partials.begin(world.image)
     assert growing is not None
     os.mknod(world.cache.path(world.image.id), stat.S_IFSOCK | 0o600)  # ENXIO, for root as well
     for _ in range(20):
@@ -109,7 +109,7 @@ def test_a_download_that_fails_leaves_no_descriptor(world: World) -> None:
 
 def test_what_was_left_outlives_a_start_that_fails(world: World) -> None:
     """A download that may not fill (no room, too many fills) removes nothing of what another has written."""
-    leave(world.cache.partial(world.image.id), DATA[: 2 * MIB], DATA)
+    leave(world.cache.partial_path(world.image.id), DATA[: 2 * MIB], DATA)
 
     def refuse(growing: Growing, size: int) -> None:
         raise CacheError("too many")
@@ -141,7 +141,7 @@ def test_wrong_bytes_never_end_well(world: World, at: int) -> None:
         assert all(got <= SIZE - MIB for got in pool.map(attempt, range(4)))
     world.settle(lambda: world.condemned)
     assert world.condemned[0] == list(world.image.locations)
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
     assert [name for name, _ in world.cache.listed("invalid")] == [world.image.id]
 
 
@@ -179,7 +179,7 @@ def test_disk_fails_in_the_middle(world: World) -> None:
     follower.close()
     assert len(world.source.opened) == 2
     assert world.source.opened[1] > 0, "what was there already must not be fetched again"
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
     assert world.cache.listed("partial") == []
 
 
@@ -198,7 +198,7 @@ def test_cached_file_cut_under_a_reader(world: World) -> None:
     """A complete file that loses its tail while it is read: the reader goes on from the source (promise 3)."""
     assert world.read() == DATA
     world.settle(lambda: world.committed)
-    copy = world.cache.open(world.image.id)
+    copy = world.cache.complete.open(world.image.id)
     assert copy is not None
     hit = Follower(world.cache, world.plan(), copy.detach())
     body = hit.read(0, SIZE)
@@ -253,14 +253,14 @@ def test_takeover_after_kill(world: World) -> None:
     filler.wait()
     filler.stdout.close()
     killed = time.monotonic()
-    have = (world.cache.partial(world.image.id)).stat().st_size
+    have = (world.cache.partial_path(world.image.id)).stat().st_size
     while len(got) <= have:
         got += next(body)
     assert time.monotonic() - killed < 1.0
     assert got + b"".join(body) == DATA
     follower.close()
     assert world.source.opened == [have]
-    world.settle(lambda: world.cache.exists(world.image.id))
+    world.settle(lambda: world.cache.complete.exists(world.image.id))
 
 
 class Background:
@@ -296,7 +296,7 @@ def test_background_fill_goes_on_where_it_ended(world: World, ended_by: str) -> 
     """A fill in the background that breaks, or is ended, leaves its file; the next one reads from that byte on."""
     world.source.breaks_at = 2 * MIB if ended_by == "its source" else None
     finish(start(world.cache, world.plan(), Background(2 * MIB)))
-    have = (world.cache.partial(world.image.id)).stat().st_size
+    have = (world.cache.partial_path(world.image.id)).stat().st_size
     assert MIB <= have < SIZE
     world.source.breaks_at = None
     again = Background()
@@ -324,7 +324,7 @@ def test_background_fill_that_somebody_waits_for(world: World) -> None:
 
 def test_a_waiting_reader_of_another_process(world: World) -> None:
     """That somebody waits is seen from another process, and ends with that process."""
-    growing = world.cache.begin(world.image)
+    growing = world.cache.partials.begin(world.image)
     assert growing is not None
     script = (
         "from glance_replicas.cache.partial_file import wait_for; wait_for(0); print(flush=True); "
@@ -350,12 +350,12 @@ def test_fill_has_a_limit(world: World) -> None:
     assert b"".join(follower.read(0, SIZE)) == DATA
     follower.close()
     assert len(world.source.opened) == 2
-    assert not world.cache.exists(world.image.id)
+    assert not world.cache.complete.exists(world.image.id)
 
 
 def test_damaged_prefix_is_caught(world: World) -> None:
     """What a dead filler left may be wrong: the takeover's digest covers it, and the next fill starts afresh."""
-    leave(world.cache.partial(world.image.id), bytes(2 * MIB), DATA)
+    leave(world.cache.partial_path(world.image.id), bytes(2 * MIB), DATA)
     with pytest.raises(Corrupt):
         world.read()
     world.settle(lambda: world.condemned)
@@ -453,19 +453,19 @@ def test_found_damaged_while_it_is_sent(world: World, size: int) -> None:
     for is_damaged in (False, True):
         with closing(world.join()) as first:
             assert b"".join(first.read(0, size)) == data
-        world.settle(lambda: world.cache.exists(world.image.id))
-        copy = world.cache.open(world.image.id)
+        world.settle(lambda: world.cache.complete.exists(world.image.id))
+        copy = world.cache.complete.open(world.image.id)
         assert copy is not None
         with closing(world.join()) as late, closing(copy):
             read = late.read(0, size)
             got = [next(read)] if size == SIZE else []
             if is_damaged:
-                world.cache.set_aside(world.image.id, copy)
+                world.cache.complete.set_aside(world.image.id, copy)
                 with pytest.raises(Corrupt):
                     got.extend(read)
                 assert len(b"".join(got)) <= size - min(size, checksum.BLOCK)
             else:
-                world.cache.remove_copy(world.image.id, copy)
+                world.cache.complete.remove_copy(world.image.id, copy)
                 assert b"".join([*got, *read]) == data
 
 

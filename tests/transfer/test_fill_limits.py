@@ -70,8 +70,8 @@ def test_a_killed_process_holds_no_place(cloud: Cloud) -> None:
         finally:
             os._exit(1)
     try:
-        assert eventually(lambda: keeper.cache.partial(plans[0].image.id).exists())
-        assert eventually(lambda: keeper.cache.partial(plans[0].image.id).stat().st_size)
+        assert eventually(lambda: keeper.cache.partial_path(plans[0].image.id).exists())
+        assert eventually(lambda: keeper.cache.partial_path(plans[0].image.id).stat().st_size)
         assert begins(keeper, limits, plans[1], "two") is None
     finally:
         os.kill(child, signal.SIGKILL)

@@ -92,7 +92,7 @@ def test_followers_do_not_take_it_for_a_stall(tmp_path: Path) -> None:
     digest = checksum.of(source.chunks(0), "sha3_512")[0]
     world.image = replace(world.image, size=source.size, digest=digest)
     kept = source.size // 4 * 3
-    path = world.cache.partial(world.image.id)
+    path = world.cache.partial_path(world.image.id)
     with path.open("wb") as file:
         file.truncate(kept)
         Notes(world.cache.own("known")).set(file.fileno(), world.image.id, FOR, purpose(world.image))
@@ -108,4 +108,4 @@ def test_followers_do_not_take_it_for_a_stall(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(read, range(3))) == [source.size] * 3
     assert source.opened == [kept]
-    world.settle(lambda: world.cache.exists(world.image.id))
+    world.settle(lambda: world.cache.complete.exists(world.image.id))

@@ -17,6 +17,7 @@ from pathlib import Path
 from ... import checksum
 from ...cache.partial_file import try_lock
 from ...errors import Corrupt, Refused, Unwritable
+from ...folder_sync import sync_folder
 from ...location import redact
 from ...model import Digest
 from ..contract import Original
@@ -108,7 +109,7 @@ class _Staged:
             raise Refused(f"{self._name} was replaced or removed meanwhile; run the command again")
         os.rename(self._hidden, self._name, src_dir_fd=self._at, dst_dir_fd=self._at)
         self._is_staged = False
-        _sync(self._at)
+        sync_folder(".", self._at)
 
     def facts(self) -> os.stat_result:
         return os.fstat(self._fd)
@@ -140,7 +141,7 @@ class _Written:
             now = _facts(at, self.steps[-1])
             if now and _is_same(now, self.facts):
                 os.unlink(self.steps[-1], dir_fd=at)
-                _sync(at)
+                sync_folder(".", at)
 
 
 @contextlib.contextmanager
@@ -172,12 +173,3 @@ def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
     if one is None or other is None:
         return one is other
     return os.path.samestat(one, other) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
-
-
-def _sync(at: int) -> None:
-    """`at` may be a descriptor that only names the folder."""
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -36,9 +36,9 @@ class Listing:
 
     def entries(self) -> Iterator[Listed]:
         """Every complete file. Raises CacheError."""
-        for one in self._cache.entries():
+        for one in self._cache.complete.entries():
             yield Listed(one.image_id, one.size, datetime.fromtimestamp(one.verified_at, UTC))
 
     def remove(self, entry: Listed) -> bool:
         """Nothing complete is kept of the image."""
-        return bool(self._cache.remove(entry.name))
+        return bool(self._cache.complete.remove(entry.name))

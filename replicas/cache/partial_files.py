@@ -1,0 +1,139 @@
+"""The growing files of a host's directory: begun by one, followed by many, and moved to where they end."""
+
+import fcntl
+import logging
+import os
+
+from ..crash_points import crash_points
+from ..folder_sync import sync_folder
+from ..model import Image
+from .directory import Directory
+from .entry import purpose
+from .notes import FOR
+from .partial_file import Growing, is_awaited, try_lock
+from .regular_file import open_regular
+
+log = logging.getLogger(__name__)
+
+COMPLETE = 0o440  # the mode of a file once it is in its place: against accidents, it says nothing
+_READABLE = 0o640  # a web server in our group may send it
+
+
+class PartialFiles:
+    """Those of one directory. Every method may be called from many threads and processes at once."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    @crash_points
+    def begin(self, image: Image) -> Growing | None:
+        """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
+
+        Also None when there is a complete file by now. What was left of another image with this id goes (OSSN-0075).
+        Raises CacheError.
+        """
+        with self._directory.errors(image.id):
+            while not self._directory.path(image.id).exists():
+                growing = Growing.lock(self._directory.partial_path(image.id), image.size or 0)
+                if growing is None:
+                    return None
+                try:
+                    if not self._directory.path(image.id).exists() and self._is_for(growing, image):
+                        self._directory.notes.set(growing.fd, image.id, FOR, purpose(image))
+                        return growing
+                except BaseException:  # no crash test: a fault; its lock must not outlive this call
+                    growing.give_up()
+                    raise
+                growing.discard()
+            return None
+
+    def _is_for(self, growing: Growing, image: Image) -> bool:
+        """Whether what is there by now, if anything, is of this image. Killed after the note: nothing is there."""
+        return not growing.length or self._directory.notes.get(growing.fd, image.id, FOR) == purpose(image)
+
+    def follow(self, image: Image) -> int | None:
+        """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
+        with self._directory.errors(image.id):
+            fd = open_regular(self._directory.partial_path(image.id))
+            if fd is None:
+                return None
+            try:
+                if self._directory.notes.get(fd, image.id, FOR) == purpose(image):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            return None
+
+    def is_filled(self, image_id: str, *, alone: bool = False) -> bool:
+        """Whether somebody writes to the growing file of an image, with `alone` and no reader waits for it.
+
+        Raises CacheError.
+        """
+        with self._directory.errors(image_id):
+            fd = open_regular(self._directory.partial_path(image_id))
+            if fd is None:
+                return False
+            try:
+                return not try_lock(fd, fcntl.LOCK_SH) and not (alone and is_awaited(fd))
+            finally:
+                os.close(fd)
+
+    def drop_left(self, image_id: str) -> int:
+        """The growing file of an image is gone, unless somebody fills it; bytes of the disk freed.
+
+        Raises CacheError.
+        """
+        with self._directory.errors(image_id):
+            growing = Growing.lock(self._directory.partial_path(image_id), 1 << 62)
+            if growing is None:
+                return 0
+            freed = growing.held
+            growing.discard()
+        log.info("image %s: growing file without a filler removed, %d bytes", image_id, freed)
+        return freed
+
+    def fate(self, image_id: str, fd: int) -> str:
+        """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
+        places = {
+            "growing": self._directory.partial_path(image_id),
+            "complete": self._directory.path(image_id),
+            "invalid": self._directory.folder / "invalid" / image_id,
+        }
+        for name, place in places.items():
+            try:
+                if os.path.samestat(os.fstat(fd), os.lstat(place)):
+                    return name
+            except FileNotFoundError:
+                continue
+        return "gone"
+
+    @crash_points
+    def commit(self, growing: Growing, image: Image) -> None:
+        """The growing file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
+
+        The note comes after the bytes are on disk and before the name. Killed before the rename: a growing file that
+        the next filler takes over, and reads. After it: a complete file, verified, whatever its mode is.
+        """
+        with self._directory.errors(image.id):
+            try:
+                os.fsync(growing.fd)
+            except OSError:  # no crash test: the disk fails
+                growing.discard()  # a second fsync would succeed, whatever is on the disk
+                raise
+            growing.confirm(growing.size)
+            self._directory.notes.mark_read(growing.fd, image.id, image.digest, os.fstat(growing.fd))
+            os.fchmod(growing.fd, _READABLE)  # before it can be found
+            os.rename(growing.path, self._directory.path(image.id))
+            os.fchmod(growing.fd, COMPLETE)
+            sync_folder(self._directory.folder)
+            growing.close()
+
+    @crash_points
+    def condemn(self, growing: Growing, image_id: str) -> None:
+        """The growing file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
+        with self._directory.errors(image_id):
+            os.ftruncate(growing.fd, growing.length)  # what was reserved beyond its end is free again
+            os.rename(growing.path, self._directory.folder / "invalid" / image_id)
+            growing.close()

@@ -118,7 +118,7 @@ def test_only_one_filler(cache: Cache) -> None:
         f"from glance_replicas.cache import Cache; from pathlib import Path; import sys\n"
         "from glance_replicas.model import *\n"
         f"image = Image({A!r}, 'active', 10, Digest('sha512', '00'))\n"
-        f"sys.exit(Cache(Path({str(cache.folder)!r})).begin(image) is not None)"
+        f"sys.exit(Cache(Path({str(cache.folder)!r})).partials.begin(image) is not None)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     growing.discard()

@@ -374,7 +374,7 @@ def test_a_lock_of_a_dead_process_is_free(world: World) -> None:
         "import os, sys; from pathlib import Path; from glance_replicas.cache import Cache\n"
         "from glance_replicas.model import *\n"
         f"image = Image({world.image.id!r}, 'active', {SIZE}, {world.digest!r})\n"
-        f"growing = Cache(Path({str(world.cache.folder)!r})).begin(image)\n"
+        f"growing = Cache(Path({str(world.cache.folder)!r})).partials.begin(image)\n"
         f"growing.append(sys.stdin.buffer.read(), 0); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], input=DATA[:MIB], check=False)

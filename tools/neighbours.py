@@ -22,6 +22,7 @@ from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Verdict
 from glance_replicas.settings import Settings
 from glance_replicas.stores import configured
+from glance_replicas.stores.file.options import file_roots
 from glance_replicas.stores.file.reader import below
 from glance_replicas.verify.store_loss import Losses
 
@@ -110,7 +111,7 @@ def _absent_files(settings: Settings, conf: cfg.ConfigOpts) -> Iterator[tuple[st
         (root, one.id or one.kind)
         for one in configured.stores(conf)
         if one.kind == "file"
-        for root in configured.file_roots(conf, one.id)
+        for root in file_roots(conf, one.id)
     ]
     catalogue, losses = Catalogue(settings.database, settings.encryption_key), Losses()
     try:

@@ -151,7 +151,7 @@ def test_the_fill_ends_while_it_is_asked_for(world: World, monkeypatch: pytest.M
             world.cache.path(image_id).unlink(missing_ok=True)  # it is asked once more before the last block
         return fate(image_id, fd)
 
-    monkeypatch.setattr(world.cache, "fate", ask)
+    monkeypatch.setattr(world.cache.partials, "fate", ask)
     with closing(follower):
         assert b"".join(follower.read(0, SIZE)) == DATA
     assert world.source.opened == [0]

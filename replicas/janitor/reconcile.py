@@ -53,11 +53,7 @@ class Reconciler:
                 self._remove(image_id, statuses.get(image_id), done)
             elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
                 self._register(entry, done)
-        lost = [
-            row
-            for image_id, row in rows.items()
-            if image_id not in entries and not self._cache.complete.exists(image_id)
-        ]
+        lost = [row for one, row in rows.items() if one not in entries and not self._cache.complete.exists(one)]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
                 if self._keeper.catalogue.withdraw(row):

@@ -16,11 +16,12 @@ from services.glance import GlanceHost, GlanceSite
 from support.scenes import new_image, settle
 
 from glance_replicas.cache.statistics import Activity
+from glance_replicas.database.chunks import CHUNK
 from glance_replicas.database.dialect import clock
 from glance_replicas.ledger.connection import LedgerDatabase
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.tables import uses as table
-from glance_replicas.ledger.usage import CHUNK, Uses
+from glance_replicas.ledger.usage import Uses
 from glance_replicas.model import Use
 
 A, B, C = (f"{n}1111111-2222-4333-8444-555555555555" for n in (1, 2, 3))

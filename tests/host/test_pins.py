@@ -15,9 +15,10 @@ from services.glance import GlanceSite
 from support.cloud import SIZE, Cloud
 
 from glance_replicas import settings
+from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import CatalogueError, LedgerError
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.pins import CHUNK, Pins
+from glance_replicas.ledger.pins import Pins
 from glance_replicas.model import Pass
 from glance_replicas.transfer.fill import start
 

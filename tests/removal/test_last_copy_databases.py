@@ -16,12 +16,12 @@ from services.glance import GlanceHost, GlanceSite
 from support.cloud import DATA, Cloud, loaded  # noqa: F401 - a fixture
 from test_guard import doubled, stores
 
+from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import LastCopy
 from glance_replicas.host.keeper import Keeper
 from glance_replicas.janitor.passes import Janitor
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
-from glance_replicas.removal import known
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.settings import Settings
 
@@ -115,7 +115,7 @@ def test_what_is_known(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     silent_host = asker.of([name]).lasts[name, place_key(own(other, name))]
     assert silent_host.verdict is Verdict.UNREACHABLE, "a host that does not answer holds no copy that stays"
     assert set(asker.doubtful_stores([name])) == {(name, place_key(store_of(cloud, name)))}, "no copy on a host"
-    assert len(many) > known.CHUNK
+    assert len(many) > CHUNK
     assert one.keeping.kept([*many, name]) == {name}
 
 

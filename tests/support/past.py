@@ -5,7 +5,8 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from glance_replicas.ledger.ledger import CHUNK, Ledger, place_key
+from glance_replicas.database.chunks import CHUNK
+from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.tables import checks, states
 from glance_replicas.model import Evidence, Result
 

@@ -10,7 +10,7 @@ from ..catalogue.selection import Selection
 from ..ledger.best_effort import BestEffortLedger, Lasts
 from ..ledger.rows import url_key
 from ..ledger.tables import states
-from ..model import Evidence, Image, Verdict
+from ..model import Evidence, Image, Verdict, is_on_host
 from ..read_ahead import read_ahead
 from .schedule import Schedule
 
@@ -65,7 +65,7 @@ def is_fresh(schedule: Schedule) -> sa.ColumnElement[bool]:
 
 
 def _is_durable(image_id: str, url: str | None) -> bool:
-    return url is not None and not url.endswith(f"/replicas/{image_id}")
+    return url is not None and not is_on_host(url, image_id)
 
 
 def _ignore(_text: str) -> None:

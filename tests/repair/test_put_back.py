@@ -65,6 +65,16 @@ def test_every_tool_raises_the_alarm(desk: Desk, alone: str, tmp_path: Path) -> 
     assert (done.status, alone in done.out, "no durable copy" in done.out) == (1, True, True), done
 
 
+def test_a_fresh_copy_in_another_spelling_raises_it_too(desk: Desk, server: FaultyServer) -> None:
+    """What was verified lately is left out by its URL: one that spells `replicas` otherwise is a host's all the same."""
+    image = only_cached(desk.site, desk.image(DATA, "spelled"), server)
+    desk.site.add_location(image, server.put(f"/%72eplicas/{image}", DATA), {"store": "web"})
+    for words in (["verify", image], ["verify", "--all", "--max-age", "1d"]):
+        done = desk.run(*words)
+        assert (done.status, "no durable copy" in done.out) == (1, True), (words, done)
+    desk.site.rows("UPDATE images SET status = 'deleted', deleted = 1 WHERE id = :i", i=image)
+
+
 def test_a_damaged_store_counts_as_none(desk: Desk, server: FaultyServer) -> None:
     """With a row left whose object is known to be bad, the alarm names the repair in place."""
     image = desk.image(DATA, "bad store")

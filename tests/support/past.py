@@ -5,7 +5,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from glance_replicas.database.chunks import CHUNK
+from glance_replicas.database.chunks import chunks
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.tables import checks, states
 from glance_replicas.model import Evidence, Result
@@ -17,8 +17,7 @@ def record(ledger: Ledger, results: Sequence[Result]) -> None:
         same, mark = list(group), ledger.last_recorded()
         ledger.record(same)
         ledger.database.change(checks.update().where(checks.c.id > mark).values(checked_at=at))
-        for start in range(0, len(same), CHUNK):
-            part = same[start : start + CHUNK]
+        for part in chunks(same):
             ledger.database.change(states.update().where(_are(part)).values(checked_at=at))
             full = [one for one in part if one.evidence is Evidence.FULL and not one.verdict.is_unknown]
             if full:

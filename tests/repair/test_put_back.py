@@ -66,7 +66,7 @@ def test_every_tool_raises_the_alarm(desk: Desk, alone: str, tmp_path: Path) -> 
 
 
 def test_a_fresh_copy_in_another_spelling_raises_it_too(desk: Desk, server: FaultyServer) -> None:
-    """What was verified lately is left out by its URL: one that spells `replicas` otherwise is a host's all the same."""
+    """What was verified lately is left out by its URL: another spelling of `replicas` is a host's all the same."""
     image = only_cached(desk.site, desk.image(DATA, "spelled"), server)
     desk.site.add_location(image, server.put(f"/%72eplicas/{image}", DATA), {"store": "web"})
     for words in (["verify", image], ["verify", "--all", "--max-age", "1d"]):

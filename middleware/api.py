@@ -25,8 +25,9 @@ from oslo_config import cfg
 from glance_replicas import signing
 from glance_replicas.client import choose, document, metalink
 from glance_replicas.client.download import arrange
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.host_registry import Hosts
 from glance_replicas.ledger.ledger import place_key
+from glance_replicas.ledger.prefetch_requests import Copies
 from glance_replicas.location import replica_url
 from glance_replicas.model import IMAGE_ACTIVE, Image, Last, Location, Result, is_image_id
 from glance_replicas.removal.last_copy import only_cached
@@ -50,19 +51,26 @@ _PATH = re.compile(r"/v2/images/([^/]+)(/replicas(?:/[^/]+)?|/locations)?")
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#api`. Raises ConfigError, which stops the start."""
-    keeper = host.keeper()
-    return lambda app: ReplicasApi(app, keeper)
+    local = host.local_host()
+    access = Access()
+    orders = Orders(
+        settings=local.settings,
+        ledger=local.ledger,
+        pins=local.pins,
+        removals=local.removals,
+        requests=Copies(local.ledger.database),
+        access=access,
+    )
+    return lambda app: ReplicasApi(app, local.host_registry, bool(local.settings.signing_keys), access, orders)
 
 
 class ReplicasApi:
     """One WSGI filter; see the module."""
 
-    def __init__(self, app: App, keeper: Keeper) -> None:
+    def __init__(self, app: App, hosts: Hosts, signs: bool, access: Access, orders: Orders) -> None:
         self._app = app
-        self._hosts = keeper.hosts
-        self._signs = bool(keeper.settings.signing_keys)
-        self._access = Access()
-        self._orders = Orders(keeper, self._access)
+        self._hosts, self._signs = hosts, signs
+        self._access, self._orders = access, orders
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer, sign, unsign or pass on."""

@@ -13,8 +13,11 @@ from typing import Any
 import webob
 
 from glance_replicas.errors import CacheError, ReplicaError
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.ledger.host_registry import silent_after_seconds
 from glance_replicas.model import IMAGE_ACTIVE
+from glance_replicas.removal.known import KnownCopies
+from glance_replicas.transfer.fill_limits import FillLimits
 
 from . import host
 from .client_words import Bypass, bypass
@@ -24,6 +27,8 @@ from .inside_glance.access import Access
 from .inside_glance.facts import image_of, image_path
 from .inside_glance.guard import Guard
 from .sending import serve
+from .sending.parking import Parking
+from .serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +36,42 @@ log = logging.getLogger(__name__)
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#cache`. Raises ConfigError, which stops the start."""
     this = host.running()
-    keeper = this.keeper
+    local = this.local_host
     try:
-        keeper.cache.prepare()
+        local.cache.prepare()
     except CacheError as error:  # the janitor tries again; until then downloads are Glance's
         log.error("nothing is cached: %s", error)
-    if keeper.own_url("") is None:
-        log.warning("cached copies will not be registered: %s", keeper.why_unregistered())
+    if local.registration.own_url("") is None:
+        log.warning("cached copies will not be registered: %s", local.registration.why_unregistered())
     this.start()
-    glance_cache.take_over(keeper, this.janitor.wake)
-    return lambda app: CacheFilter(app, keeper)
+    glance_cache.take_over(host.cache_calls(local, this.janitor.wake), local.cache)
+    return lambda app: assembled(local, this.parking, app)
+
+
+def assembled(local: LocalHost, parking: Parking, app: App) -> "CacheFilter":
+    """The filter of this host, before `app`."""
+    access = Access()
+    known = KnownCopies(local.ledger.database, silent_after_seconds(local.settings))
+    guard = Guard(local.catalogue, local.cache, known, access)
+    return CacheFilter(
+        app=app,
+        serving=Serving.of(local),
+        fill_limits=local.fill_limits,
+        parking=parking,
+        access=access,
+        guard=guard,
+    )
 
 
 class CacheFilter:
     """One WSGI filter; see the module."""
 
-    def __init__(self, app: App, keeper: Keeper) -> None:
+    def __init__(
+        self, *, app: App, serving: Serving, fill_limits: FillLimits, parking: Parking, access: Access, guard: Guard
+    ) -> None:
         self._app = app
-        self._keeper = keeper
-        self._access = Access()
-        self._parking = host.parking()
-        self._guard = Guard(keeper, self._access)
+        self._serving, self._fill_limits, self._parking = serving, fill_limits, parking
+        self._access, self._guard = access, guard
         whole.watch(self._guard.handlers)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -75,7 +95,15 @@ class CacheFilter:
         image = image_of(found)
         if image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             return None
-        download = Download(request, image, found, self._keeper, self._app, self._parking)
+        download = Download(
+            request=request,
+            image=image,
+            found=found,
+            serving=self._serving,
+            fill_limits=self._fill_limits,
+            app=self._app,
+            parking=self._parking,
+        )
         try:
             return download.answer()
         except ReplicaError as error:

@@ -16,12 +16,11 @@ from glance_replicas.bounded_wait import Begun
 from glance_replicas.cache import Copy
 from glance_replicas.cache.eviction import NoRoom
 from glance_replicas.errors import CacheError, ClientLeft, SourceError
-from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.transfer import byte_range
 from glance_replicas.transfer.failover_stream import guarded
 from glance_replicas.transfer.fill import Plan
-from glance_replicas.transfer.fill_limits import TooManyFills
+from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
 
 from . import unread
@@ -30,6 +29,7 @@ from .inside_glance import whole
 from .sending import connection, direct, serve
 from .sending.parking import Parking, Spot
 from .sending.streams import Place
+from .serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,21 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Download:
     """What one request gets. `found` is Glance's own image, `image` the same as our fact."""
 
-    def __init__(  # noqa: PLR0917
-        self, request: webob.Request, image: Image, found: Any, keeper: Keeper, app: App, parking: Parking
+    def __init__(
+        self,
+        *,
+        request: webob.Request,
+        image: Image,
+        found: Any,
+        serving: Serving,
+        fill_limits: FillLimits,
+        app: App,
+        parking: Parking,
     ) -> None:
         self._request = request
         self._image = image
         self._found = found
-        self._keeper = keeper
+        self._serving, self._fill_limits = serving, fill_limits
         self._app = app
         self._parking = parking
         self._client = connection.of(request)
@@ -68,12 +76,12 @@ class Download:
         if span is None:
             return serve.without_body(self._request, self._image, self._status("hit"))
         project = self._request.context.project_id or ""
-        plan = self._keeper.fill_limits.limited(self._keeper.plan(self._image), project)
-        copy = self._keeper.copy(self._image)
+        plan = self._fill_limits.limited(self._serving.fill_setup.plan(self._image), project)
+        copy = self._serving.own_copies.open(self._image)
         if copy is None:
             return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)
         if copy.entry.is_file_of(self._image):
-            follower = Follower(self._keeper.cache, plan, copy.detach(), has_left=self._has_left)
+            follower = Follower(self._serving.cache, plan, copy.detach(), has_left=self._has_left)
             return self._response(follower.read, follower.close, "hit", follower)
         if span != (0, plan.size):
             copy.close()
@@ -86,7 +94,7 @@ class Download:
         A client that sends nothing more is answered at once, by which it tells whether it has left (`Connection`).
         """
         try:
-            follower = start_or_join(self._keeper.cache, plan, self._has_left)
+            follower = start_or_join(self._serving.cache, plan, self._has_left)
         except (TooManyFills, NoRoom) as error:
             return self._uncached(plan, error)
         try:
@@ -116,9 +124,9 @@ class Download:
 
     def _part(self, plan: Plan, start: int, stop: int) -> webob.Response | None:
         """A part of the image at once, whether it is filled or not. None: no source can; Glance answers alone."""
-        if self._keeper.settings.fill_on_range:
-            self._keeper.cache.enqueue(plan.image.id)
-        follower = byte_range.follow(self._keeper.cache, plan, start, self._has_left)
+        if self._serving.settings.fill_on_range:
+            self._serving.cache.enqueue(plan.image.id)
+        follower = byte_range.follow(self._serving.cache, plan, start, self._has_left)
         if follower is not None:
             return self._filling(plan, follower)
         try:
@@ -155,7 +163,7 @@ class Download:
             for one in (body, given):
                 getattr(one, "close", _nothing)()
             self._let_go()
-            self._keeper.served(image.id, sent, hit=False)
+            self._serving.usage_count.served(image.id, sent, hit=False)
 
         answer.app_iter = serve.Body(lambda _start, _stop: body, 0, image.size, closed, self._way())
         answer.content_length = image.size
@@ -165,7 +173,7 @@ class Download:
         return answer
 
     def _filling(self, plan: Plan, follower: Follower) -> webob.Response:
-        reading = self._keeper.activity.follow(plan.image.id)
+        reading = self._serving.statistics.follow(plan.image.id)
 
         def close() -> None:
             follower.close()
@@ -183,7 +191,7 @@ class Download:
 
     def _unread(self, plan: Plan, copy: Copy) -> webob.Response:
         def body(_start: int, _stop: int) -> Iterator[bytes]:
-            return unread.whole(self._keeper, plan, copy, goes_on=True)
+            return unread.whole(self._serving, plan, copy, goes_on=True)
 
         return self._response(body, copy.close, "hit; detail=adopted")
 
@@ -195,7 +203,7 @@ class Download:
         def closed(sent: int, expected: int) -> None:
             close()
             self._let_go()
-            self._keeper.served(self._image.id, sent, hit=how.startswith("hit"))
+            self._serving.usage_count.served(self._image.id, sent, hit=how.startswith("hit"))
             # `image.send`, as Glance's own cache filter sends it on a hit.
             target = policy.ImageTarget(self._found)
             image_send_notification(sent, expected, target, caller, _notifier())
@@ -203,7 +211,7 @@ class Download:
         return serve.response(self._request, self._image, reader, closed, self._status(how), way)
 
     def _way(self, follower: Follower | None = None) -> serve.Way:
-        send = direct.sender(self._keeper.settings, follower, self._client) if follower else None
+        send = direct.sender(self._serving.settings, follower, self._client) if follower else None
         spot = self._place if isinstance(self._place, Spot) else None
         what = f"image {self._image.id}"
         return serve.Way(send, self._client, spot, what, self._at_once)
@@ -214,7 +222,7 @@ class Download:
             place.free()
 
     def _status(self, how: str) -> str:
-        return f"{serve.quoted(self._keeper.settings.host_name)}; {how}"
+        return f"{serve.quoted(self._serving.settings.host_name)}; {how}"
 
 
 class _Caller:

@@ -1,4 +1,4 @@
-"""This host in this process: one Keeper for all filters, and one janitor, by the configuration that is in force.
+"""This host in this process: its parts, shared by all filters, and one janitor, by the configuration that is in force.
 
 One pool of connections to each database, one list of hosts. A process may load one application after another, each
 with a configuration of its own (a test suite does): what was made for the earlier one ends then.
@@ -6,6 +6,7 @@ with a configuration of its own (a test suite does): what was made for the earli
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from oslo_config import cfg
@@ -14,8 +15,10 @@ from glance_replicas import settings
 from glance_replicas.check import pipeline
 from glance_replicas.errors import CacheError, ConfigError
 from glance_replicas.host import server_note
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.cache_calls import CacheCalls
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.passes import Janitor
+from glance_replicas.ledger.prefetch_requests import Copies
 from glance_replicas.settings import Settings
 
 from . import trust
@@ -40,9 +43,9 @@ class Running:
             log.warning("%s", risk)
         trust.check(said)
         self.said = said
-        self.keeper = Keeper(fitted(said, server, wsgi.outside(cfg.CONF)))
-        self.janitor = Janitor(self.keeper)
-        self.parking = _parking(self.keeper.settings, server)
+        self.local_host = LocalHost.assemble(fitted(said, server, wsgi.outside(cfg.CONF)))
+        self.janitor = Janitor(self.local_host)
+        self.parking = _parking(self.local_host.settings, server)
         self._started = False
 
     def start(self) -> None:
@@ -55,7 +58,7 @@ class Running:
 
     def _note_server(self) -> None:
         try:
-            server_note.write(self.keeper.cache, wsgi.endings(wsgi.server()))
+            server_note.write(self.local_host.cache, wsgi.endings(wsgi.server()))
         except CacheError as error:
             log.warning("replica check will not know how this host is run: %s", error)
 
@@ -79,14 +82,25 @@ def running() -> Running:
         return _running
 
 
-def keeper() -> Keeper:
-    """The Keeper of `running`."""
-    return running().keeper
+def local_host() -> LocalHost:
+    """The parts of `running`, for a filter to hand on."""
+    return running().local_host
 
 
-def parking() -> Parking:
-    """Where the bodies of this process's downloads are sent from."""
-    return running().parking
+def cache_calls(host: LocalHost, wake: Callable[[], None]) -> CacheCalls:
+    """What Glance's own cache calls do here; `wake` has the janitor look at once at what is asked."""
+    return CacheCalls(
+        settings=host.settings,
+        cache=host.cache,
+        catalogue=host.catalogue,
+        hosts=host.host_registry,
+        requests=Copies(host.ledger.database),
+        usage=host.usage,
+        eviction=host.eviction,
+        registration=host.registration,
+        own_copies=host.own_copies,
+        wake=wake,
+    )
 
 
 def fitted(found: Settings, server: wsgi.Server, filters: tuple[str, ...] | None) -> Settings:

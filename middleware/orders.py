@@ -17,10 +17,13 @@ import webob.exc
 from glance.api.v2 import policy
 
 from glance_replicas.errors import CatalogueError, LastCopy, LedgerError
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.pins import Pins
 from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
+from glance_replicas.removal.orders import RemovalOrders
+from glance_replicas.settings import Settings
 
 from .client_words import Refusal
 from .inside_glance.access import Access
@@ -35,10 +38,18 @@ _NAMES = {number: name for name, number in PRIORITIES.items()}
 class Orders:
     """Answers the two calls."""
 
-    def __init__(self, keeper: Keeper, access: Access) -> None:
-        self._keeper = keeper
-        self._access = access
-        self._copies = Copies(keeper.ledger.database)
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        pins: Pins,
+        removals: RemovalOrders,
+        requests: Copies,
+        access: Access,
+    ) -> None:
+        self._settings, self._ledger, self._pins = settings, ledger, pins
+        self._removals, self._copies, self._access = removals, requests, access
 
     def answer(self, request: webob.Request, image_id: str, host: str) -> webob.Response:
         """202; raises HTTPException: not found, forbidden, not as it is, bad request, ledger away."""
@@ -66,10 +77,10 @@ class Orders:
         priority, pin = _wishes(request)
         if image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             raise webob.exc.HTTPConflict(explanation=Refusal.NOT_COPIED)
-        if host.age_seconds > self._keeper.settings.dead_after_seconds:
+        if host.age_seconds > self._settings.dead_after_seconds:
             raise webob.exc.HTTPConflict(explanation=Refusal.HOST_DEAD.format(host=host.name))
         if pin:
-            self._keeper.pins.add([image.id], [host.name], _who(request))
+            self._pins.add([image.id], [host.name], _who(request))
         self._copies.request([image.id], [host.name], who=_who(request), priority=priority, pin=pin)
         row = self._copies.list([image.id], [host.name])[0]
         return {
@@ -86,12 +97,12 @@ class Orders:
     def _remove(self, request: webob.Request, image: Image, host: Host) -> dict[str, Any]:
         forced = _forced(request)
         copy = Location(image.id, replica_url(host.url, image.id), {HOST_KEY: host.name})
-        self._keeper.removals.order(copy, reason="asked for through the API", who=_who(request), forced=forced)
+        self._removals.order(copy, reason="asked for through the API", who=_who(request), forced=forced)
         cancelled = self._copies.cancel([image.id], [host.name])
         return {"image_id": image.id, "host": host.name, "state": "removing", "cancelled": cancelled}
 
     def _known(self, name: str) -> Host:
-        hosts = {one.name: one for one in self._keeper.ledger.hosts()}
+        hosts = {one.name: one for one in self._ledger.hosts()}
         if name not in hosts:
             raise webob.exc.HTTPNotFound(explanation=Refusal.NO_HOST.format(host=name))
         return hosts[name]

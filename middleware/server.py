@@ -15,8 +15,10 @@ import webob
 
 from glance_replicas import signing
 from glance_replicas.cache import Copy
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import ClientLeft, ReplicaError
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.ledger.host_registry import Hosts
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.stores.hosts import remote
@@ -27,6 +29,7 @@ from . import host, unread
 from .client_words import Refusal
 from .sending import connection, direct, serve
 from .sending.streams import Place, Streams
+from .serving import Serving
 from .trust import Trust
 
 log = logging.getLogger(__name__)
@@ -39,23 +42,28 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#server`. Raises ConfigError, which stops the start."""
-    keeper = host.keeper()
-    return lambda app: ReplicaServer(keeper, app)
+    local = host.local_host()
+    return lambda app: assembled(local, app)
 
 
 def app_factory(_global_conf: dict[str, str], **_local_conf: str) -> App:
     """The same as an application of its own, for another port."""
-    return ReplicaServer(host.keeper(), webob.exc.HTTPNotFound())
+    return assembled(host.local_host(), webob.exc.HTTPNotFound())
+
+
+def assembled(local: LocalHost, app: App) -> "ReplicaServer":
+    """The filter of this host, before `app`."""
+    return ReplicaServer(Serving.of(local), local.catalogue, local.host_registry, app)
 
 
 class ReplicaServer:
     """One WSGI filter; see the module."""
 
-    def __init__(self, keeper: Keeper, app: App) -> None:
-        self._keeper = keeper
+    def __init__(self, serving: Serving, catalogue: Catalogue, hosts: Hosts, app: App) -> None:
+        self._serving, self._catalogue = serving, catalogue
         self._app = app
-        self._trust = Trust(keeper.settings, keeper.hosts.all)
-        self._streams = Streams(keeper.settings.max_peer_streams or 0)
+        self._trust = Trust(serving.settings, hosts.all)
+        self._streams = Streams(serving.settings.max_peer_streams or 0)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a replica, or pass on what is none of ours."""
@@ -84,36 +92,36 @@ class ReplicaServer:
 
     def _listed(self, request: webob.Request, path: str) -> Any:
         """What is here, all of it or an error. A trusted network is enough only where nobody can sign."""
-        has_keys = bool(self._keeper.settings.signing_keys)
+        has_keys = bool(self._serving.settings.signing_keys)
         if not (self._is_signed(request, path) or (self._is_trusted(request) and not has_keys)):
             return webob.exc.HTTPForbidden(explanation=Refusal.LIST_NOT_SIGNED)
         try:
-            body = remote.written(self._keeper.cache.complete.entries())
+            body = remote.written(self._serving.cache.complete.entries())
         except ReplicaError as error:
             log.warning("the directory cannot be listed now: %s", error)
             return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
         return webob.Response(body=body, content_type="text/plain", charset="utf-8")
 
     def _serve(self, request: webob.Request, image_id: str) -> Any:
-        image = self._keeper.catalogue.image(image_id)
+        image = self._catalogue.image(image_id)
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
-        copy = self._keeper.copy(image)
+        copy = self._serving.own_copies.open(image)
         if copy is not None and copy.entry.is_file_of(image):
-            if self._keeper.settings.sendfile == "x-accel-redirect":
+            if self._serving.settings.sendfile == "x-accel-redirect":
                 copy.close()
                 return self._sent_by_nginx(image)
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             return self._unread(request, image, copy)
-        fd = self._keeper.cache.partials.follow(image)
+        fd = self._serving.cache.partials.follow(image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
     def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:
         """All of a file that nobody has read yet, read on its way; for a part of it, elsewhere is better."""
         status, span = (
-            f"{serve.quoted(self._keeper.settings.host_name)}; hit; detail=adopted",
+            f"{serve.quoted(self._serving.settings.host_name)}; hit; detail=adopted",
             serve.span(request, image),
         )
         if request.method == "HEAD" or span is None:
@@ -123,21 +131,21 @@ class ReplicaServer:
         if place is None:
             copy.close()
             return _busy()
-        plan = self._keeper.plan(image)
+        plan = self._serving.fill_setup.plan(image)
 
         def closed(sent: int, expected: int) -> None:
             copy.close()
             place.free()
-            self._keeper.served(image.id, sent, hit=True, is_use=_is_use(request))
+            self._serving.usage_count.served(image.id, sent, hit=True, is_use=_is_use(request))
 
-        return serve.response(request, image, lambda *_: unread.whole(self._keeper, plan, copy), closed, status)
+        return serve.response(request, image, lambda *_: unread.whole(self._serving, plan, copy), closed, status)
 
     def _streamed(self, request: webob.Request, image: Image, fd: int, *, filling: bool) -> Any:
         """The bytes behind `fd`, which is closed; refused when this process sends enough already."""
         span = serve.span(request, image)
         if request.method == "HEAD" or span is None:  # what is known already; nothing is waited for, nobody hurried
             os.close(fd)
-            status = f"{serve.quoted(self._keeper.settings.host_name)}; hit{'; detail=filling' if filling else ''}"
+            status = f"{serve.quoted(self._serving.settings.host_name)}; hit{'; detail=filling' if filling else ''}"
             return serve.without_body(request, image, status)
         place = self._streams.take()
         if place is None:
@@ -151,9 +159,9 @@ class ReplicaServer:
     ) -> Any:
         """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
         urgent = _is_use(request)
-        plan, client = self._keeper.plan(image), connection.of(request)
+        plan, client = self._serving.fill_setup.plan(image), connection.of(request)
         has_left = client.has_left if client else None
-        follower = Follower(self._keeper.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
+        follower = Follower(self._serving.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)
         at_once = False
         try:
             has_ended = client.has_ended if client and not first else None
@@ -164,31 +172,31 @@ class ReplicaServer:
             follower.close()
             place.free()
             return _busy() if first else webob.exc.HTTPNotFound()
-        reading = self._keeper.activity.follow(image.id) if filling else None
+        reading = self._serving.statistics.follow(image.id) if filling else None
 
         def closed(sent: int, expected: int) -> None:
             follower.close()
             place.free()
             if reading is not None:
                 reading.close()
-            self._keeper.served(image.id, sent, hit=not filling, is_use=_is_use(request))
+            self._serving.usage_count.served(image.id, sent, hit=not filling, is_use=_is_use(request))
 
-        status = f"{serve.quoted(self._keeper.settings.host_name)}; hit"
+        status = f"{serve.quoted(self._serving.settings.host_name)}; hit"
         if reading is not None:
             status += f"; detail={serve.progress(reading.number, follower.length(), plan.size)}"
-        way = serve.Way(direct.sender(self._keeper.settings, follower, client), at_once=at_once)
+        way = serve.Way(direct.sender(self._serving.settings, follower, client), at_once=at_once)
         return serve.response(request, image, follower.read, closed, status, way)
 
     def _sent_by_nginx(self, image: Image) -> Any:
         """Headers only; nginx sends the file, with ranges and conditions of its own."""
         answer = webob.Response(content_type="application/octet-stream", charset=None)
-        serve.describe(answer, image, f"{serve.quoted(self._keeper.settings.host_name)}; hit")
-        answer.headers["X-Accel-Redirect"] = self._keeper.settings.sendfile_prefix + image.id
+        serve.describe(answer, image, f"{serve.quoted(self._serving.settings.host_name)}; hit")
+        answer.headers["X-Accel-Redirect"] = self._serving.settings.sendfile_prefix + image.id
         return answer
 
     def _is_signed(self, request: webob.Request, path: str) -> bool:
         query = parse_qs(request.query_string, keep_blank_values=True, max_num_fields=10) if _sane(request) else {}
-        settings = self._keeper.settings
+        settings = self._serving.settings
         return signing.verify(request.method, f"{settings.host_url}{path}", query, settings.signing_keys)
 
     def _is_trusted(self, request: webob.Request) -> bool:

@@ -11,37 +11,38 @@ from collections.abc import Iterator
 from glance_replicas.cache import Copy
 from glance_replicas.cache.partial_file import read
 from glance_replicas.errors import CacheError, Corrupt, ReplicaError
-from glance_replicas.host.keeper import Keeper
 from glance_replicas.model import Image
 from glance_replicas.removal import withheld
 from glance_replicas.transfer.failover_stream import Relay, guarded
 from glance_replicas.transfer.fill import Plan
 
+from .serving import Serving
+
 log = logging.getLogger(__name__)
 
 
-def whole(keeper: Keeper, plan: Plan, copy: Copy, *, goes_on: bool = False) -> Iterator[bytes]:
+def whole(serving: Serving, plan: Plan, copy: Copy, *, goes_on: bool = False) -> Iterator[bytes]:
     """All bytes of the file. Raises Corrupt in place of a wrong end, CacheError where it cannot be read.
 
     With `goes_on` the rest comes from the sources then: what they gave says nothing of the file.
     """
-    reading = _Reading(keeper, plan, copy, goes_on)
+    reading = _Reading(serving, plan, copy, goes_on)
     try:
         yield from guarded(iter(reading), plan.digest, plan.size)
     except Corrupt:
         if not reading.has_failed:
-            _put_aside(keeper, plan, copy)
+            _set_aside(serving, plan, copy)
         raise
-    if reading.has_failed or not keeper.cache.complete.exists(plan.image.id):
+    if reading.has_failed or not serving.cache.complete.exists(plan.image.id):
         return
-    if keeper.cache.complete.mark_verified(plan.image, copy):
-        threading.Thread(target=_adopted, args=(keeper, plan.image), name="replica-report", daemon=True).start()
+    if serving.cache.complete.mark_verified(plan.image, copy):
+        threading.Thread(target=_adopted, args=(serving, plan.image), name="replica-report", daemon=True).start()
 
 
-def _adopted(keeper: Keeper, image: Image) -> None:
+def _adopted(serving: Serving, image: Image) -> None:
     """Beside the client, who has all bytes: the databases may take their time."""
     try:
-        keeper.verified(image)
+        serving.full_reads.verified(image)
     except ReplicaError as error:
         log.warning("image %s: its adoption is left to the janitor: %s", image.id, error)
     except Exception:  # outermost edge of a thread
@@ -51,8 +52,8 @@ def _adopted(keeper: Keeper, image: Image) -> None:
 class _Reading:
     """The bytes of a file; from where it cannot be read it is withheld, and `has_failed`."""
 
-    def __init__(self, keeper: Keeper, plan: Plan, copy: Copy, goes_on: bool) -> None:
-        self._keeper, self._plan, self._copy, self._goes_on = keeper, plan, copy, goes_on
+    def __init__(self, serving: Serving, plan: Plan, copy: Copy, goes_on: bool) -> None:
+        self._serving, self._plan, self._copy, self._goes_on = serving, plan, copy, goes_on
         self.has_failed = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -63,15 +64,15 @@ class _Reading:
                 position += len(chunk)
         except CacheError as error:
             self.has_failed = True
-            withheld.withhold(self._keeper.cache, plan.image.id, self._copy.fd, error)
+            withheld.withhold(self._serving.cache, plan.image.id, self._copy.fd, error)
             if not self._goes_on:
                 raise
             log.warning("image %s: read from the sources at byte %d", plan.image.id, position)
             yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
 
 
-def _put_aside(keeper: Keeper, plan: Plan, copy: Copy) -> None:
+def _set_aside(serving: Serving, plan: Plan, copy: Copy) -> None:
     try:
-        keeper.put_aside(plan.image, copy)
+        serving.own_copies.set_aside(plan.image, copy)
     except ReplicaError as error:
         log.warning("image %s: the wrong file stays until its row can be withdrawn: %s", plan.image.id, error)

@@ -29,10 +29,10 @@ class Janitor(OnHost):
                 "replica janitor runs one pass: add --once (and a line in cron); for a janitor that stays, leave "
                 "[replicas] janitor = true and the cache filter runs it"
             )
-        from glance_replicas.host import keeper
+        from glance_replicas.host.local_host import LocalHost
         from glance_replicas.janitor import passes
 
-        done = dataclasses.asdict(passes.Janitor(keeper.Keeper(self.settings)).run_once())
+        done = dataclasses.asdict(passes.Janitor(LocalHost.assemble(self.settings)).run_once())
         problems = done.pop("problems")
         for name in ("filling", "readers", "served_bytes"):  # of this process, which serves nobody
             del done[name]

@@ -22,9 +22,9 @@ from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_context import context
 
+from glance_replicas.cache import Cache
 from glance_replicas.errors import ConfigError, LastCopy, ReplicaError
 from glance_replicas.host.cache_calls import CacheCalls
-from glance_replicas.host.keeper import Keeper
 
 from ..client_words import Refusal
 
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def take_over(keeper: Keeper, wake: Callable[[], None]) -> None:
+def take_over(calls: CacheCalls, cache: Cache) -> None:
     """From now on every ImageCache of this process, made before or after, is this host's directory as we keep it.
 
     Private names of Glance 33.0.0 in use, all of them here: `ImageCache.driver`, which its methods use and nothing else
@@ -46,7 +46,7 @@ def take_over(keeper: Keeper, wake: Callable[[], None]) -> None:
                 f"this release of Glance has no {kind.__name__}.{name}: its own cache calls would write into "
                 "image_cache_dir; use a release that docs/install.md lists, or take replica-cache out of the pipeline"
             )
-    driver = Driver(CacheCalls(keeper, wake), keeper.cache.folder, keeper.cache.own("glance-locks"))
+    driver = Driver(calls, cache.folder, cache.own("glance-locks"))
     driver.configure()
     image_cache.ImageCache.driver = _Fixed(driver)
     image_cache.ImageCache.prune = lambda _self: driver.prune()

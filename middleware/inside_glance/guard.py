@@ -24,9 +24,9 @@ import webob.exc
 from glance.api.v2.images import ImagesController
 
 from glance_replicas import location
+from glance_replicas.cache import Cache
+from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
-from glance_replicas.host.keeper import Keeper
-from glance_replicas.ledger.host_registry import silent_after_seconds
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 from glance_replicas.removal import last_copy, last_durable
@@ -62,10 +62,9 @@ _request: ContextVar[_Request | None] = ContextVar("removal", default=None)
 class Guard:
     """Answers Glance's removals; `handlers` are to be applied to every request."""
 
-    def __init__(self, keeper: Keeper, access: Access) -> None:
-        self._keeper = keeper
+    def __init__(self, catalogue: Catalogue, cache: Cache, known: KnownCopies, access: Access) -> None:
+        self._catalogue, self._cache, self._known = catalogue, cache, known
         self._access = access
-        self._known = KnownCopies(keeper.ledger.database, silent_after_seconds(keeper.settings))
         self.handlers = routed.Handlers()
         self.handlers.on(ImagesController, "delete", self._delete)
         self.handlers.on(ImagesController, "delete_from_store", self._remove, closed=True)
@@ -121,9 +120,9 @@ class Guard:
         try:
             if request.image_id is None:
                 request.image_id = image_id
-                image = self._keeper.catalogue.image(image_id)
+                image = self._catalogue.image(image_id)
                 for one in image.locations if image else ():
-                    if location.is_ours(one) and self._keeper.catalogue.withdraw(one):
+                    if location.is_ours(one) and self._catalogue.withdraw(one):
                         request.withdrawn.append(one)
         except ReplicaError as error:
             log.warning("image %s: its replicas could not be withdrawn first: %s", image_id, error)
@@ -155,7 +154,7 @@ class Guard:
 
     def _decide(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
         known = self._ask(image_id)
-        with self._keeper.catalogue.locked(image_id, wait_seconds=_LOCK_SECONDS) as locked:
+        with self._catalogue.locked(image_id, wait_seconds=_LOCK_SECONDS) as locked:
             image = locked.image
             target = _target(image, entry)
             if image.status not in _LIVES or target is None:
@@ -178,7 +177,7 @@ class Guard:
 
     def _forget(self, image_id: str) -> None:
         try:
-            self._keeper.cache.complete.remove(image_id)
+            self._cache.complete.remove(image_id)
         except ReplicaError as error:
             log.warning("image %s: its file is left to the janitor: %s", image_id, error)
 
@@ -186,7 +185,7 @@ class Guard:
         """Killed in between: a host registers its copy again, and an audit finds the file of a store."""
         for one in rows:
             try:
-                self._keeper.catalogue.put_back(one)
+                self._catalogue.put_back(one)
             except ReplicaError as error:
                 log.error("image %s: %s is no longer registered: %s", one.image_id, location.redact(one.url), error)
 

@@ -53,6 +53,11 @@ class ReadOnlyCatalogue:
         with self._errors():
             return transactions.reading(self._engine, lambda connection: self._image(connection, image_id))
 
+    def active(self, image_id: str) -> Image | None:
+        """The image when it is active; None when it is not, or has no row."""
+        image = self.image(image_id)
+        return image if image is not None and image.status == IMAGE_ACTIVE else None
+
     def images(
         self,
         ids: Collection[str] | None = None,

@@ -20,13 +20,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache import Cache
+from ..cache.eviction import Space
 from ..cache.partial_file import try_lock
+from ..catalogue.images import Catalogue
 from ..errors import LastCopy, LedgerError
+from ..ledger.host_registry import Hosts
 from ..ledger.prefetch_requests import OPEN, Copies
-from ..ledger.usage import KEPT_DAYS
+from ..ledger.usage import KEPT_DAYS, Uses
 from ..location import is_ours
 from ..model import is_image_id
-from .keeper import Keeper
+from ..settings import Settings
+from .own_copies import OwnCopies
+from .registration import Registration
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +53,35 @@ class Held:
 class CacheCalls:
     """`wake` has the janitor look at once at what is asked of this host."""
 
-    def __init__(self, keeper: Keeper, wake: Callable[[], None]) -> None:
-        self._keeper = keeper
-        self._cache = keeper.cache
-        self._host = keeper.settings.host_name
-        self._copies = Copies(keeper.ledger.database)
-        self._wake = wake
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        hosts: Hosts,
+        requests: Copies,
+        usage: Uses,
+        eviction: Space,
+        registration: Registration,
+        own_copies: OwnCopies,
+        wake: Callable[[], None],
+    ) -> None:
+        self._settings, self._cache, self._catalogue, self._hosts = settings, cache, catalogue, hosts
+        self._copies, self._usage, self._eviction = requests, usage, eviction
+        self._registration, self._own_copies, self._wake = registration, own_copies, wake
+        self._host = settings.host_name
 
     def state(self) -> tuple[list[Held], list[str]]:
         """Every complete file, by image id; and what was asked for and is not here, the oldest request first.
 
         An image that comes meanwhile is in one of the two: a request ends after its file has its place.
         """
-        rows = self._keeper.hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
+        rows = self._hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
         names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
         entries = sorted(self._cache.complete.entries(), key=lambda one: one.image_id)
         here = {one.image_id for one in entries}
-        used = self._keeper.hosts.ask("usage", lambda: self._keeper.uses.of_copies(here, KEPT_DAYS), {})
+        used = self._hosts.ask("usage", lambda: self._usage.of_copies(here, KEPT_DAYS), {})
         held = [
             Held(one.image_id, one.size, one.verified_at, one.used_at, used.get((one.image_id, self._host), 0))
             for one in entries
@@ -73,11 +91,11 @@ class CacheCalls:
 
     def hosts_with(self, image_id: str) -> list[str]:
         """The URLs of the hosts that have a complete copy, as the catalogue says; of this one, as its disk says."""
-        image = self._keeper.catalogue.image(image_id) if is_image_id(image_id) else None
+        image = self._catalogue.image(image_id) if is_image_id(image_id) else None
         if image is None:
             return []
         elsewhere = [one for one in image.cached if is_ours(one) and one.host != self._host]
-        here = self._keeper.settings.host_url
+        here = self._settings.host_url
         own = [here] if here and self._cache.complete.exists(image_id) else []
         return sorted({*own, *(one.url.removesuffix(f"/replicas/{image_id}") for one in elsewhere)})
 
@@ -89,8 +107,7 @@ class CacheCalls:
             self._copies.request([image_id], [self._host], who=who)
         except LedgerError as error:
             log.warning("image %s: asked for by a name in queue/, without the ledger: %s", image_id, error)
-            with self._cache.errors(image_id):
-                (self._cache.folder / "queue" / image_id).touch(mode=0o640)
+            self._cache.enqueue(image_id)
         log.info("image %s: this host is to fetch it, asked by %s", image_id, who)
         self._wake()
         return True
@@ -113,7 +130,7 @@ class CacheCalls:
             return False
         with self._cache.errors(image_id):
             named = _remove(self._cache.folder / "queue" / image_id)
-        rows = self._keeper.hosts.ask("requests", lambda: self._copies.cancel([image_id], [self._host]), 0)
+        rows = self._hosts.ask("requests", lambda: self._copies.cancel([image_id], [self._host]), 0)
         if rows:
             self._wake()
         return bool(rows) or named
@@ -134,14 +151,14 @@ class CacheCalls:
         if not is_image_id(image_id) or not self._cache.complete.exists(image_id):
             return False
         self._end_request(image_id)
-        self._keeper.drop(image_id, who=who, reason="asked for through Glance's cache API")
+        self._own_copies.remove_as_asked(image_id, who=who, reason="asked for through Glance's cache API")
         return True
 
     def _end_request(self, image_id: str) -> None:
         """A request that brought the file, and does not know yet, is done: it must not bring it once more."""
         with suppress(FileNotFoundError):
             size = self._cache.path(image_id).lstat().st_size
-            self._keeper.hosts.ask("requests", lambda: self._copies.finished(image_id, self._host, size), False)
+            self._hosts.ask("requests", lambda: self._copies.finished(image_id, self._host, size), False)
 
     def evict_all(self, who: str) -> int:
         """No copy is left here that may go; how many went. Raises LastCopy for the first of those that stay."""
@@ -162,10 +179,10 @@ class CacheCalls:
         asked: set[str] = set()
 
         def withdraw(image_id: str) -> None:
-            self._keeper.withdraw(image_id)
+            self._registration.withdraw(image_id)
             asked.add(image_id)
 
-        self._keeper.space.trim(withdraw)
+        self._eviction.trim(withdraw)
         gone = [sizes.get(image_id, 0) for image_id in asked if not self._cache.complete.exists(image_id)]
         return len(gone), sum(gone)
 

@@ -1,4 +1,4 @@
-"""Carries pins to the files of one host: what the ledger asks for, and images with the property `pin_property`.
+"""Applies pins to the files of one host: what the ledger asks for, and images with the property `pin_property`.
 
 A pin is on the file itself, so that eviction asks nobody. When the ledger or the catalogue cannot be asked, every
 pin stays as it is: unknown is not absent.
@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from ..cache import Cache, Entry
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
+from ..errors import CacheError, CatalogueError
+from ..ledger.host_registry import Hosts
 from ..ledger.pins import Pins
 from ..model import Pass
 from ..settings import Settings
@@ -19,17 +21,15 @@ log = logging.getLogger(__name__)
 _NAMED = 3  # images a problem names
 
 
-class Pinning:
-    """One host's. Every method raises LedgerError or CatalogueError, and then nothing has changed; and CacheError."""
+class PinSync:
+    """One host's. Its methods raise LedgerError or CatalogueError, and then nothing has changed; and CacheError."""
 
-    def __init__(self, settings: Settings, cache: Cache, pins: Pins, catalogue: Catalogue) -> None:
-        self._settings = settings
-        self._cache = cache
-        self._pins = pins
-        self._catalogue = catalogue
+    def __init__(self, settings: Settings, cache: Cache, pins: Pins, catalogue: Catalogue, hosts: Hosts) -> None:
+        self._settings, self._cache, self._pins = settings, cache, pins
+        self._catalogue, self._hosts = catalogue, hosts
 
     @crash_points
-    def carry(self, done: Pass) -> None:
+    def apply_pins(self, done: Pass) -> None:
         """The files that are to stay have a pin, as many as `max_pinned_percent` lets; no other has one."""
         entries = list(self._cache.complete.entries())
         asked = self._pins.of_host(self._settings.host_name) | self._by_property([one.image_id for one in entries])
@@ -41,13 +41,20 @@ class Pinning:
         self._complain([one.image_id for one in wanted if one.image_id not in kept], done)
 
     @crash_points
-    def carry_one(self, image_id: str) -> None:
+    def apply_pin(self, image_id: str) -> None:
         """The file that came just now has a pin if it is to stay and the bound lets it; the next pass looks again."""
         if not self._pins.all([image_id], self._settings.host_name) and not self._by_property([image_id]):
             return
         entries = [one for one in self._cache.complete.entries() if one.pinned or one.image_id == image_id]
         if len(list(self._within_bound(entries))) == len(entries) and self._cache.complete.pin(image_id, True):
             log.info("image %s: pinned", image_id)
+
+    def try_pin(self, image_id: str) -> None:
+        """As `apply_pin`, raising nothing: what cannot be asked now the janitor finds out."""
+        try:
+            self._hosts.ask("pins", lambda: self.apply_pin(image_id), None)
+        except (CatalogueError, CacheError) as error:
+            log.warning("image %s: whether it is to stay the janitor will find out: %s", image_id, error)
 
     @crash_points
     def _change(self, entry: Entry, asked: Collection[str]) -> None:

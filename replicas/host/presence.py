@@ -4,13 +4,18 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..cache import Cache
+from ..cache.eviction import Space
 from ..crash_points import crash_points
 from ..ledger.host_registry import silent_after_seconds
+from ..ledger.ledger import Ledger
 from ..ledger.prefetch_requests import OPEN, Copies
 from ..model import Host, Pass
+from ..settings import Settings
 from . import store_names
-from .keeper import Keeper
+from .registration import Registration
 from .rename import rename
+from .standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +23,19 @@ log = logging.getLogger(__name__)
 class Presence:
     """One host's; each step may be killed anywhere and done again. `withdraw_all` takes the rows of a host away."""
 
-    def __init__(self, keeper: Keeper, withdraw_all: Callable[[Host], int]) -> None:
-        self._keeper, self._withdraw_all = keeper, withdraw_all
-        self._settings, self._ledger, self._standing = keeper.settings, keeper.ledger, keeper.standing
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        eviction: Space,
+        ledger: Ledger,
+        standing: Standing,
+        registration: Registration,
+        withdraw_all: Callable[[Host], int],
+    ) -> None:
+        self._settings, self._cache, self._eviction, self._ledger = settings, cache, eviction, ledger
+        self._standing, self._registration, self._withdraw_all = standing, registration, withdraw_all
         self._beaten = 0.0
 
     def claim(self) -> bool:
@@ -35,7 +50,7 @@ class Presence:
         """
         url, name = self._settings.host_url, self._settings.host_name
         if url is None:  # no crash test: a host without a URL
-            done.problems.append(f"heartbeat: {self._keeper.why_unregistered()}")
+            done.problems.append(f"heartbeat: {self._registration.why_unregistered()}")
             return
         if (problem := self._standing.problem()) is not None:  # no crash test: two hosts in one place
             done.problems.append(f"heartbeat: {problem}")
@@ -63,7 +78,7 @@ class Presence:
         if self._settings.host_url is None or self._standing.rival() is not None:
             return
         is_guest = self._standing.owner() is not None
-        sizes = [] if is_guest else [entry.size for entry in self._keeper.cache.complete.entries()]
+        sizes = [] if is_guest else [entry.size for entry in self._cache.complete.entries()]
         self._ledger.heartbeat(
             Host(
                 name=self._settings.host_name,
@@ -71,7 +86,7 @@ class Presence:
                 url=self._settings.host_url,
                 files=len(sizes),
                 bytes_used=sum(sizes),
-                bytes_free=self._keeper.space.free(),
+                bytes_free=self._eviction.free(),
             )
         )
 

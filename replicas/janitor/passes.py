@@ -6,7 +6,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     removals       what `replica prune` or another host asked to go: row, then file
     invalid        files set aside as wrong go after a day, what others left half written after an hour
     reconcile      files without a row are registered, rows without a file withdrawn (own rows only)
-    unhang         own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
+    release        own rows that wait for Glance's scrubber, which cannot delete them, are taken from it
     keep restored  the durable location of an image that `glance-scrubber --restore` brought back is one again
     former         what is left of names that this host had before
     pins           the files that are to stay are marked, others no longer are
@@ -30,26 +30,17 @@ import logging
 import os
 import threading
 import time
-from contextlib import closing
-from functools import partial
 
 from ..cache import incomplete
 from ..cache.host_lock import HostLock
 from ..crash_points import crash_points
-from ..errors import CacheError, ReplicaError, Unreadable
-from ..host.keeper import Keeper
-from ..host.presence import Presence
+from ..errors import CacheError, ReplicaError
+from ..host.local_host import LocalHost
 from ..host.user import give_away
-from ..ledger.ledger import Withdrawal
-from ..ledger.orphans import DARK
-from ..ledger.prefetch_requests import HIGH, Copies
 from ..ledger.usage import KEPT_DAYS
 from ..model import Pass
 from ..prefetch.planner import Stocking
-from ..prefetch.worker import Copier
-from .reconcile import Reconciler
-from .scrub import Scrubber
-from .verify_worker import VerifyWorker
+from . import assembly
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +53,19 @@ _LEFT_SECONDS = 3600.0  # what others left half written goes when nobody wrote t
 class Janitor:
     """One host's janitor; `start` for the thread in a glance-api process, `run_once` for a program."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-        self._cache = keeper.cache
-        self._settings = keeper.settings
+    def __init__(self, host: LocalHost) -> None:
+        self._host = host
+        self._cache, self._settings = host.cache, host.settings
         self._stop = threading.Event()
         self._news = threading.Event()  # there is something to look at
-        self._scrubber = Scrubber(keeper, self._breathe)
-        self._reconciler = Reconciler(keeper)
-        self._presence = Presence(keeper, self._reconciler.withdraw_all)
-        self._stocking = Stocking(keeper.settings, keeper.cache, keeper.space, keeper.catalogue, keeper.ledger)
-        self._copier = Copier(keeper, self.wake)
-        self._verify_worker = VerifyWorker(keeper, self._breathe)
-        self._alone = HostLock(keeper.cache, _LOCK)
+        self._scrubber = assembly.scrubber(host, self._keep_alive)
+        self._reconciler = assembly.reconciler(host)
+        self._presence = assembly.presence(host, self._reconciler)
+        self._stocking = Stocking(host.settings, host.cache, host.eviction, host.catalogue, host.ledger)
+        self._prefetch_worker = assembly.prefetch_worker(host, self.wake)
+        self._verify_worker = assembly.verify_worker(host, self._keep_alive)
+        self._requested_removals = assembly.requested_removals(host, self._is_fetched)
+        self._alone = HostLock(host.cache, _LOCK)
         self._scrubbing: threading.Thread | None = None
 
     def start(self) -> None:
@@ -107,7 +98,7 @@ class Janitor:
             )
         try:
             done = self._pass() if self._presence.claim() else self._visit()
-            done.filled += self._copier.finish(self._breathe)
+            done.filled += self._prefetch_worker.finish(self._keep_alive)
             self._verify_worker.finish()
             if self._scrubbing is not None:
                 self._scrubbing.join()
@@ -120,8 +111,8 @@ class Janitor:
         """Threads are not inherited, but the lock's descriptor is: kept, it would outlive the process that works."""
         self._alone.free()
         self._news = threading.Event()  # the other's lock may have been taken just then
-        self._copier = Copier(self._keeper, self.wake)
-        self._verify_worker = VerifyWorker(self._keeper, self._breathe)
+        self._prefetch_worker = assembly.prefetch_worker(self._host, self.wake)
+        self._verify_worker = assembly.verify_worker(self._host, self._keep_alive)
         if not self._stop.is_set():
             self._start_thread()
 
@@ -149,16 +140,16 @@ class Janitor:
 
     def _is_owner(self, is_time: bool) -> bool:
         """Whether the directory is this host's, claimed anew in each pass; else the lock is free for its owner."""
-        owns = self._presence.claim() if is_time else self._keeper.standing.owner() is None
+        owns = self._presence.claim() if is_time else self._host.standing.owner() is None
         if not owns:
             self._alone.free()
         return owns
 
     def _beside(self) -> None:
         """The pass of a process that does not have the lock: another of this host has it, or another host."""
-        if self._settings.janitor and self._keeper.standing.owner() is not None:
+        if self._settings.janitor and self._host.standing.owner() is not None:
             self._visit()
-        self._keeper.tell()
+        self._host.usage_count.flush_usage()
 
     def _visit(self) -> Pass:
         """The pass of a host in a directory of another one."""
@@ -172,9 +163,9 @@ class Janitor:
         steps = (
             *(self._heartbeat, self._removals, self._invalid),
             *(self._reconciler.reconcile, self._presence.forget_former),
-            *(self._reconciler.unhang, self._reconciler.keep_restored),
+            *(self._reconciler.release_pending_delete, self._reconciler.keep_restored),
             *(self._pins, self._last_copies, self._trim, self._stock, self._copy, self._answer, self._scrub),
-            *(self._reconciler.bury, self._forget),
+            *(self._reconciler.withdraw_dead_hosts, self._forget),
         )
         for step in steps:
             try:
@@ -184,27 +175,25 @@ class Janitor:
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
         self._count(done)
-        done.filling, done.readers = self._keeper.activity.now()
-        done.served_bytes = self._keeper.tell()
+        done.filling, done.readers = self._host.statistics.now()
+        done.served_bytes = self._host.usage_count.flush_usage()
         log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
         return done
 
     def _look(self) -> None:
         """What others asked of this host is not left until the next pass."""
-        self._copier.step()
+        self._prefetch_worker.step()
         self._verify_worker.step()
-        asked = partial(self._keeper.ledger.pending_withdrawals, self._settings.host_name)
-        for request in self._keeper.hosts.ask("removals", asked, ()):
-            try:
-                self._remove(request, Pass())
-            except CacheError as error:
-                log.warning("image %s: not removed as asked: %s", request.image_id, error)
+        self._requested_removals.look()
 
     @crash_points
     def _heartbeat(self, done: Pass) -> None:
         self._presence.announce(done)
 
-    def _breathe(self) -> None:
+    def _is_fetched(self, image_id: str) -> bool:
+        return self._prefetch_worker.fills(image_id)
+
+    def _keep_alive(self) -> None:
         """Called often in long work: the host goes on to say that it lives. Raises CacheError when told to stop."""
         if self._stop.is_set():
             raise CacheError("stopped")
@@ -212,50 +201,7 @@ class Janitor:
 
     @crash_points
     def _removals(self, done: Pass) -> None:
-        for request in self._keeper.ledger.pending_withdrawals(self._settings.host_name):
-            try:
-                self._remove(request, done)
-            except CacheError as error:  # no crash test: a fault, perhaps of this file alone
-                done.problems.append(f"removals: image {request.image_id}: {error}")
-
-    @crash_points
-    def _remove(self, request: Withdrawal, done: Pass) -> None:
-        if self._copier.fills(request.image_id):  # a copy that was cancelled ends first, or its file would come after
-            return
-        if request.reason == DARK and not self._is_dark(request):
-            log.info("image %s: not removed as asked by %s: it is not dark any more", request.image_id, request.who)
-            self._keeper.ledger.finish_withdrawal(request.id)
-            return
-        if request.reason != DARK and self._is_refused(request):
-            return
-        self._keeper.withdraw(request.image_id)
-        done.removed += bool(self._cache.complete.remove(request.image_id))
-        log.info("image %s: removed as asked by %s: %s", request.image_id, request.who, request.reason)
-        if (request.proof or {}).get("refill"):  # `replica repair`; killed before the next line, both are done again
-            copies = Copies(self._keeper.ledger.database)
-            copies.request([request.image_id], [self._settings.host_name], who=request.who, priority=HIGH)
-        self._keeper.ledger.finish_withdrawal(request.id)
-
-    def _is_refused(self, request: Withdrawal) -> bool:
-        """Whether the file stays, being the last one. Raises CatalogueError, LedgerError, CacheError: not known."""
-        try:
-            copy = self._cache.complete.hold(request.image_id)
-        except Unreadable:
-            return self._keeper.removals.is_refused(request, time.time())  # whatever was known of it may be of another
-        if copy is None:
-            return False
-        with closing(copy):
-            verified_at = copy.entry.verified_at if copy.entry.verified else None
-        return self._keeper.removals.is_refused(request, verified_at)
-
-    def _is_dark(self, request: Withdrawal) -> bool:
-        """Whether the file is the one that an audit saw, and still nobody's. Raises CatalogueError, CacheError."""
-        status = self._keeper.catalogue.statuses([request.image_id]).get(request.image_id)
-        copy = self._cache.complete.hold(request.image_id)
-        if copy is None:
-            return False
-        with closing(copy):
-            return status in (None, "deleted") and copy.entry.size == (request.proof or {}).get("bytes")
+        self._requested_removals.run(done)
 
     @crash_points
     def _invalid(self, _done: Pass) -> None:
@@ -267,22 +213,22 @@ class Janitor:
 
     @crash_points
     def _pins(self, done: Pass) -> None:
-        self._keeper.pinning.carry(done)
+        self._host.pin_sync.apply_pins(done)
 
     def _last_copies(self, _done: Pass) -> None:
         found = [one.image_id for one in self._cache.complete.entries()]
-        self._keeper.hosts.ask("last copies", lambda: self._keeper.keeping.refresh(found), None)
+        self._host.host_registry.ask("last copies", lambda: self._host.keeping.refresh(found), None)
 
     @crash_points
     def _trim(self, done: Pass) -> None:
-        done.evicted_bytes += self._keeper.space.trim(self._keeper.withdraw)
+        done.evicted_bytes += self._host.eviction.trim(self._host.registration.withdraw)
 
     def _stock(self, done: Pass) -> None:
         self._stocking.run(done)
 
     @crash_points
     def _copy(self, done: Pass) -> None:
-        done.filled += self._copier.step()
+        done.filled += self._prefetch_worker.step()
 
     def _answer(self, _done: Pass) -> None:
         self._verify_worker.step()
@@ -294,8 +240,8 @@ class Janitor:
             self._scrubbing.start()
 
     def _forget(self, _done: Pass) -> None:
-        self._copier.forget()
-        self._keeper.uses.trim(KEPT_DAYS)
+        self._prefetch_worker.forget()
+        self._host.usage.trim(KEPT_DAYS)
 
     def _count(self, done: Pass) -> None:
         scrubbed, damaged, adopted, registered = self._scrubber.counts()

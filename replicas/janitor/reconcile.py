@@ -14,14 +14,20 @@ from contextlib import closing
 from functools import partial
 
 from .. import location
-from ..cache import Entry
+from ..cache import Cache, Entry
 from ..cache.doubts import Doubts
+from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import Unreadable
-from ..host.keeper import Keeper
+from ..host.own_copies import OwnCopies
+from ..host.registration import Registration
+from ..ledger.host_registry import Hosts
+from ..ledger.ledger import Ledger
 from ..ledger.tables import states
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
 from ..removal import withheld
+from ..removal.orders import RemovalOrders
+from ..settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +39,22 @@ _KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 class Reconciler:
     """One host's; each step may be killed anywhere and done again."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-        self._cache = keeper.cache
-        self._settings = keeper.settings
-        self._doubts = Doubts(keeper.cache, keeper.settings.doubt_seconds)
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        hosts: Hosts,
+        removals: RemovalOrders,
+        registration: Registration,
+        own_copies: OwnCopies,
+    ) -> None:
+        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._ledger, self._hosts, self._removals = ledger, hosts, removals
+        self._registration, self._own_copies = registration, own_copies
+        self._doubts = Doubts(cache, settings.doubt_seconds)
 
     @crash_points
     def reconcile(self, done: Pass) -> None:
@@ -46,7 +63,7 @@ class Reconciler:
         rows = {one.image_id: one for one in self._own_rows()}
         entries = {one.image_id: one for one in self._cache.complete.entries()}
         self._close(entries.values(), rows, done)
-        statuses = self._keeper.catalogue.statuses(entries)
+        statuses = self._catalogue.statuses(entries)
         going = self._going(entries, statuses, bool(rows or statuses), done)
         for image_id, entry in entries.items():
             if image_id in going:
@@ -56,7 +73,7 @@ class Reconciler:
         lost = [row for one, row in rows.items() if one not in entries and not self._cache.complete.exists(one)]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
-                if self._keeper.catalogue.withdraw(row):
+                if self._catalogue.withdraw(row):
                     log.info("image %s: row without a file withdrawn", row.image_id)
                     done.withdrawn += 1
 
@@ -67,9 +84,8 @@ class Reconciler:
             done.problems.append(f"reconcile: {problem}")
             log.error("janitor: %s", problem)
         theirs = [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]
-        keeper = self._keeper
-        for row in withheld.rows_to_withdraw(theirs, found, keeper.ledger, keeper.hosts, keeper.removals):
-            done.withdrawn += keeper.catalogue.withdraw(row)
+        for row in withheld.rows_to_withdraw(theirs, found, self._ledger, self._hosts, self._removals):
+            done.withdrawn += self._catalogue.withdraw(row)
 
     def _going(
         self, entries: Mapping[str, Entry], statuses: Mapping[str, str], is_familiar: bool, done: Pass
@@ -99,31 +115,29 @@ class Reconciler:
         if not unknown or (not is_familiar and self._settings.ledger != self._settings.database):
             return set()
         here = states.c.host == self._settings.host_name
-        found: set[tuple[str, str]] = self._keeper.hosts.ask(
-            "history", lambda: self._keeper.ledger.keys(unknown, here), set()
-        )
+        found: set[tuple[str, str]] = self._hosts.ask("history", lambda: self._ledger.keys(unknown, here), set())
         return {image_id for image_id, _ in found}
 
     @crash_points
     def _remove(self, image_id: str, status: str | None, done: Pass) -> None:
         """Killed in between: a file without a row, which the next pass removes."""
         log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
-        self._keeper.withdraw(image_id)
+        self._registration.withdraw(image_id)
         self._cache.complete.remove(image_id)
         done.removed += 1
 
     @crash_points
     def _register(self, entry: Entry, done: Pass) -> None:
         """The verified file of an active image has its row."""
-        if entry.verified and entry.readable and self._keeper.own_url(entry.image_id):
-            image = self._keeper.active(entry.image_id)
+        if entry.verified and entry.readable and self._registration.own_url(entry.image_id):
+            image = self._catalogue.active(entry.image_id)
             if image is not None and self._is_right(image) and not self._is_going(entry.image_id):
-                done.registered += self._keeper.register(image)
+                done.registered += self._registration.register(image)
 
     def _is_right(self, image: Image) -> bool:
         """Whether the file is known to be this image's; what cannot be goes."""
         try:
-            copy = self._keeper.copy(image)
+            copy = self._own_copies.open(image)
         except Unreadable:
             return False
         if copy is None:
@@ -133,8 +147,8 @@ class Reconciler:
 
     def _is_going(self, image_id: str) -> bool:
         """Whether a prune has withdrawn the row and is about to ask for the file; one killed there never will."""
-        ask = partial(self._keeper.ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
-        return bool(self._keeper.hosts.ask("removals", partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
+        ask = partial(self._ledger.withdrawals, 1, image_ids=[image_id], host=self._settings.host_name)
+        return bool(self._hosts.ask("removals", partial(ask, within_seconds=_PRUNE_SECONDS, is_open=True), []))
 
     def _is_written(self, row: Location | None) -> bool:
         """Whether the file has its row; one that names another zone is written anew."""
@@ -143,7 +157,7 @@ class Reconciler:
     def _own_rows(self) -> list[Location]:
         if self._settings.host_url is None:
             return []
-        rows = self._keeper.catalogue.of_host(self._settings.host_name)
+        rows = self._catalogue.of_host(self._settings.host_name)
         return [one for one in rows if location.is_replica_of(one, self._settings.host_name, self._settings.host_url)]
 
     def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
@@ -169,11 +183,11 @@ class Reconciler:
                 os.close(self._cache.open_own(_MARK))  # no crash test: a directory that is new
             return mark.stat().st_mtime
 
-    def unhang(self, done: Pass) -> None:
+    def release_pending_delete(self, done: Pass) -> None:
         """Rows of ours that a host without our filters left to Glance's scrubber, which would try them for ever."""
         base, name = self._settings.host_url, self._settings.host_name
-        for row in self._keeper.catalogue.of_host(name, pending=True) if base else ():
-            if base and location.is_replica_of(row, name, base) and self._keeper.catalogue.release(row):
+        for row in self._catalogue.of_host(name, pending=True) if base else ():
+            if base and location.is_replica_of(row, name, base) and self._catalogue.release(row):
                 log.info("image %s: row taken from the scrubber", row.image_id)
                 done.withdrawn += 1
 
@@ -183,22 +197,22 @@ class Reconciler:
         Glance restores the image's row only: its locations go on waiting for a scrubber that no longer looks at them,
         and what a host registers meanwhile would be all there is. An image with another durable location is left alone.
         """
-        for row in self._keeper.catalogue.stranded():
-            image = None if row.is_cached else self._keeper.catalogue.image(row.image_id)
+        for row in self._catalogue.stranded():
+            image = None if row.is_cached else self._catalogue.image(row.image_id)
             if image is None or image.durable:
                 continue
-            if self._keeper.catalogue.put_back(row, pending=True):
+            if self._catalogue.put_back(row, pending=True):
                 log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))
 
     @crash_points
-    def bury(self, done: Pass) -> None:
+    def withdraw_dead_hosts(self, done: Pass) -> None:
         """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
 
         The row of a last intact copy stays: it is all that says where to look for it.
         """
-        for host in self._keeper.ledger.hosts():
+        for host in self._ledger.hosts():
             if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
-                done.withdrawn += self._withdraw(host, self._keeper.removals.expendable(self._rows(host)))
+                done.withdrawn += self._withdraw(host, self._removals.expendable(self._rows(host)))
 
     @crash_points
     def withdraw_all(self, host: Host) -> int:
@@ -206,14 +220,14 @@ class Reconciler:
         return self._withdraw(host, self._rows(host))
 
     def _rows(self, host: Host) -> Iterator[Location]:
-        rows = self._keeper.catalogue.of_host(host.name)
+        rows = self._catalogue.of_host(host.name)
         return (row for row in rows if location.is_replica_of(row, host.name, host.url))
 
     @crash_points
     def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:
         gone = 0
         for row in rows:
-            if self._keeper.catalogue.withdraw(row):
+            if self._catalogue.withdraw(row):
                 log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
                 gone += 1
         return gone

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from .. import checksum, disk_read
-from ..cache import Copy, Entry
+from ..cache import Cache, Copy, Entry
+from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import Unreadable
-from ..host.keeper import Keeper
+from ..host.full_reads import FullReads
+from ..host.own_copies import OwnCopies
 from ..model import Digest, Image, Verdict
 from ..removal import withheld
+from ..settings import Settings
 
 _RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
 _FRESH_SECONDS = 1.0  # how old a list may be when the file longest unverified is taken from it
@@ -18,12 +21,21 @@ _AGAIN_SECONDS = 600.0  # between two tries of a file that could not be read
 
 
 class Scrubber:
-    """`breathe` is called between blocks; what it raises ends the reading."""
+    """`keep_alive` is called between blocks; what it raises ends the reading."""
 
-    def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        own_copies: OwnCopies,
+        full_reads: FullReads,
+        keep_alive: Callable[[], None],
+    ) -> None:
         self._damaged = self._scrubbed = self._adopted = self._registered = 0
-        self._keeper = keeper
-        self._breathe = breathe
+        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._own_copies, self._full_reads, self._keep_alive = own_copies, full_reads, keep_alive
 
     def counts(self) -> tuple[int, int, int, int]:
         """Since the last call: files read again because they were due, found wrong, adopted, registered by that."""
@@ -36,7 +48,7 @@ class Scrubber:
 
         Raises CatalogueError, CacheError.
         """
-        entries, began = list(self._keeper.cache.complete.entries()), time.monotonic()
+        entries, began = list(self._cache.complete.entries()), time.monotonic()
         self.adopt(entries)
         self.again(entries)
         self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
@@ -47,7 +59,7 @@ class Scrubber:
 
         Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
         """
-        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        rate = self._settings.scrub_bytes_per_second or _RATE
         unread = [one for one in self._listed(entries) if not one.verified and one.readable]
         right = 0
         for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
@@ -57,7 +69,7 @@ class Scrubber:
 
     def again(self, entries: Sequence[Entry] | None = None) -> None:
         """Files that could not be read are tried again, not too often; one that is right has its row again."""
-        rate = self._keeper.settings.scrub_bytes_per_second or _RATE
+        rate = self._settings.scrub_bytes_per_second or _RATE
         for one in self._listed(entries):
             if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
                 self.verify(one.image_id, rate)
@@ -65,7 +77,7 @@ class Scrubber:
     @crash_points
     def oldest(self, entries: Sequence[Entry] | None = None) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
-        rate, age = self._keeper.settings.scrub_bytes_per_second, self._keeper.settings.scrub_after_seconds
+        rate, age = self._settings.scrub_bytes_per_second, self._settings.scrub_after_seconds
         read = [one for one in self._listed(entries) if one.verified and one.readable]
         due = [one for one in read if time.time() - one.verified_at > age]
         if not rate or not due:
@@ -75,7 +87,7 @@ class Scrubber:
         return verdict
 
     def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
-        return self._keeper.cache.complete.entries() if entries is None else entries
+        return self._cache.complete.entries() if entries is None else entries
 
     @crash_points
     def verify(self, image_id: str, rate: int = 0) -> Verdict:
@@ -87,9 +99,9 @@ class Scrubber:
 
         Raises CatalogueError, CacheError: nothing is known then, and nothing has changed.
         """
-        image = self._keeper.active(image_id)
+        image = self._catalogue.active(image_id)
         try:
-            copy = self._keeper.cache.complete.open(image_id)
+            copy = self._cache.complete.open(image_id)
         except Unreadable as error:  # no crash test: a file that cannot be read
             return withheld.verdict(error)
         if image is None or image.digest is None or copy is None:
@@ -97,29 +109,29 @@ class Scrubber:
         with closing(copy):
             verdict = self._judge(image, image.digest, copy, rate)
         if verdict is Verdict.INTACT and (copy.entry.fault or not copy.entry.verified):
-            self._registered += self._keeper.verified(image)
+            self._registered += self._full_reads.verified(image)
         return verdict
 
     @crash_points
     def _judge(self, image: Image, digest: Digest, copy: Copy, rate: int) -> Verdict:
         """What the file is; it is marked, or gone, or withheld then."""
         if copy.entry.is_anothers(image):
-            self._keeper.dispel(image, copy)
+            self._own_copies.remove_wrong(image, copy)
             self._damaged += 1
             return Verdict.CORRUPT
         try:
             is_right = self._agrees(copy, digest, rate)
         except Unreadable as error:  # no crash test: a file that cannot be read
-            withheld.withhold(self._keeper.cache, image.id, copy.fd, error)
+            withheld.withhold(self._cache, image.id, copy.fd, error)
             return withheld.verdict(error)
         if not is_right:
             self._condemn(image, copy)
             return Verdict.CORRUPT
-        return Verdict.INTACT if self._keeper.cache.complete.mark_verified(image, copy) else Verdict.UNVERIFIABLE
+        return Verdict.INTACT if self._cache.complete.mark_verified(image, copy) else Verdict.UNVERIFIABLE
 
     @crash_points
     def _condemn(self, image: Image, copy: Copy) -> None:
-        self._keeper.put_aside(image, copy)
+        self._own_copies.set_aside(image, copy)
         self._damaged += 1
 
     def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
@@ -129,7 +141,7 @@ class Scrubber:
             for chunk in disk_read.chunks(copy.fd, 0, copy.entry.size):
                 running.update(chunk)
                 length += len(chunk)
-                self._breathe()
+                self._keep_alive()
                 if rate and (ahead := length / rate - (time.monotonic() - began)) > 0:
                     time.sleep(ahead)
         except OSError as error:

@@ -5,12 +5,15 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..cache import Cache
+from ..catalogue.images import Catalogue
 from ..errors import ReplicaError
-from ..host.keeper import Keeper
+from ..ledger.host_registry import Hosts
 from ..ledger.verify_requests import WITHDRAWN, VerifyRequest, VerifyRequests
 from ..location import is_replica_of
 from ..model import Evidence, Image, Location, Result, Verdict
 from ..removal import withheld
+from ..settings import Settings
 from .scrub import Scrubber
 
 log = logging.getLogger(__name__)
@@ -21,12 +24,25 @@ _IDLE_SECONDS = 10.0  # without a request, until the janitor's own interval is e
 
 
 class VerifyWorker:
-    """One host's. `breathe` is called between blocks; what it raises ends the reading, and the request stays."""
+    """One host's. `keep_alive` is called between blocks; what it raises ends the reading, and the request stays.
 
-    def __init__(self, keeper: Keeper, breathe: Callable[[], None]) -> None:
-        self._keeper, self._breathe = keeper, breathe
-        self._requests = VerifyRequests(keeper.ledger.database)
-        self._scrubber = Scrubber(keeper, self._renew)
+    `scrubber` makes one that calls what it is given between blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        hosts: Hosts,
+        requests: VerifyRequests,
+        scrubber: Callable[[Callable[[], None]], Scrubber],
+        keep_alive: Callable[[], None],
+    ) -> None:
+        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._hosts, self._requests, self._keep_alive = hosts, requests, keep_alive
+        self._scrubber = scrubber(self._renew)
         self._thread: threading.Thread | None = None
         self._reading, self._renewed = "", 0.0
 
@@ -51,7 +67,7 @@ class VerifyWorker:
                 for one in self._due():
                     self._answer(one)
                     idle_at = time.monotonic() + _IDLE_SECONDS
-                self._breathe()
+                self._keep_alive()
                 time.sleep(_POLL_SECONDS)
         except ReplicaError as error:
             log.warning("looks asked of this host: %s", error)
@@ -59,16 +75,14 @@ class VerifyWorker:
             log.exception("looks asked of this host")
 
     def _due(self) -> list[VerifyRequest]:
-        return self._keeper.hosts.ask(
-            "verify requests", lambda: self._requests.due(self._keeper.settings.host_name), []
-        )
+        return self._hosts.ask("verify requests", lambda: self._requests.due(self._settings.host_name), [])
 
     def _answer(self, asked: VerifyRequest) -> None:
         """Killed in between: the request stands, and the next start answers it.
 
         Without a result it is just over: whoever asked then reads over the network.
         """
-        host = self._keeper.settings.host_name
+        host = self._settings.host_name
         self._reading, self._renewed = asked.image_id, 0.0
         began = time.monotonic()
         found = self._look(asked)
@@ -82,11 +96,11 @@ class VerifyWorker:
 
     def _look(self, asked: VerifyRequest) -> tuple[Location, Verdict, str, int | None] | None:
         """The registration is looked up before the file: reading a wrong file withdraws it."""
-        image = self._keeper.active(asked.image_id)
+        image = self._catalogue.active(asked.image_id)
         location = self._own(image) if image else None
         if image is None or location is None or image.digest is None:
             return None
-        if not self._keeper.cache.complete.exists(image.id):
+        if not self._cache.complete.exists(image.id):
             return self._absent(image, location)
         verdict = self._scrubber.verify(image.id, asked.rate or 0)
         if verdict is Verdict.INTACT:
@@ -99,14 +113,14 @@ class VerifyWorker:
 
     def _absent(self, image: Image, location: Location) -> tuple[Location, Verdict, str, int | None] | None:
         """No file; unless it was evicted just now, row first, or the folder may not be mounted."""
-        if self._own(self._keeper.active(image.id)) is None:
+        if self._own(self._catalogue.active(image.id)) is None:
             return None
-        if next(iter(self._keeper.cache.complete.entries()), None) is None:
+        if next(iter(self._cache.complete.entries()), None) is None:
             return location, Verdict.UNREACHABLE, "its cache directory is empty; is it mounted?", None
         return location, Verdict.MISSING, "it has no such file", None
 
     def _own(self, image: Image | None) -> Location | None:
-        settings = self._keeper.settings
+        settings = self._settings
         if image is None or settings.host_url is None:
             return None
         own = (one for one in image.cached if is_replica_of(one, settings.host_name, settings.host_url or ""))
@@ -114,8 +128,8 @@ class VerifyWorker:
 
     def _renew(self) -> None:
         """Called between blocks. A ledger that is away does not end the reading."""
-        self._breathe()
+        self._keep_alive()
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
-            host = self._keeper.settings.host_name
-            self._keeper.hosts.ask("verify requests", lambda: self._requests.renew(self._reading, host), None)
+            host = self._settings.host_name
+            self._hosts.ask("verify requests", lambda: self._requests.renew(self._reading, host), None)

@@ -9,13 +9,17 @@ from datetime import datetime, time
 from functools import partial
 from threading import Thread
 
-from ..cache import Entry
+from ..cache import Cache, Entry
+from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, Refused, Unreadable
-from ..host.keeper import Keeper
+from ..host.fill_setup import FillSetup
+from ..host.own_copies import OwnCopies
+from ..host.pin_sync import PinSync
+from ..host.registration import Registration
 from ..ledger.prefetch_requests import HIGH, Copies
 from ..model import Image
-from ..settings import Hours
+from ..settings import Hours, Settings
 from ..throttle import Throttle
 from ..transfer.fill import start
 from .queue import Orders, Want, give_back
@@ -70,19 +74,30 @@ class Job:
         return self.thread is not None and self.thread.is_alive()
 
 
-class Copier:
+class PrefetchWorker:
     """One host's; `step` again and again, from one thread at a time and under the janitor's lock.
 
     `wake` is called when a fill has ended: there is a step to do.
     """
 
-    def __init__(self, keeper: Keeper, wake: Callable[[], None] = lambda: None) -> None:
-        self._keeper = keeper
-        self._wake = wake
-        self._cache = keeper.cache
-        self._settings = keeper.settings
-        self._orders = Orders(keeper.cache, Copies(keeper.ledger.database), keeper.settings.host_name)
-        rate = keeper.settings.copy_bytes_per_second
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        requests: Copies,
+        registration: Registration,
+        own_copies: OwnCopies,
+        pin_sync: PinSync,
+        fill_setup: FillSetup,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._registration, self._own_copies, self._pin_sync = registration, own_copies, pin_sync
+        self._fill_setup, self._wake = fill_setup, wake
+        self._orders = Orders(cache, requests, settings.host_name)
+        rate = settings.copy_bytes_per_second
         self._throttle = Throttle(rate) if rate else None
         self._jobs: dict[str, Job] = {}
 
@@ -102,14 +117,14 @@ class Copier:
         return started
 
     @crash_points
-    def finish(self, breathe: Callable[[], None]) -> int:
+    def finish(self, keep_alive: Callable[[], None]) -> int:
         """Every fill that may be started has come to its end; how many more were started. Raises as `step`."""
         started = 0
         while self._jobs:
             running = [job.thread for job in self._jobs.values() if job.thread and job.alive]
             for thread in running[:1]:
                 thread.join(1.0)
-            breathe()
+            keep_alive()
             new = self.step()
             started += new
             if not running and not new:  # what ended cannot be told: the ledger is away
@@ -136,7 +151,7 @@ class Copier:
             copy.close()
             self._is_there(want, copy.entry)
         elif self._may_run(want) and sum(job.alive for job in self._jobs.values()) < self._settings.copies_at_once:
-            image = self._keeper.active(want.image_id)
+            image = self._catalogue.active(want.image_id)
             if image is not None:
                 return self._start(want, image)
             self._orders.refused(want, "the image is not active")
@@ -145,7 +160,7 @@ class Copier:
     @crash_points
     def _is_there(self, want: Want, entry: Entry) -> None:
         """The host has a complete file; one that nobody has read yet is read by the janitor first."""
-        image = self._keeper.active(want.image_id)
+        image = self._catalogue.active(want.image_id)
         if not want.asked and not want.queued:
             self._orders.dropped(want)
         elif image is None:
@@ -155,13 +170,13 @@ class Copier:
         elif entry.fault:  # no crash test: a file that cannot be read
             self._orders.failed(want, f"a file is there and cannot be read: {entry.fault}")
         elif entry.is_file_of(image):
-            self._keeper.register(image)
+            self._registration.register(image)
             if want.pin:
-                self._keeper.carry_pin(image)
+                self._pin_sync.try_pin(image.id)
             self._orders.done(want, entry.size)
 
     def _drop(self, image: Image) -> None:
-        copy = self._keeper.copy(image)
+        copy = self._own_copies.open(image)
         if copy is not None:  # another one took its place
             copy.close()
 
@@ -171,7 +186,7 @@ class Copier:
         is_open = partial(self._orders.is_open, want, image.size or 0)
         job = Job(want, image, self._throttle, is_open, self._wake)
         try:
-            job.thread = start(self._cache, self._keeper.plan(image, background=True), job)
+            job.thread = start(self._cache, self._fill_setup.plan(image, background=True), job)
         except Refused as error:
             self._orders.refused(want, str(error))
         except CacheError as error:

@@ -14,7 +14,7 @@ from support.cloud import DATA, Cloud
 
 from glance_replicas.ledger.host_registry import Hosts
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.middleware.server import ReplicaServer
+from glance_replicas.middleware import server
 from glance_replicas.middleware.trust import Trust
 from glance_replicas.model import Host
 from glance_replicas.networks import is_too_wide
@@ -125,7 +125,7 @@ def test_what_the_filter_lets_in(cloud: Cloud, peer: str, status: int) -> None:
     request = webob.Request.blank(f"/replicas/{name}", environ={"REMOTE_ADDR": peer})
     if status != 200:
         request.headers["X-Forwarded-For"] = request.headers["Forwarded"] = "192.0.2.7"
-    answer = request.get_response(ReplicaServer(here, webob.exc.HTTPNotFound()))
+    answer = request.get_response(server.assembled(here, webob.exc.HTTPNotFound()))
     assert (answer.status_int, answer.body == DATA) == (status, status == 200)
 
 

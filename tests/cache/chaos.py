@@ -41,8 +41,8 @@ from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Space
 from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import ReplicaError
-from glance_replicas.host.keeper import Keeper
-from glance_replicas.janitor.scrub import Scrubber
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly
 from glance_replicas.model import Image
 from glance_replicas.transfer.follow import start_or_join
 
@@ -58,12 +58,12 @@ OPTIONS = {"replicas": {"janitor": "false", "max_bytes": str(QUOTA), "stall_time
 OURS = {"incomplete", "invalid", "queue", ".glance-replicas"}
 
 
-def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str]:
+def violations(local: LocalHost, truth: Callable[[str], bytes | None]) -> list[str]:
     """What is wrong on a host at rest after one pass of its janitor; `truth` gives the bytes of an image."""
-    name = keeper.settings.host_name
-    rows = Counter(one.image_id for one in keeper.catalogue.of_host(name))
-    entries = {one.image_id: one for one in keeper.cache.complete.entries()}
-    statuses = keeper.catalogue.statuses(entries)
+    name = local.settings.host_name
+    rows = Counter(one.image_id for one in local.catalogue.of_host(name))
+    entries = {one.image_id: one for one in local.cache.complete.entries()}
+    statuses = local.catalogue.statuses(entries)
     found = [f"image {image_id}: {count} rows" for image_id, count in rows.items() if count > 1]
     found += [f"image {image_id}: row without a file" for image_id in rows.keys() - entries.keys()]
     for image_id, entry in entries.items():
@@ -73,17 +73,17 @@ def violations(keeper: Keeper, truth: Callable[[str], bytes | None]) -> list[str
             found.append(f"image {image_id}: file without a row")
         if not entry.verified:
             found.append(f"image {image_id}: file not verified after a pass")
-        if keeper.cache.path(image_id).read_bytes() != truth(image_id):
+        if local.cache.path(image_id).read_bytes() != truth(image_id):
             found.append(f"image {image_id}: the file differs from the image")
-    found += leaks(keeper, truth)
-    if keeper.settings.max_bytes and entries and keeper.space.used() > keeper.settings.max_bytes:
-        found.append(f"{keeper.space.used()} bytes used of {keeper.settings.max_bytes}")
+    found += leaks(local, truth)
+    if local.settings.max_bytes and entries and local.eviction.used() > local.settings.max_bytes:
+        found.append(f"{local.eviction.used()} bytes used of {local.settings.max_bytes}")
     return [f"host {name}: {one}" for one in found]
 
 
-def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]:
+def leaks(local: LocalHost, truth: Callable[[str], bytes | None]) -> Iterator[str]:
     """Bytes that nobody accounts for."""
-    folder, counted = keeper.cache.folder, dict[int, int]()  # by inode: a crash may leave one file under two names
+    folder, counted = local.cache.folder, dict[int, int]()  # by inode: a crash may leave one file under two names
     for path in (path for path in folder.rglob("*") if path.is_file()):
         facts, place = path.lstat(), path.parent.relative_to(folder).parts
         if len(path.name) != 36:
@@ -99,16 +99,16 @@ def leaks(keeper: Keeper, truth: Callable[[str], bytes | None]) -> Iterator[str]
             counted.setdefault(facts.st_ino, max(facts.st_size, facts.st_blocks * 512))
         elif place in ((), ("invalid",)):
             counted[facts.st_ino] = facts.st_size
-    if sum(counted.values()) != keeper.space.used():
-        yield f"{sum(counted.values())} bytes are there, Space.used() says {keeper.space.used()}"
+    if sum(counted.values()) != local.eviction.used():
+        yield f"{sum(counted.values())} bytes are there, Space.used() says {local.eviction.used()}"
 
 
-def left_behind(keeper: Keeper, one_pass: Callable[[], object]) -> list[str]:
+def left_behind(local: LocalHost, one_pass: Callable[[], object]) -> list[str]:
     """Growing files that are still there after a pass once nobody took them over for long enough."""
-    for image_id, _ in keeper.cache.listed("partial"):
-        os.utime(keeper.cache.partial_path(image_id), (time.time(), time.time() - 7200))
+    for image_id, _ in local.cache.listed("partial"):
+        os.utime(local.cache.partial_path(image_id), (time.time(), time.time() - 7200))
     one_pass()
-    return [f"image {image_id}: growing file left behind" for image_id, _ in keeper.cache.listed("partial")]
+    return [f"image {image_id}: growing file left behind" for image_id, _ in local.cache.listed("partial")]
 
 
 # What is killed: forks of a process that has read one host's configuration.
@@ -121,7 +121,7 @@ class Victim:
         from glance_replicas import settings
 
         self._config_file, self.folder, self._random = config_file, folder, random.Random(seed)
-        self.keeper = Keeper(settings.load([config_file]))
+        self.local = LocalHost.assemble(settings.load([config_file]))
 
     def truth(self, image_id: str) -> bytes | None:
         """The bytes of an image, None for one that was never finished."""
@@ -136,36 +136,36 @@ class Victim:
                 self._random.choice(actions)()
 
     def _any(self) -> Image | None:
-        return self.keeper.active(self._random.choice(os.listdir(self.folder / "truth")))
+        return self.local.catalogue.active(self._random.choice(os.listdir(self.folder / "truth")))
 
     def fill(self) -> None:
         """Fill or follow, and compare."""
         image = self._any()
         if image is None or image.size is None:
             return
-        with closing(start_or_join(self.keeper.cache, self.keeper.plan(image))) as follower:
+        with closing(start_or_join(self.local.cache, self.local.fill_setup.plan(image))) as follower:
             got = b"".join(follower.read(0, image.size))
         if got != self.truth(image.id):
             with (self.folder / "wrong").open("a") as file:
-                file.write(f"{self.keeper.settings.host_name}: image {image.id}: a follower got wrong bytes\n")
+                file.write(f"{self.local.settings.host_name}: image {image.id}: a follower got wrong bytes\n")
 
     def evict(self) -> None:
         """As if the quota were lowered for a moment; not to nothing, since an empty directory may be unmounted."""
-        Space(self.keeper.cache, self._random.randrange(QUOTA // 2, QUOTA), 0).trim(self.keeper.withdraw)
+        Space(self.local.cache, self._random.randrange(QUOTA // 2, QUOTA), 0).trim(self.local.registration.withdraw)
 
     def scrub(self) -> None:
         """Read a file again."""
-        for entry in list(self.keeper.cache.complete.entries())[:1]:
-            Scrubber(self.keeper, lambda: None).verify(entry.image_id)
+        for entry in list(self.local.cache.complete.entries())[:1]:
+            assembly.scrubber(self.local, lambda: None).verify(entry.image_id)
 
     def register(self) -> None:
         """Register what is there, as at the end of a fill."""
         image = self._any()
-        copy = self.keeper.cache.complete.open(image.id) if image else None
+        copy = self.local.cache.complete.open(image.id) if image else None
         if image and copy:
             with closing(copy):
                 if copy.entry.verified:
-                    self.keeper.verified(image)
+                    self.local.full_reads.verified(image)
 
     def janitor(self) -> int:
         """`replica janitor --once`, the program itself; its exit status."""
@@ -181,10 +181,10 @@ class Victim:
         """One pass, and what is wrong then; then the same once growing files are old."""
         before = time.monotonic()
         status = self.janitor()
-        found = [] if status == 0 else [f"{self.keeper.settings.host_name}: the janitor ended with status {status}"]
-        found += violations(self.keeper, self.truth)
+        found = [] if status == 0 else [f"{self.local.settings.host_name}: the janitor ended with status {status}"]
+        found += violations(self.local, self.truth)
         if self._random.random() < 0.3:
-            found += left_behind(self.keeper, self.janitor)
+            found += left_behind(self.local, self.janitor)
         logging.getLogger("chaos").info("checked in %.1f s", time.monotonic() - before)
         return found
 

@@ -38,8 +38,8 @@ from glance_replicas import checksum
 from glance_replicas.cache import partial_file
 from glance_replicas.crash_points import MARKED
 from glance_replicas.errors import CacheError
-from glance_replicas.host import keeper
-from glance_replicas.janitor import passes
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly, passes
 from glance_replicas.ledger.orphans import DARK
 from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, State
 from glance_replicas.location import replica_url
@@ -93,8 +93,8 @@ class World:
             ledger=f"sqlite:///{folder / 'glance-replicas.sqlite'}",
             max_bytes=QUOTA,
         )
-        self.keeper = keeper.Keeper(self.settings)
-        self.cache = self.keeper.cache
+        self.local = LocalHost.assemble(self.settings)
+        self.cache = self.local.cache
 
     def sql(self, statement: str, **values: Any) -> None:
         """A change behind everybody's back."""
@@ -114,7 +114,9 @@ class World:
         keep(path, data or truth(name) or b"", claims=truth(name), age=age)
         os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
         if row:
-            self.keeper.catalogue.add(name, replica_url(self.settings.host_url or "", name), self.keeper.metadata())
+            self.local.catalogue.add(
+                name, replica_url(self.settings.host_url or "", name), self.local.registration.metadata()
+            )
 
     def restore(self) -> None:
         """The database is where it was."""
@@ -126,9 +128,9 @@ class World:
 
     def fill(self, name: str) -> None:
         """The image is filled to the end."""
-        image = self.keeper.active(name)
+        image = self.local.catalogue.active(name)
         assert image is not None
-        filler = fill.start(self.cache, self.keeper.plan(image))
+        filler = fill.start(self.cache, self.local.fill_setup.plan(image))
         if filler:
             filler.join()
 
@@ -141,7 +143,7 @@ def full(world: World) -> None:
     for number, name in enumerate((OLD, IDLE, LOST, STOCK)):
         world.keep(name, idle=1000.0 - number)
     world.cache.complete.pin(OLD, True)
-    world.keeper.pins.add([OLD, NEW], [world.settings.host_name], "a test")
+    world.local.pins.add([OLD, NEW], [world.settings.host_name], "a test")
 
 
 def half(world: World) -> None:
@@ -179,9 +181,9 @@ class Cancelled:
 
 def fill_in_two_parts(world: World) -> None:
     """The first part is left by a fill in the background, the second goes on from there."""
-    image = world.keeper.active(NEW)
+    image = world.local.catalogue.active(NEW)
     assert image is not None
-    filler = fill.start(world.cache, world.keeper.plan(image, background=True), Cancelled())
+    filler = fill.start(world.cache, world.local.fill_setup.plan(image, background=True), Cancelled())
     if filler:
         filler.join()
     world.fill(NEW)
@@ -200,10 +202,10 @@ def fill_bad(world: World) -> None:
 
 def fill_deleted(world: World) -> None:
     """The image is deleted while it is filled."""
-    image = world.keeper.active(NEW)
+    image = world.local.catalogue.active(NEW)
     if image is None:
         return
-    plan = world.keeper.plan(image)
+    plan = world.local.fill_setup.plan(image)
     world.sql("UPDATE images SET status = 'deleted', deleted = true WHERE id = :id", id=NEW)
     filler = fill.start(world.cache, plan)
     if filler:
@@ -212,9 +214,9 @@ def fill_deleted(world: World) -> None:
 
 def fill_without_database(world: World) -> None:
     """The catalogue is away when the fill ends."""
-    image = world.keeper.active(NEW)
+    image = world.local.catalogue.active(NEW)
     assert image is not None
-    plan = world.keeper.plan(image)
+    plan = world.local.fill_setup.plan(image)
     world.database.rename(world.database.with_suffix(".away"))
     filler = fill.start(world.cache, plan)
     if filler:
@@ -232,10 +234,10 @@ def everything(world: World) -> None:
     world.keep(DELETED)
     world.sql("UPDATE images SET status = 'deleted', deleted = true WHERE id = :id", id=DELETED)
     world.keep(ASKED)
-    world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
+    world.local.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
     for name in (QUEUED, BARE):
         (world.cache.folder / "queue" / name).touch()
-    Copies(world.keeper.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
+    Copies(world.local.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE), age=30 * 86400)
     leave(world.cache.partial_path(LEFT), b"left", truth(LEFT) or b"")
@@ -247,21 +249,21 @@ def everything(world: World) -> None:
     world.cache.path(OLD).chmod(0o440 | stat.S_ISVTX)  # as version 0.1 pinned
     world.keep(REUSED, row=False)
     note(world.cache.path(REUSED), b"another image's, of the same id")
-    world.keeper.pins.add([ASKED, BARE, ROTTEN], [world.settings.host_name], "a test")
+    world.local.pins.add([ASKED, BARE, ROTTEN], [world.settings.host_name], "a test")
     other_hosts(world)
 
 
 def asked_anew(world: World) -> None:
     """A copy that `replica repair` wants fetched anew, and one that an audit took for dark before it was registered."""
     world.keep(IDLE)
-    world.keeper.ledger.request_withdrawal(own_row(world, IDLE), reason=DARK, who="a test", proof={"bytes": SIZE})
+    world.local.ledger.request_withdrawal(own_row(world, IDLE), reason=DARK, who="a test", proof={"bytes": SIZE})
     world.keep(ASKED)
-    world.keeper.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test", proof={"refill": True})
+    world.local.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test", proof={"refill": True})
 
 
 def own_row(world: World, name: str) -> Location:
     """This host's row for an image."""
-    return next(one for one in world.keeper.catalogue.of_host(world.settings.host_name) if one.image_id == name)
+    return next(one for one in world.local.catalogue.of_host(world.settings.host_name) if one.image_id == name)
 
 
 def of_the_stock_cache(world: World) -> None:
@@ -274,9 +276,9 @@ def of_the_stock_cache(world: World) -> None:
 def other_hosts(world: World) -> None:
     """This host had another URL before, and another host is long dead; both have rows."""
     for name, url in ((world.settings.host_name, "http://127.0.0.99:1"), ("dead", "http://127.0.0.98:1")):
-        world.keeper.ledger.heartbeat(Host(name, None, url))
-        metadata = {**world.keeper.metadata(), "replica_host": name}
-        world.keeper.catalogue.add(OTHERS, replica_url(url, OTHERS), metadata)
+        world.local.ledger.heartbeat(Host(name, None, url))
+        metadata = {**world.local.registration.metadata(), "replica_host": name}
+        world.local.catalogue.add(OTHERS, replica_url(url, OTHERS), metadata)
     from services.schema import query
 
     query(world.settings.ledger, "UPDATE replica_hosts SET heartbeat = '2001-01-01 00:00:00' WHERE name = 'dead'")
@@ -284,17 +286,17 @@ def other_hosts(world: World) -> None:
 
 def one_pass(world: World) -> None:
     """The janitor, once."""
-    passes.Janitor(world.keeper).run_once()
+    passes.Janitor(world.local).run_once()
 
 
 def removals(world: World) -> None:
     """That step of a pass alone."""
-    passes.Janitor(world.keeper)._removals(Pass())
+    passes.Janitor(world.local)._removals(Pass())
 
 
 def orders_of_all_kinds(world: World) -> None:
     """What a host can be asked for, and growing files that were left: one of each kind."""
-    copies, here = Copies(world.keeper.ledger.database), [world.settings.host_name]
+    copies, here = Copies(world.local.ledger.database), [world.settings.host_name]
     for name in (OLD, IDLE, DELETED, REUSED):
         world.keep(name, row=name != REUSED)
     note(world.cache.path(REUSED), b"another image's, of the same id")
@@ -303,7 +305,7 @@ def orders_of_all_kinds(world: World) -> None:
     world.sql("UPDATE images SET os_hash_algo = NULL, os_hash_value = NULL, checksum = NULL WHERE id = :id", id=BARE)
     copies.request([NEW, BAD, DELETED, STOCK, AWAY, GIVEN_UP, WRONG, ASKED, BARE, REUSED], here, who="a test")
     copies.request([OLD], here, who="a test", pin=True, priority=HIGH)
-    world.keeper.pins.add([OLD], here, "a test")
+    world.local.pins.add([OLD], here, "a test")
     copies.put_off(GIVEN_UP, here[0], "seven times", 0, 7)
     copies.put_off(ASKED, here[0], "it waits", 3600, 1)
     copies.cancel([WRONG])
@@ -324,7 +326,7 @@ def copying(world: World) -> None:
         waiting.reserve(SIZE)
         waiting.close()
     os.utime(path, (time.time() - 90,) * 2)
-    once = worker.Copier(keeper.Keeper(dataclasses.replace(world.settings, max_bytes=3 * QUOTA)))
+    once = assembly.prefetch_worker(LocalHost.assemble(dataclasses.replace(world.settings, max_bytes=3 * QUOTA)))
     once.step()
     once.finish(lambda: None)
 
@@ -332,8 +334,8 @@ def copying(world: World) -> None:
 def told_to_end(world: World) -> None:
     """Of two copies that run one is cancelled, and the hours of the other end; a third has no room."""
     slow = dataclasses.replace(world.settings, copy_bytes_per_second=1, copies_at_once=3, max_bytes=5 * SIZE // 2)
-    one = worker.Copier(keeper.Keeper(slow))
-    copies = Copies(world.keeper.ledger.database)
+    one = assembly.prefetch_worker(LocalHost.assemble(slow))
+    copies = Copies(world.local.ledger.database)
     copies.request([NEW, IDLE], [slow.host_name], who="a test")
     copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
     one.step()
@@ -449,18 +451,18 @@ def aftermath(world: World) -> list[str]:
     """What is wrong after one pass; then a download of the new image, and a pass when growing files are old."""
     world.restore()
     world.due_now()
-    done = passes.Janitor(world.keeper).run_once()
+    done = passes.Janitor(world.local).run_once()
     found = [f"the pass met problems: {done.problems}"] if done.problems else []
-    found += violations(world.keeper, truth)
-    if world.keeper.active(NEW) is not None:
+    found += violations(world.local, truth)
+    if world.local.catalogue.active(NEW) is not None:
         if not world.cache.complete.exists(NEW):
             world.fill(NEW)
-        found += [f"afterwards: {one}" for one in violations(world.keeper, truth)]
+        found += [f"afterwards: {one}" for one in violations(world.local, truth)]
         if not world.cache.complete.exists(NEW):
             found.append("afterwards the image cannot be filled")
     world.due_now()
-    found += left_behind(world.keeper, passes.Janitor(world.keeper).run_once)
-    open_yet = Copies(world.keeper.ledger.database).list(states=[State.WAITING, State.RUNNING])
+    found += left_behind(world.local, passes.Janitor(world.local).run_once)
+    open_yet = Copies(world.local.ledger.database).list(states=[State.WAITING, State.RUNNING])
     return found + [f"image {one.image_id}: still {one.state}" for one in open_yet if one.image_id not in LOSSES]
 
 

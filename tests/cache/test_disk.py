@@ -26,8 +26,7 @@ from support.fills import DATA, MIB, SIZE, World
 
 from glance_replicas import settings
 from glance_replicas.errors import CacheError, Unreachable
-from glance_replicas.janitor.reconcile import Reconciler
-from glance_replicas.janitor.scrub import Scrubber
+from glance_replicas.janitor import assembly
 from glance_replicas.middleware.sending import direct
 from glance_replicas.middleware.sending.serve import Body, Way
 from glance_replicas.model import Pass, Verdict
@@ -202,18 +201,18 @@ def read_fails_in_a_scrub(disk: Disk, world: World, number: int) -> None:
     with GlanceSite(world.cache.folder / "configured") as site, FaultyServer() as durable:
         loaded = settings.load([str(site.add_host("127.0.0.2", start=False).config_file)])
         with closing(Cloud(world.cache.folder / "cloud", loaded, durable)) as cloud:
-            keeper = cloud.host("here")
+            local = cloud.host("here")
             bad, good = cloud.image(), cloud.image()
             for name in (bad, good):
-                fill(keeper, name)
+                fill(local, name)
             disk.fail("read", bad, number)
-            scrubber = Scrubber(keeper, lambda: None)
+            scrubber = assembly.scrubber(local, lambda: None)
             assert [scrubber.verify(name) for name in (bad, good)] == [Verdict.UNREACHABLE, Verdict.INTACT]
-            assert {entry.image_id: entry.readable for entry in keeper.cache.complete.entries()} == {
+            assert {entry.image_id: entry.readable for entry in local.cache.complete.entries()} == {
                 bad: False,
                 good: True,
             }
-            Reconciler(keeper).reconcile(Pass())
+            assembly.reconciler(local).reconcile(Pass())
             assert (cloud.rows(bad), cloud.rows(good)) == ([], ["here"])
             disk.heal()
             assert scrubber.verify(bad) is Verdict.INTACT

@@ -17,7 +17,7 @@ from support.cloud import Cloud, fill
 from support.programs import replica
 
 from glance_replicas import disk_read, settings
-from glance_replicas.janitor.scrub import Scrubber
+from glance_replicas.janitor import assembly
 from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
@@ -110,14 +110,14 @@ def test_scrub(device: Device, tmp_path: Path) -> None:
     with GlanceSite(tmp_path / "configured") as site, FaultyServer() as durable:
         loaded = settings.load([str(site.add_host("127.0.0.2", start=False).config_file)])
         with closing(Cloud(device.root, loaded, durable)) as cloud:
-            keeper, name = cloud.host("here"), cloud.image()
-            fill(keeper, name)
-            path = keeper.cache.path(name)
+            local, name = cloud.host("here"), cloud.image()
+            fill(local, name)
+            path = local.cache.path(name)
             data = path.read_bytes()
             note(path, data, age=30 * 86400)
             device.rot(data, len(data) // 2)
             assert path.read_bytes() == data
-            assert Scrubber(keeper, lambda: None).oldest() is Verdict.CORRUPT
+            assert assembly.scrubber(local, lambda: None).oldest() is Verdict.CORRUPT
 
 
 def test_the_programs_read_the_disk(device: Device, tmp_path: Path) -> None:

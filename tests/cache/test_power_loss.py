@@ -113,9 +113,11 @@ def arrange(world: World, state: State) -> None:
     if state.evicted:
         world.cache.path(IDLE).unlink()
     if state.rows > 0:
-        world.keeper.withdraw(IDLE)
+        world.local.registration.withdraw(IDLE)
     if state.rows > 1:
-        world.keeper.catalogue.add(NEW, replica_url(world.settings.host_url or "", NEW), world.keeper.metadata())
+        world.local.catalogue.add(
+            NEW, replica_url(world.settings.host_url or "", NEW), world.local.registration.metadata()
+        )
     first: Path | None = None
     for place in state.names:
         path = world.cache.folder / place / NEW

@@ -40,12 +40,12 @@ def test_the_list_of_hosts_is_whole_while_it_is_asked_for(cloud: Cloud, monkeypa
     here = cloud.host("here")
     cloud.host("there")
     monkeypatch.setattr(host_registry, "_KEEP_SECONDS", 0.0)
-    assert set(here.hosts.all()) == {"here", "there"}
+    assert set(here.host_registry.all()) == {"here", "there"}
     seen, ended = [], threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
-            seen.append(len(here.hosts.all()))
+            seen.append(len(here.host_registry.all()))
 
     watchers = [threading.Thread(target=watch) for _ in range(4)]
     for one in watchers:
@@ -63,53 +63,53 @@ def test_the_last_list_grows_old(cloud: Cloud, locked: sa.Engine, monkeypatch: p
     here = cloud.host("here")
     cloud.host("there")
     monkeypatch.setattr(host_registry, "_KEEP_SECONDS", 0.0)
-    assert is_alive(here.hosts.all()["there"], here.settings)
+    assert is_alive(here.host_registry.all()["there"], here.settings)
     with locked.connect() as connection:
         connection.exec_driver_sql("BEGIN EXCLUSIVE")
         began = time.monotonic()
-        found = here.hosts.all()
+        found = here.host_registry.all()
         assert time.monotonic() - began < 3, "a list that cannot be had costs little"
         assert set(found) == {"here", "there"}
         age = found["there"].age_seconds
         time.sleep(0.5)
-        assert here.hosts.all()["there"].age_seconds >= age + 0.5
-        monkeypatch.setattr(here.hosts, "_listed_at", time.monotonic() - 3600)
-        assert not is_alive(here.hosts.all()["there"], here.settings), "nobody heard of it for an hour"
+        assert here.host_registry.all()["there"].age_seconds >= age + 0.5
+        monkeypatch.setattr(here.host_registry, "_listed_at", time.monotonic() - 3600)
+        assert not is_alive(here.host_registry.all()["there"], here.settings), "nobody heard of it for an hour"
         connection.exec_driver_sql("ROLLBACK")
 
 
 def test_a_host_that_has_just_come_is_read_from(cloud: Cloud) -> None:
     """A copy of a host that reported after this one's list was made, or its fill, is a source before the stores."""
     here = cloud.host("here")
-    assert set(here.hosts.all()) == {"here"}
+    assert set(here.host_registry.all()) == {"here"}
     there = cloud.host("there")
     copied = here.catalogue.image(cloud.cached(there))
     assert copied is not None
-    assert [one.host for one in here.route.order(copied, fills=True)] == ["there", None]
-    assert here.hosts.sign(copied.cached[0]) != copied.cached[0].url
+    assert [one.host for one in here.source_selection.order(copied, fills=True)] == ["there", None]
+    assert here.host_registry.sign(copied.cached[0]) != copied.cached[0].url
     time.sleep(1.1)
     filling = here.catalogue.image(cloud.image())
     assert filling is not None
     third = cloud.host("third")
-    third.route.renew(filling, 0)
-    assert [one.host for one in here.route.order(filling, fills=True)] == ["third", None]
+    third.source_selection.renew(filling, 0)
+    assert [one.host for one in here.source_selection.order(filling, fills=True)] == ["third", None]
 
 
 def test_the_first_fill_beside_a_host_that_has_just_come(cloud: Cloud) -> None:
     """A host that thought it was alone sees the fill of one that came since, though no row names that one yet."""
     here = cloud.host("here")
-    assert set(here.hosts.all()) == {"here"}
+    assert set(here.host_registry.all()) == {"here"}
     there = cloud.host("there")
     image = here.catalogue.image(cloud.image())
     assert image is not None
-    there.route.renew(image, 0)
-    assert [one.host for one in here.route.order(image, fills=True)] == ["there", None]
+    there.source_selection.renew(image, 0)
+    assert [one.host for one in here.source_selection.order(image, fills=True)] == ["there", None]
 
 
 def test_names_of_no_host_are_no_flood(cloud: Cloud) -> None:
     """Rows that name hosts nobody knows, as users may write them, have the ledger asked once a second at most."""
     here = cloud.host("here")
-    here.hosts.all()
+    here.host_registry.all()
     asked = []
     sa.event.listen(
         here.ledger.database._engine, "before_cursor_execute", lambda *words: asked.append("replica_hosts" in words[2])
@@ -117,7 +117,7 @@ def test_names_of_no_host_are_no_flood(cloud: Cloud) -> None:
     began = time.monotonic()
     rows = [Location(IMAGE, f"http://127.0.0.9:1/replicas/{IMAGE}", {HOST_KEY: f"none-{one}"}) for one in range(500)]
     for row in rows:
-        assert here.hosts.sign(row) == row.url
+        assert here.host_registry.sign(row) == row.url
     assert 1 <= sum(asked) <= 2 + time.monotonic() - began
 
 
@@ -127,10 +127,10 @@ def test_a_list_that_came_late_is_kept(cloud: Cloud, locked: sa.Engine) -> None:
     cloud.host("there")
     with locked.connect() as connection:
         connection.exec_driver_sql("BEGIN EXCLUSIVE")
-        assert set(here.hosts.all()) == {"here"}
+        assert set(here.host_registry.all()) == {"here"}
         connection.exec_driver_sql("ROLLBACK")
     end = time.monotonic() + 5
-    while set(here.hosts.all()) != {"here", "there"}:
+    while set(here.host_registry.all()) != {"here", "there"}:
         assert time.monotonic() < end, "what the ledger answered is lost"
         time.sleep(0.05)
 
@@ -141,13 +141,13 @@ def test_one_question_that_fails_silences_no_other(cloud: Cloud) -> None:
     cloud.host("there")
     here.ledger.record([Result(PLACE, Verdict.CORRUPT, Evidence.FULL)])
     query(cloud.site.ledger_url, "ALTER TABLE replica_fills RENAME TO replica_fills_of_another_version")
-    image = here.active(cloud.image())
+    image = here.catalogue.active(cloud.image())
     assert image is not None
-    assert here.route.renew(image, 0) == ()
-    assert set(here.hosts.all()) == {"here", "there"}
-    assert here.hosts.states(IMAGE), "verdicts are read after a claim that failed"
-    copy = Location(IMAGE, here.own_url(IMAGE) or "", {HOST_KEY: "here"})
-    assert here.hosts.sign(copy).count("sig=") == bool(here.settings.signing_keys)
+    assert here.source_selection.renew(image, 0) == ()
+    assert set(here.host_registry.all()) == {"here", "there"}
+    assert here.host_registry.states(IMAGE), "verdicts are read after a claim that failed"
+    copy = Location(IMAGE, here.registration.own_url(IMAGE) or "", {HOST_KEY: "here"})
+    assert here.host_registry.sign(copy).count("sig=") == bool(here.settings.signing_keys)
 
 
 def test_tables_a_version_behind(tmp_path: Path, cloud: Cloud) -> None:

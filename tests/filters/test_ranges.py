@@ -330,9 +330,9 @@ def test_fill_on_range(host: GlanceHost, faulty: FaultyServer) -> None:
 
 def test_any_range_of_the_sources(cloud: Cloud) -> None:
     """Any range from the sources is exactly these bytes, whether the place knows ranges or not, and over a break."""
-    keeper = cloud.host("here")
+    local = cloud.host("here")
     names = [cloud.image(), cloud.image(ignore_range=True), cloud.image(reset_at=CLOUD_SIZE // 2, fail_times=1)]
-    plans = [keeper.plan(image) for name in names if (image := keeper.active(name))]
+    plans = [local.fill_setup.plan(image) for name in names if (image := local.catalogue.active(name))]
 
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, CLOUD_SIZE - 1), st.integers(1, CLOUD_SIZE))
@@ -347,10 +347,10 @@ def test_any_range_of_the_sources(cloud: Cloud) -> None:
 def test_a_place_that_cannot_begin_there(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """A place that would have to be read for long before the range is passed over; a little is read and dropped."""
     monkeypatch.setattr(byte_range, "MOST_SKIPPED", MIB)
-    keeper = cloud.host("here")
-    image = keeper.active(cloud.image(ignore_range=True))
+    local = cloud.host("here")
+    image = local.catalogue.active(cloud.image(ignore_range=True))
     assert image is not None
-    plan = keeper.plan(image)
+    plan = local.fill_setup.plan(image)
     assert b"".join(byte_range.from_sources(plan, MIB, MIB + 9)) == CLOUD_DATA[MIB : MIB + 9]
     with pytest.raises(Unreachable, match="cannot begin at byte"):
         list(byte_range.from_sources(plan, 2 * MIB, 2 * MIB + 9))

@@ -22,7 +22,7 @@ from support.cloud import DATA, Cloud
 from glance_replicas import settings
 from glance_replicas.errors import SourceError
 from glance_replicas.location import replica_url
-from glance_replicas.middleware.server import ReplicaServer
+from glance_replicas.middleware import server
 from glance_replicas.model import HOST_KEY, Location
 from glance_replicas.stores.body import Limits
 from glance_replicas.stores.http.answers import Target
@@ -96,20 +96,20 @@ class _Host:
         self._durable = FaultyServer()
         cloud = Cloud(folder / "cloud", loaded, self._durable)
         self.image_id = cloud.image()
-        self.keeper = cloud.host("a")
+        self.local = cloud.host("a")
         self._fill()
-        self.app = ReplicaServer(self.keeper, webob.exc.HTTPNotFound())
-        url = replica_url(self.keeper.settings.host_url or "", self.image_id)
-        self.signed = self.keeper.hosts.sign(Location(self.image_id, url, {HOST_KEY: "a"}))
+        self.app = server.assembled(self.local, webob.exc.HTTPNotFound())
+        url = replica_url(self.local.settings.host_url or "", self.image_id)
+        self.signed = self.local.host_registry.sign(Location(self.image_id, url, {HOST_KEY: "a"}))
         assert "sig=" in self.signed
 
     def _fill(self) -> None:
-        image = self.keeper.active(self.image_id)
+        image = self.local.catalogue.active(self.image_id)
         assert image is not None
-        thread = fill.start(self.keeper.cache, self.keeper.plan(image))
+        thread = fill.start(self.local.cache, self.local.fill_setup.plan(image))
         assert thread is not None
         thread.join()
-        assert self.keeper.cache.complete.exists(self.image_id)
+        assert self.local.cache.complete.exists(self.image_id)
 
 
 @functools.cache

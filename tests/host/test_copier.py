@@ -18,10 +18,11 @@ from services.schema import query
 from support.cloud import DATA, MIB, SIZE, Cloud
 
 from glance_replicas.cache.partial_file import Growing
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly
 from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, Copying, State
 from glance_replicas.prefetch.queue import _TRIES, Want
-from glance_replicas.prefetch.worker import Copier, within
+from glance_replicas.prefetch.worker import within
 from glance_replicas.transfer.follow import start_or_join
 
 pytest_plugins = ["support.cloud"]
@@ -32,9 +33,9 @@ class Here:
 
     def __init__(self, cloud: Cloud, **changes: Any) -> None:
         self.cloud = cloud
-        self.keeper = cloud.host("here", **changes)
-        self.copies = Copies(self.keeper.ledger.database)
-        self.copier = Copier(self.keeper)
+        self.local = cloud.host("here", **changes)
+        self.copies = Copies(self.local.ledger.database)
+        self.copier = assembly.prefetch_worker(self.local)
 
     def ask(self, *names: str, **more: Any) -> None:
         """Somebody wants these images here."""
@@ -61,14 +62,14 @@ class Here:
     def due_now(self, name: str) -> None:
         """The time to wait is over."""
         query(
-            self.keeper.settings.ledger,
+            self.local.settings.ledger,
             "UPDATE replica_copies SET not_before = '2001-01-01 00:00:00' WHERE image_id = :id",
             id=name,
         )
 
     def growing(self, name: str) -> Path:
         """Its growing file."""
-        return self.keeper.cache.partial_path(name)
+        return self.local.cache.partial_path(name)
 
     def length(self, name: str) -> int:
         """Bytes of its growing file, none when there is none."""
@@ -76,7 +77,7 @@ class Here:
 
     def is_whole(self, name: str) -> bool:
         """The complete file is there and right."""
-        path = self.keeper.cache.path(name)
+        path = self.local.cache.path(name)
         return path.exists() and path.read_bytes() == DATA
 
     def leave(self, name: str, length: int, idle: float) -> None:
@@ -111,11 +112,11 @@ def test_pinned_when_there(cloud: Cloud) -> None:
     here, name, old = Here(cloud), cloud.image(), cloud.image()
     here.ask(old)
     here.ends(old)
-    here.keeper.pins.add([name, old], ["here"], "tester")
+    here.local.pins.add([name, old], ["here"], "tester")
     here.ask(name, old, pin=True)
     here.ends(name)
     here.ends(old)
-    assert {entry.image_id: entry.pinned for entry in here.keeper.cache.complete.entries()} == {name: True, old: True}
+    assert {entry.image_id: entry.pinned for entry in here.local.cache.complete.entries()} == {name: True, old: True}
 
 
 def test_not_active(cloud: Cloud) -> None:
@@ -155,7 +156,7 @@ def test_killed(cloud: Cloud) -> None:
     child = os.fork()
     if not child:
         try:
-            Copier(here.keeper).step()
+            assembly.prefetch_worker(here.local).step()
             time.sleep(60)
         finally:
             os._exit(1)
@@ -189,9 +190,9 @@ def test_follower_lifts_the_rate(cloud: Cloud) -> None:
     here, name = Here(cloud, copy_bytes_per_second=1000), cloud.image()
     here.ask(name)
     here.until(lambda: here.length(name))
-    image = here.keeper.active(name)
+    image = here.local.catalogue.active(name)
     assert image is not None
-    with closing(start_or_join(here.keeper.cache, here.keeper.plan(image))) as follower:
+    with closing(start_or_join(here.local.cache, here.local.fill_setup.plan(image))) as follower:
         assert b"".join(follower.read(0, SIZE)) == DATA
     assert here.ends(name).state is State.DONE
     assert cloud.reads(name) == 1
@@ -282,7 +283,7 @@ def test_no_room_to_go_on(cloud: Cloud) -> None:
     kept, other = here.length(name), cloud.image()
     os.utime(here.growing(name), (time.time() - 90,) * 2)
     here.copier.step()
-    here.keeper.pins.add([other], ["here"], "tester")
+    here.local.pins.add([other], ["here"], "tester")
     here.ask(other, priority=HIGH, pin=True)
     here.ends(other)
     here.copier.step()
@@ -291,7 +292,7 @@ def test_no_room_to_go_on(cloud: Cloud) -> None:
     assert here.row(name).state is State.WAITING
     assert "no room for" in here.row(name).detail
     assert here.length(name) == kept
-    here.keeper.cache.complete.pin(other, False)
+    here.local.cache.complete.pin(other, False)
     here.due_now(name)
     assert here.ends(name).state is State.DONE
     assert offset(cloud, name) == kept
@@ -392,9 +393,9 @@ def test_filled_by_another(cloud: Cloud) -> None:
     assert here.copier.step() == 0
     assert (here.row(name).state, here.row(name).bytes) == (State.RUNNING, MIB)
     other.append(DATA[MIB:], MIB)
-    image = here.keeper.active(name)
+    image = here.local.catalogue.active(name)
     assert image is not None
-    here.keeper.cache.partials.commit(other, image)
+    here.local.cache.partials.commit(other, image)
     assert here.ends(name).state is State.DONE
     assert cloud.rows(name) == ["here"]
     assert cloud.reads(name) == 0
@@ -404,28 +405,28 @@ def test_queue_without_a_ledger(cloud: Cloud, tmp_path: Path) -> None:
     """A name in queue/ is filled while the ledger is away, at most as often as its failures let; then it goes."""
     (tmp_path / "garbage.sqlite").write_bytes(b"no database" * 1000)
     known = cloud.host("here")
-    keeper = Keeper(replace(known.settings, ledger=f"sqlite:///{tmp_path / 'garbage.sqlite'}"))
-    copier, good, bad = Copier(keeper), cloud.image(), cloud.image(status=503)
+    local = LocalHost.assemble(replace(known.settings, ledger=f"sqlite:///{tmp_path / 'garbage.sqlite'}"))
+    copier, good, bad = assembly.prefetch_worker(local), cloud.image(), cloud.image(status=503)
     for name in (good, bad):
-        (keeper.cache.folder / "queue" / name).touch()
+        (local.cache.folder / "queue" / name).touch()
     assert copier.step() == 2
     end = time.monotonic() + 20
-    while (keeper.cache.folder / "queue" / good).exists():
+    while (local.cache.folder / "queue" / good).exists():
         assert time.monotonic() < end
         copier.step()
         time.sleep(0.02)
     reads = cloud.reads(bad)
     for _ in range(3):
         copier.step()
-    assert keeper.cache.path(good).read_bytes() == DATA
-    assert [name for name, _ in keeper.cache.listed("queue")] == [bad]
+    assert local.cache.path(good).read_bytes() == DATA
+    assert [name for name, _ in local.cache.listed("queue")] == [bad]
     assert cloud.reads(bad) == reads
     for _ in range(_TRIES - 1):  # hours later each time
-        assert [name for name, _ in keeper.cache.listed("queue")] == [bad]
+        assert [name for name, _ in local.cache.listed("queue")] == [bad]
         copier._orders.failed(Want(bad, queued=True), "503")
-    assert keeper.cache.listed("queue") == [], "as a row is given up"
-    keeper.catalogue.close()
-    keeper.ledger.close()
+    assert local.cache.listed("queue") == [], "as a row is given up"
+    local.catalogue.close()
+    local.ledger.close()
 
 
 def test_left_growing(cloud: Cloud) -> None:
@@ -449,7 +450,7 @@ def test_left_growing_in_vain(cloud: Cloud) -> None:
     for name, idle in ((gone, 100), (ended, 100), (old, 4000)):
         here.leave(name, MIB, idle)
     assert here.copier.step() == 0
-    assert here.keeper.cache.listed("partial") == []
+    assert here.local.cache.listed("partial") == []
 
 
 def test_left_growing_that_fails(cloud: Cloud, faulty: FaultyServer) -> None:

@@ -10,8 +10,8 @@ from services.schema import query
 from support.cloud import DATA, Cloud
 
 from glance_replicas.cache.doubts import Doubts
-from glance_replicas.host.keeper import Keeper
-from glance_replicas.janitor.reconcile import Reconciler
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly
 from glance_replicas.model import Image, Pass
 
 pytest_plugins = ["support.cloud"]
@@ -19,16 +19,16 @@ pytest_plugins = ["support.cloud"]
 MOST = 4  # max_withdrawals_per_pass
 
 
-def reconciled(keeper: Keeper) -> Pass:
+def reconciled(local: LocalHost) -> Pass:
     """What one pass makes of disk and catalogue."""
     done = Pass()
-    Reconciler(keeper).reconcile(done)
+    assembly.reconciler(local).reconcile(done)
     return done
 
 
-def behind(keeper: Keeper, copy: Path) -> Keeper:
+def behind(local: LocalHost, copy: Path) -> LocalHost:
     """The same host on a database that has not heard of anything since the copy was made."""
-    return Keeper(replace(keeper.settings, database=f"sqlite:///{copy}"))
+    return LocalHost.assemble(replace(local.settings, database=f"sqlite:///{copy}"))
 
 
 def copied(cloud: Cloud, name: str) -> Path:
@@ -38,9 +38,9 @@ def copied(cloud: Cloud, name: str) -> Path:
     return copy
 
 
-def image(keeper: Keeper, name: str) -> Image:
+def image(local: LocalHost, name: str) -> Image:
     """As the catalogue has it."""
-    found = keeper.catalogue.image(name)
+    found = local.catalogue.image(name)
     assert found is not None
     return found
 
@@ -63,9 +63,9 @@ def set_status(cloud: Cloud, name: str, status: str) -> None:
     )
 
 
-def has(keeper: Keeper, name: str) -> bool:
+def has(local: LocalHost, name: str) -> bool:
     """Whether the complete file is there."""
-    return keeper.cache.complete.exists(name)
+    return local.cache.complete.exists(name)
 
 
 def test_a_pass_on_a_database_that_is_behind(cloud: Cloud) -> None:
@@ -92,18 +92,18 @@ def test_registering_on_a_database_that_is_behind(cloud: Cloud) -> None:
     before = copied(cloud, "before.sqlite")
     name = cloud.cached(here)
     known = image(here, name)
-    here.withdraw(name)
-    behind(here, before).register(known)
+    here.registration.withdraw(name)
+    behind(here, before).registration.register(known)
     assert has(here, name)
     set_status(cloud, name, "queued")
-    here.register(known)
+    here.registration.register(known)
     assert has(here, name)
     set_status(cloud, name, "active")
     assert reconciled(here).registered == 1
     assert cloud.rows(name) == ["here"]
-    here.withdraw(name)
+    here.registration.withdraw(name)
     set_status(cloud, name, "deleted")
-    here.register(known)
+    here.registration.register(known)
     assert not has(here, name)
 
 
@@ -130,7 +130,7 @@ def test_what_stays_unknown_goes_in_time(cloud: Cloud) -> None:
     assert reconciled(behind(here, before)).removed == 0, "known again"
     assert reconciled(here).removed == 0
     time.sleep(1.1)
-    again = Keeper(here.settings)
+    again = LocalHost.assemble(here.settings)
     assert again.settings.database == whole
     assert reconciled(again).removed == 1
     assert not has(here, name)
@@ -153,7 +153,7 @@ def test_many_purged_images_hold_nothing_up(cloud: Cloud) -> None:
     here = cloud.host("here", max_withdrawals_per_pass=MOST, doubt_seconds=0)
     purged = [cloud.cached(here) for _ in range(2 * MOST + 1)]
     new, lost = cloud.cached(here), cloud.cached(here)
-    here.withdraw(new)
+    here.registration.withdraw(new)
     here.cache.path(lost).unlink()
     purge(cloud, purged)
     first = reconciled(here)
@@ -182,7 +182,7 @@ def test_files_without_a_history_hold_nothing_up(cloud: Cloud) -> None:
     """Many files that neither Glance nor the ledger ever heard of stay and are named; the rest of the pass is done."""
     here = cloud.host("here", max_withdrawals_per_pass=MOST, doubt_seconds=0)
     new = cloud.cached(here)
-    here.withdraw(new)
+    here.registration.withdraw(new)
     strange = [f"50000000-0000-4000-8000-{number:012d}" for number in range(2 * MOST)]
     for name in strange:
         here.cache.path(name).write_bytes(DATA)

@@ -17,7 +17,7 @@ from support.cloud import Cloud, filled
 from support.programs import Programs, replica
 
 from glance_replicas.host import mark, store_names
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
 from glance_replicas.janitor.passes import Janitor
@@ -28,9 +28,9 @@ from glance_replicas.model import Host, Pass
 pytest_plugins = ["support.cloud", "support.desk"]
 
 
-def again(keeper: Keeper, **changes: object) -> Keeper:
+def again(local: LocalHost, **changes: object) -> LocalHost:
     """The host after a restart with other options."""
-    return Keeper(replace(keeper.settings, **changes))  # type: ignore[arg-type]
+    return LocalHost.assemble(replace(local.settings, **changes))  # type: ignore[arg-type]
 
 
 def owners(cloud: Cloud, name: str) -> list[tuple[str, str]]:
@@ -39,17 +39,17 @@ def owners(cloud: Cloud, name: str) -> list[tuple[str, str]]:
     return [(one["metadata"]["replica_host"], one["url"]) for one in rows if "replica_host" in one["metadata"]]
 
 
-def run(keeper: Keeper) -> Pass:
+def run(local: LocalHost) -> Pass:
     """One pass of a host's janitor, as cron runs it."""
-    return Janitor(keeper).run_once()
+    return Janitor(local).run_once()
 
 
 @pytest.mark.parametrize("changes", [{"host_url": None}, {"can_register": False}], ids=["no URL", "no http store"])
 def test_what_registers_nothing_says_what_to_do(cloud: Cloud, changes: dict[str, object]) -> None:
     """A host without a URL, or without an http store: what to set, and that glance-api has to be started again."""
-    keeper = again(cloud.host("lost"), **changes)
-    assert keeper.own_url("x") is None
-    assert re.search(r"; (set|add) one .*restart glance-api$", keeper.why_unregistered())
+    local = again(cloud.host("lost"), **changes)
+    assert local.registration.own_url("x") is None
+    assert re.search(r"; (set|add) one .*restart glance-api$", local.registration.why_unregistered())
 
 
 # Two hosts in one directory: Oracle OpenStack guide, "Setting up Glance" (a share on /var/lib/glance of every node).
@@ -62,8 +62,8 @@ def test_a_guest_registers_nothing(cloud: Cloud, caplog: pytest.LogCaptureFixtur
     second = again(cloud.host("second"), cache_dir=first.settings.cache_dir)
     name = cloud.cached(first)
     cloud.site.add_location(name, second.settings.host_url + f"/replicas/{name}", {"replica_host": "second"})
-    assert second.own_url(name) is None
-    assert "is that of host first" in second.why_unregistered()
+    assert second.registration.own_url(name) is None
+    assert "is that of host first" in second.registration.why_unregistered()
     done = run(second)
     assert "image_cache_dir" in done.problems[0]
     assert "host first" in done.problems[0]
@@ -72,7 +72,7 @@ def test_a_guest_registers_nothing(cloud: Cloud, caplog: pytest.LogCaptureFixtur
     assert {one.name for one in first.ledger.hosts()} == {"first", "second"}
     assert "registers no copies" in caplog.text
     late = cloud.image()
-    assert second.plan(second.catalogue.image(late)) is not None  # type: ignore[arg-type]
+    assert second.fill_setup.plan(second.catalogue.image(late)) is not None  # type: ignore[arg-type]
     assert run(first).registered == 0
 
 
@@ -82,7 +82,7 @@ def test_an_eviction_by_a_guest_takes_the_owners_row(cloud: Cloud) -> None:
     run(first)
     second = again(cloud.host("second"), cache_dir=first.settings.cache_dir)
     name = cloud.cached(first)
-    second.withdraw(name)
+    second.registration.withdraw(name)
     assert cloud.rows(name) == []
 
 
@@ -169,8 +169,8 @@ def test_two_hosts_behind_one_url(cloud: Cloud, caplog: pytest.LogCaptureFixture
     second.ledger.forget_host("second")
     name = cloud.cached(first)
     other = cloud.image()
-    for keeper in (first, second):
-        keeper.cache.prepare()
+    for local in (first, second):
+        local.cache.prepare()
     filled(second, name)
     filled(second, other)
     for _ in range(3):
@@ -180,7 +180,7 @@ def test_two_hosts_behind_one_url(cloud: Cloud, caplog: pytest.LogCaptureFixture
         assert run(first).registered == 0
     assert "never a load balancer" in caplog.text
     assert (cloud.rows(name), cloud.rows(other)) == (["first"], [])
-    second.withdraw(name)
+    second.registration.withdraw(name)
     assert cloud.rows(name) == ["first"]
     assert [one.name for one in first.ledger.hosts()] == ["first"]
 
@@ -283,14 +283,14 @@ def test_check_names_the_other_store_id_whatever_the_rows_say(site: GlanceSite, 
 
 def test_the_name_of_the_store_is_written_once(cloud: Cloud) -> None:
     """Passes of a host write the name of its http store when it is another one, and the host's row once otherwise."""
-    keeper, writes = cloud.host("here", http_store="web"), list[str]()
+    here, writes = cloud.host("here", http_store="web"), list[str]()
 
     def listen(*words: Any) -> None:
         writes.extend(re.findall(r"^(?:INSERT INTO|UPDATE) replica_hosts", words[2]))
 
     sa.event.listen(sa.Engine, "before_cursor_execute", listen)
     try:
-        for this, expected in ((keeper, 2), (keeper, 1), (again(keeper, http_store="www"), 2)):
+        for this, expected in ((here, 2), (here, 1), (again(here, http_store="www"), 2)):
             writes.clear()
             assert run(this).problems == []
             assert len(writes) == expected
@@ -307,6 +307,6 @@ def test_a_store_id_of_another_host_is_left_alone(cloud: Cloud) -> None:
     there = json.dumps({**row["metadata"], "store": "cache"})
     cloud.site.rows("UPDATE image_locations SET meta_data = :there WHERE id = :row", there=there, row=row["id"])
     assert [run(here).registered for _ in range(2)] == [0, 0]
-    assert here.register(here.catalogue.image(name)) is False  # type: ignore[arg-type]
+    assert here.registration.register(here.catalogue.image(name)) is False  # type: ignore[arg-type]
     (after,) = (one for one in cloud.site.locations(name) if "replica_host" in one["metadata"])
     assert (after["id"], after["metadata"]["store"]) == (row["id"], "cache")

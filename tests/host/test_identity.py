@@ -23,7 +23,7 @@ from test_janitor import run
 
 from glance_replicas import settings
 from glance_replicas.cache import Cache
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger
 from glance_replicas.signing import parse_keys, sign
@@ -224,12 +224,14 @@ def test_changes_of_mode_under_load(host: GlanceHost) -> None:
         is_hit = "; hit" in whole.headers["Cache-Status"]
         return is_hit and (part.content, whole.content, direct(host, pinned).content) == (data[5:10], data, data)
 
-    keeper = Keeper(replace(settings.load([str(host.config_file)]), max_bytes=SIZE + 1, low_watermark_percent=100))
-    with ThreadPoolExecutor(5) as pool, closing(keeper.ledger), closing(keeper.catalogue):
+    local = LocalHost.assemble(
+        replace(settings.load([str(host.config_file)]), max_bytes=SIZE + 1, low_watermark_percent=100)
+    )
+    with ThreadPoolExecutor(5) as pool, closing(local.ledger), closing(local.catalogue):
         changes = pool.submit(change)
         try:
             assert list(pool.map(read, range(12))) == [True] * 12
-            keeper.space.trim(keeper.withdraw)
+            local.eviction.trim(local.registration.withdraw)
             assert list(pool.map(read, range(12))) == [True] * 12
             assert entry_of(kept).pinned
             assert run(host)["adopted"] == 0  # and takes the pin away, of which no ledger knows

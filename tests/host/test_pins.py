@@ -103,8 +103,8 @@ class Host:
     """One host's files, and one pass over its pins."""
 
     def __init__(self, cloud: Cloud, **options: Any) -> None:
-        self.keeper = cloud.host("here", pin_property="keep_me", **options)
-        self.cache, self.pins = self.keeper.cache, self.keeper.pins
+        self.local = cloud.host("here", pin_property="keep_me", **options)
+        self.cache, self.pins = self.local.cache, self.local.pins
 
     def keep(self, image_id: str, idle: float = 0.0) -> None:
         """A complete file last used so many seconds ago."""
@@ -112,10 +112,10 @@ class Host:
         keep(path, b"x" * 1000)
         os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
 
-    def carry(self) -> set[str]:
+    def apply_pins(self) -> set[str]:
         """The files with a pin after a pass."""
         self.done = Pass()
-        self.keeper.pinning.carry(self.done)
+        self.local.pin_sync.apply_pins(self.done)
         return self.pinned()
 
     def pinned(self) -> set[str]:
@@ -149,9 +149,9 @@ def test_files_get_the_pins_of_the_ledger(cloud: Cloud) -> None:
         host.keep(image_id)
     host.pins.add([A, B], ["here"], "ann")
     host.pins.add([C], ["elsewhere"], "ann")
-    assert host.carry() == {A, B}
+    assert host.apply_pins() == {A, B}
     host.pins.remove([A], None)
-    assert host.carry() == {B}
+    assert host.apply_pins() == {B}
     assert host.done == Pass()
 
 
@@ -164,9 +164,9 @@ def test_files_get_the_pins_of_the_property(cloud: Cloud) -> None:
     for image_id, (value, more) in zip(ids, cases, strict=True):
         host.keep(image_id)
         add_property(cloud, image_id, value, **more)
-    assert host.carry() == set(ids[:4])
+    assert host.apply_pins() == set(ids[:4])
     cloud.site.rows("UPDATE image_properties SET deleted = true WHERE image_id = :id", id=ids[0])
-    assert host.carry() == set(ids[1:4])
+    assert host.apply_pins() == set(ids[1:4])
 
 
 @pytest.mark.parametrize("away", ["ledger", "catalogue"])
@@ -176,13 +176,13 @@ def test_unknown_is_not_absent(cloud: Cloud, away: str) -> None:
     host.keep(A)
     host.keep(B)
     host.pins.add([A], ["here"], "ann")
-    assert host.carry() == {A}
+    assert host.apply_pins() == {A}
     host.pins.remove([A], None)
     host.pins.add([B], ["here"], "ann")
     database = cloud.site.folder / ("glance-replicas.sqlite" if away == "ledger" else "glance.sqlite")
     database.rename(database.with_suffix(".away"))
     with pytest.raises((LedgerError, CatalogueError)):
-        host.carry()
+        host.apply_pins()
     assert host.pinned() == {A}
 
 
@@ -192,15 +192,15 @@ def test_pins_are_bounded(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> Non
     for number, image_id in enumerate((A, B, C)):
         host.keep(image_id, idle=1000.0 * number)
     host.pins.add([B, C], ["here"], "ann")
-    assert host.carry() == {B, C}
+    assert host.apply_pins() == {B, C}
     host.pins.add([A], ["here"], "ann")
-    assert host.carry() == {A, B}
+    assert host.apply_pins() == {A, B}
     assert f"image {C}: its pin is lifted, pinned copies take at most max_pinned_percent = 50" in caplog.text
     assert host.done.problems == [
         "pins: copies that are to stay may be evicted, pinned copies take at most max_pinned_percent = 50 of "
         f"max_bytes: images {C}"
     ]
-    assert host.carry() == {A, B}
+    assert host.apply_pins() == {A, B}
 
 
 def test_without_a_quota_pins_are_not_bounded(cloud: Cloud) -> None:
@@ -209,7 +209,7 @@ def test_without_a_quota_pins_are_not_bounded(cloud: Cloud) -> None:
     for image_id in (A, B, C):
         host.keep(image_id)
     host.pins.add([A, B, C], ["here"], "ann")
-    assert host.carry() == {A, B, C}
+    assert host.apply_pins() == {A, B, C}
     assert host.done.problems == []
 
 
@@ -224,9 +224,9 @@ def test_a_fill_is_pinned_at_once(cloud: Cloud, case: str) -> None:
         host.pins.add([name], ["here"], "ann")
     if case == "ledger away":
         (cloud.site.folder / "glance-replicas.sqlite").unlink()
-    image = host.keeper.active(name)
+    image = host.local.catalogue.active(name)
     assert image is not None
-    filler = start(host.cache, host.keeper.plan(image))
+    filler = start(host.cache, host.local.fill_setup.plan(image))
     assert filler is not None
     filler.join(30)
     assert cloud.rows(name) == ["here"]
@@ -249,9 +249,9 @@ def test_copies_of_living_hosts_go_first(cloud: Cloud) -> None:
             owner = "dead" if url == dead.settings.host_url else "living"
             cloud.site.add_location(name, f"{url}/replicas/{name}", {"replica_host": owner, "store": "web"})
     gone: list[str] = []
-    host.space.trim(gone.append)
+    host.eviction.trim(gone.append)
     assert gone == [ids[3]]
     host = cloud.host("here", host.settings.host_url or "", max_bytes=1000)
     (cloud.site.folder / "glance.sqlite").unlink()
-    host.space.trim(gone.append)
+    host.eviction.trim(gone.append)
     assert gone == [ids[3], *ids[:3]], "without the catalogue the order is that of the last use"

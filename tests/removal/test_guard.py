@@ -20,7 +20,7 @@ from support.scenes import new_image, settle
 from glance_replicas import settings
 from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Location, Result, Verdict
 
@@ -401,8 +401,8 @@ def test_a_read_only_database_removes_nothing(site: GlanceSite, one: GlanceHost,
         store = one.client().request("DELETE", f"/v2/stores/fast/{image_id}")
         location = patched(one.client(), image_id, patch)
         order = one.client().request("DELETE", f"/v2/images/{image_id}/replicas/{one.name}")
-        with closing_keeper(one, max_bytes=1) as keeper, pytest.raises(CatalogueError, match="read-only"):
-            keeper.space.trim(keeper.withdraw)
+        with closing_host(one, max_bytes=1) as local, pytest.raises(CatalogueError, match="read-only"):
+            local.eviction.trim(local.registration.withdraw)
         listed = one.client().request("GET", f"/v2/images/{image_id}/replicas")
         downloaded = one.client().download(image_id).content
     finally:
@@ -451,14 +451,14 @@ def test_downloads_from_a_read_only_database(
 
 
 @contextmanager
-def closing_keeper(host: GlanceHost, **changes: Any) -> Iterator[Keeper]:
+def closing_host(host: GlanceHost, **changes: Any) -> Iterator[LocalHost]:
     """The host's own code, here."""
-    keeper = Keeper(replace(settings.load([str(host.config_file)]), **changes))
+    local = LocalHost.assemble(replace(settings.load([str(host.config_file)]), **changes))
     try:
-        yield keeper
+        yield local
     finally:
-        keeper.catalogue.close()
-        keeper.ledger.close()
+        local.catalogue.close()
+        local.ledger.close()
 
 
 def test_what_cannot_be_asked_removes_nothing(site: GlanceSite, one: GlanceHost) -> None:

@@ -14,7 +14,7 @@ from support.programs import Desk, Programs
 from support.scenes import new_image, settle
 
 from glance_replicas import settings
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware.orders import _forced
 from glance_replicas.model import Location
@@ -139,11 +139,11 @@ def test_it_is_not_evicted(two_hosts: Pair, cached: str) -> None:
     host.site.rows("DELETE FROM image_locations WHERE image_id = :i AND value LIKE 'file:%'", i=bare)
     loaded = settings.load([str(host.config_file)])
     for url in (loaded.ledger, "sqlite:////nowhere/ledger.sqlite"):
-        keeper = Keeper(replace(loaded, max_bytes=1000, ledger=url))
+        local = LocalHost.assemble(replace(loaded, max_bytes=1000, ledger=url))
         if url == loaded.ledger:
-            keeper.keeping.refresh([cached, image])
-        keeper.space.trim(keeper.withdraw)
+            local.keeping.refresh([cached, image])
+        local.eviction.trim(local.registration.withdraw)
         assert (held(two_hosts, cached), held(two_hosts, image)) == ([one.name for one in two_hosts], [])
         assert held(two_hosts, bare) == [host.name], "it has no location in a store"
-        keeper.catalogue.close()
-        keeper.ledger.close()
+        local.catalogue.close()
+        local.ledger.close()

@@ -18,7 +18,7 @@ from test_guard import doubled, stores
 
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import LastCopy
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.passes import Janitor
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
@@ -41,12 +41,12 @@ def cloud(
 
 
 @pytest.fixture
-def pair(cloud: Cloud) -> tuple[Keeper, Keeper]:
+def pair(cloud: Cloud) -> tuple[LocalHost, LocalHost]:
     return cloud.host("h1"), cloud.host("h2")
 
 
-def own(keeper: Keeper, name: str) -> Location:
-    return Location(name, keeper.own_url(name) or "", keeper.metadata())
+def own(local: LocalHost, name: str) -> Location:
+    return Location(name, local.registration.own_url(name) or "", local.registration.metadata())
 
 
 def store_of(cloud: Cloud, name: str) -> Location:
@@ -54,26 +54,26 @@ def store_of(cloud: Cloud, name: str) -> Location:
     return Location(name, row["url"], row["metadata"])
 
 
-def record(keeper: Keeper, one: Location, verdict: Verdict, evidence: Evidence = FULL) -> None:
-    keeper.ledger.record([Result(one, verdict, evidence, "", datetime.now(UTC))])
+def record(local: LocalHost, one: Location, verdict: Verdict, evidence: Evidence = FULL) -> None:
+    local.ledger.record([Result(one, verdict, evidence, "", datetime.now(UTC))])
 
 
-def cached(cloud: Cloud, keepers: tuple[Keeper, ...]) -> str:
+def cached(cloud: Cloud, locals_: tuple[LocalHost, ...]) -> str:
     """An image with an intact copy on each host, whose store's copy is known to be damaged."""
     name = cloud.image()
-    for keeper in keepers:
-        image = keeper.catalogue.image(name)
+    for local in locals_:
+        image = local.catalogue.image(name)
         assert image is not None
-        growing = keeper.cache.partials.begin(image)
+        growing = local.cache.partials.begin(image)
         assert growing is not None
         growing.append(DATA, 0)
-        keeper.cache.partials.commit(growing, image)
-        assert keeper.verified(image)
-    record(keepers[0], store_of(cloud, name), DAMAGED)
+        local.cache.partials.commit(growing, image)
+        assert local.full_reads.verified(image)
+    record(locals_[0], store_of(cloud, name), DAMAGED)
     return name
 
 
-def test_what_is_known(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_what_is_known(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """Verdicts, of a silent store those of before; open removals, not void ones; hosts that live: of 1,100 images."""
     one, other = pair
     name, silent = cached(cloud, pair), cached(cloud, pair)
@@ -119,7 +119,7 @@ def test_what_is_known(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     assert one.keeping.kept([*many, name]) == {name}
 
 
-def test_a_hosts_metadata_on_a_durable_row(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_a_hosts_metadata_on_a_durable_row(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """A member writes `replica_host` onto the store's row: it is durable as before, for each question."""
     one, _ = pair
     name = cached(cloud, pair)
@@ -134,7 +134,7 @@ def test_a_hosts_metadata_on_a_durable_row(cloud: Cloud, pair: tuple[Keeper, Kee
     cloud.site.ledger_rows(noted, i=name, p=place_key(store))
     assert KnownCopies(one.ledger.database).of([name]).lasts[name, place_key(store)].verdict is DAMAGED
     assert one.keeping.kept([name]) == {name}
-    assert [found.url for found in one.catalogue.of_host("h1")] == [one.own_url(name)]
+    assert [found.url for found in one.catalogue.of_host("h1")] == [one.registration.own_url(name)]
     image = one.catalogue.image(name)
     assert image is not None
     assert [found.url for found in image.durable] == [store.url]
@@ -142,13 +142,12 @@ def test_a_hosts_metadata_on_a_durable_row(cloud: Cloud, pair: tuple[Keeper, Kee
     assert one.keeping.kept([name]) == set(), "it would stay in caches for ever"
     assert name not in one.catalogue.only_cached()
     cloud.site.rows("DELETE FROM image_locations WHERE image_id = :i AND value = :u", i=name, u=store.url)
-    cloud.site.rows(
-        "UPDATE image_locations SET meta_data = '{}' WHERE image_id = :i AND value = :u", i=name, u=one.own_url(name)
-    )
+    own_url = one.registration.own_url(name)
+    cloud.site.rows("UPDATE image_locations SET meta_data = '{}' WHERE image_id = :i AND value = :u", i=name, u=own_url)
     assert name in one.catalogue.only_cached(), "a host's URL is no durable copy, whatever its row says"
 
 
-def test_one_of_two(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_one_of_two(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """One order goes through, the second is refused by whomever it is given; the hosts do it so; a row of a dead host
     stays when it is the last."""
     one, other = pair
@@ -157,9 +156,9 @@ def test_one_of_two(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     for asker in pair:
         with pytest.raises(LastCopy):
             asker.removals.order(own(other, name), reason="r", who="w")
-    for keeper in pair:
-        Janitor(keeper)._removals(Pass())
-    assert [keeper.cache.complete.exists(name) for keeper in pair] == [False, True]
+    for local in pair:
+        Janitor(local)._removals(Pass())
+    assert [local.cache.complete.exists(name) for local in pair] == [False, True]
     assert list(one.removals.expendable([own(other, name)])) == []
     other.ledger.request_withdrawal(own(other, name), reason="by an older version", who="w")
     Janitor(other)._removals(Pass())
@@ -167,7 +166,7 @@ def test_one_of_two(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     assert cloud.rows(name) == ["h2"]
 
 
-def test_a_forced_order(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_a_forced_order(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """It goes through, is done by the host, and the ledger has who, why and what was overruled; others are refused."""
     one, other = pair
     name = cached(cloud, (one,))
@@ -182,7 +181,7 @@ def test_a_forced_order(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
     assert (one.cache.complete.exists(name), cloud.rows(name)) == (False, [])
 
 
-def test_a_verdict_of_another_file(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_a_verdict_of_another_file(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """What was known to be wrong may go; not when its host has read the file since, and found it right."""
     one, _ = pair
     name = cached(cloud, (one,))
@@ -195,16 +194,16 @@ def test_a_verdict_of_another_file(cloud: Cloud, pair: tuple[Keeper, Keeper]) ->
     assert one.ledger.pending_withdrawals("h1") == [], "it is closed, with the reason"
 
 
-def test_two_orders_at_once(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
+def test_two_orders_at_once(cloud: Cloud, pair: tuple[LocalHost, LocalHost]) -> None:
     """Both of the last two copies, ordered away at the same moment by two hosts: at least one is refused, each time."""
     one, other = pair
     for _ in range(12):
         name, start = cached(cloud, pair), threading.Barrier(2)
 
-        def order(asker: Keeper, keeper: Keeper, name: str = name, start: threading.Barrier = start) -> bool:
+        def order(asker: LocalHost, local: LocalHost, name: str = name, start: threading.Barrier = start) -> bool:
             start.wait(10)
             try:
-                asker.removals.order(own(keeper, name), reason="r", who="w")
+                asker.removals.order(own(local, name), reason="r", who="w")
             except LastCopy:
                 return False
             return True
@@ -212,8 +211,8 @@ def test_two_orders_at_once(cloud: Cloud, pair: tuple[Keeper, Keeper]) -> None:
         with ThreadPoolExecutor(2) as pool:
             taken = list(pool.map(order, (one, other), (other, one)))
         assert taken.count(True) < 2
-        list(ThreadPoolExecutor(2).map(lambda keeper: Janitor(keeper)._removals(Pass()), pair))
-        assert [keeper.cache.complete.exists(name) for keeper in pair].count(True) == 2 - taken.count(True)
+        list(ThreadPoolExecutor(2).map(lambda local: Janitor(local)._removals(Pass()), pair))
+        assert [local.cache.complete.exists(name) for local in pair].count(True) == 2 - taken.count(True)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])  # test_guard has MariaDB

@@ -25,9 +25,9 @@ from services.schema import add_image
 from support.cloud import Cloud, loaded  # noqa: F401 - a fixture
 
 from glance_replicas.errors import LastCopy
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.janitor.reconcile import Reconciler
 from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.removal.last_copy import has_durable
@@ -108,13 +108,13 @@ class World:
         self.cloud, self.id = cloud, f"90000000-0000-4000-8000-{number:012d}"
         self.turns = Turns(self.rng)
         self.is_duel = self.rng.random() < 0.6  # two copies, and an order for each
-        self.keepers = {name: cloud.host(f"{name}-{number}", max_bytes=1 << 40) for name in HOSTS}
+        self.hosts_by_name = {name: cloud.host(f"{name}-{number}", max_bytes=1 << 40) for name in HOSTS}
         add_image(cloud.site.database_url, self.id, BYTES)
         self.store = self._store()
-        for name, keeper in self.keepers.items():
+        for name, local in self.hosts_by_name.items():
             if not (self.is_duel and name == "h3"):
-                self._cache(keeper)
-            for bind in (keeper.catalogue._engine, keeper.ledger.database._engine):
+                self._cache(local)
+            for bind in (local.catalogue._engine, local.ledger.database._engine):
                 sa.event.listen(bind, "do_connect", self.turns.pause)
         self.firm: set[str] | None = None  # what was known, and on nobody's list, when the store was found damaged
 
@@ -130,40 +130,40 @@ class World:
             self._record(one, Verdict.CORRUPT)
         return one
 
-    def _cache(self, keeper: Keeper) -> None:
+    def _cache(self, local: LocalHost) -> None:
         """A registered copy: known to be intact, mostly."""
-        image = keeper.catalogue.image(self.id)
+        image = local.catalogue.image(self.id)
         assert image is not None
-        growing = keeper.cache.partials.begin(image)
+        growing = local.cache.partials.begin(image)
         assert growing is not None
         growing.append(BYTES, 0)
-        keeper.cache.partials.commit(growing, image)
-        keeper.register(image)
+        local.cache.partials.commit(growing, image)
+        local.registration.register(image)
         if self.is_duel:
-            self._record(self.copy(keeper), Verdict.INTACT)
+            self._record(self.copy(local), Verdict.INTACT)
         elif self.rng.random() < 0.85:
-            self._record(self.copy(keeper), self.rng.choice([Verdict.INTACT] * 5 + [Verdict.CORRUPT]))
+            self._record(self.copy(local), self.rng.choice([Verdict.INTACT] * 5 + [Verdict.CORRUPT]))
         if self.rng.random() < 0.1 and not self.is_duel:
-            keeper.ledger.heartbeat(Host(keeper.settings.host_name, None, keeper.settings.host_url or ""))
+            local.ledger.heartbeat(Host(local.settings.host_name, None, local.settings.host_url or ""))
             query = "UPDATE replica_hosts SET heartbeat = '2001-01-01 00:00:00' WHERE name = :n"
-            self.cloud.site.ledger_rows(query, n=keeper.settings.host_name)
+            self.cloud.site.ledger_rows(query, n=local.settings.host_name)
 
-    def copy(self, keeper: Keeper) -> Location:
-        return Location(self.id, keeper.own_url(self.id) or "", keeper.metadata())
+    def copy(self, local: LocalHost) -> Location:
+        return Location(self.id, local.registration.own_url(self.id) or "", local.registration.metadata())
 
     def _record(self, one: Location, verdict: Verdict) -> None:
-        any_host = next(iter(self.keepers.values()))
+        any_host = next(iter(self.hosts_by_name.values()))
         any_host.ledger.record([Result(one, verdict, Evidence.FULL, "", datetime.now(UTC))])
 
     def known(self) -> set[str]:
         """The hosts whose files the ledger knows to be intact; `store` for a durable copy not known to be bad."""
-        keeper = self.keepers["h1"]
-        image = keeper.catalogue.image(self.id)
+        local = self.hosts_by_name["h1"]
+        image = local.catalogue.image(self.id)
         assert image is not None
-        known = KnownCopies(keeper.ledger.database).of([self.id])
+        known = KnownCopies(local.ledger.database).of([self.id])
         found = {"store"} if has_durable(image, known.lasts) else set()
-        for name, one in self.keepers.items():
-            last = keeper.ledger.lasts([self.id])
+        for name, one in self.hosts_by_name.items():
+            last = local.ledger.lasts([self.id])
             state = next((what for (_, place), what in last.items() if place == _place(self.copy(one))), None)
             if state is not None and state.full_verdict is Verdict.INTACT and one.cache.complete.exists(self.id):
                 found.add(name)
@@ -212,35 +212,37 @@ class World:
         """A verification of the store's copy; what others have decided by then is decided."""
         self._record(store, Verdict.CORRUPT)
         self.turns.is_on = False  # everybody else waits for a turn
-        keeper = self.keepers["h1"]
-        image = keeper.catalogue.image(self.id)
-        going = {one.place for one in keeper.ledger.withdrawals(image_ids=[self.id], is_open=True)}
+        local = self.hosts_by_name["h1"]
+        image = local.catalogue.image(self.id)
+        going = {one.place for one in local.ledger.withdrawals(image_ids=[self.id], is_open=True)}
         rows = {_place(one) for one in image.cached} if image else set()
-        self.firm = {name for name in self.known() if _place(self.copy(self.keepers[name])) in rows - going}
+        self.firm = {name for name in self.known() if _place(self.copy(self.hosts_by_name[name])) in rows - going}
         self.turns.is_on = True
 
     def order(self, name: str) -> None:
         """Through the API of any host."""
         try:
-            self.keepers[self.rng.choice(HOSTS)].removals.order(self.copy(self.keepers[name]), reason="r", who="w")
+            self.hosts_by_name[self.rng.choice(HOSTS)].removals.order(
+                self.copy(self.hosts_by_name[name]), reason="r", who="w"
+            )
         except LastCopy:
             pass
 
     def janitor(self, name: str) -> None:
         """It looks at what it was asked twice, as it does every few seconds."""
         for _ in range(4 if self.is_duel else 2):
-            Janitor(self.keepers[name])._removals(Pass())
+            Janitor(self.hosts_by_name[name])._removals(Pass())
 
     def evict(self, name: str) -> None:
         """The quota was lowered for a moment."""
-        keeper = self.keepers[name]
-        keeper.space.max_bytes, keeper.space._high, keeper.space._low = 1, 1, 1
-        keeper.space.trim(keeper.withdraw)
+        local = self.hosts_by_name[name]
+        local.eviction.max_bytes, local.eviction._high, local.eviction._low = 1, 1, 1
+        local.eviction.trim(local.registration.withdraw)
 
     def reconcile(self, name: str) -> None:
         """Disk and catalogue in agreement, and the rows of dead hosts."""
-        Reconciler(self.keepers[name]).reconcile(Pass())
-        Reconciler(self.keepers[name]).bury(Pass())
+        assembly.reconciler(self.hosts_by_name[name]).reconcile(Pass())
+        assembly.reconciler(self.hosts_by_name[name]).withdraw_dead_hosts(Pass())
 
 
 def _place(one: Location) -> str:

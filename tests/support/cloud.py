@@ -15,9 +15,9 @@ from services.glance import GlanceSite
 from services.schema import add_image
 
 from glance_replicas import settings
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
+from glance_replicas.janitor import assembly
 from glance_replicas.model import Host
-from glance_replicas.prefetch.worker import Copier
 from glance_replicas.transfer.fill import start
 from glance_replicas.transfer.follow import start_or_join
 
@@ -51,19 +51,19 @@ class Cloud:
             stall_timeout_seconds=1.0,
             dead_after_seconds=3600,
         )
-        self._open: list[Keeper] = []
+        self._open: list[LocalHost] = []
 
-    def host(self, name: str, url: str = "", **changes: Any) -> Keeper:
+    def host(self, name: str, url: str = "", **changes: Any) -> LocalHost:
         """A host with a directory of its own, known to the ledger."""
         url = url or f"http://127.0.0.9:{next(_ids)}"
         made = dataclasses.replace(
             self._settings, host_name=name, host_url=url, cache_dir=self._folder / name, **changes
         )
-        keeper = Keeper(made)
-        keeper.cache.prepare()
-        keeper.ledger.heartbeat(Host(name, None, url))
-        self._open.append(keeper)
-        return keeper
+        local = LocalHost.assemble(made)
+        local.cache.prepare()
+        local.ledger.heartbeat(Host(name, None, url))
+        self._open.append(local)
+        return local
 
     def image(self, **faults: Any) -> str:
         """A new image whose one durable location is the faulty server."""
@@ -81,25 +81,25 @@ class Cloud:
         found = [one["metadata"].get("replica_host") for one in self.site.locations(name)]
         return [one for one in found if one]
 
-    def cached(self, keeper: Keeper) -> str:
+    def cached(self, local: LocalHost) -> str:
         """A new image that this host has cached and registered."""
         name = self.image()
-        filled(keeper, name)
-        assert keeper.settings.host_name in self.rows(name)
+        filled(local, name)
+        assert local.settings.host_name in self.rows(name)
         return name
 
     def close(self) -> None:
         """No connection is left."""
-        for keeper in self._open:
-            keeper.catalogue.close()
-            keeper.ledger.close()
+        for local in self._open:
+            local.catalogue.close()
+            local.ledger.close()
 
 
-def filled(keeper: Keeper, name: str) -> None:
+def filled(local: LocalHost, name: str) -> None:
     """The host has the complete file of an image, and has done what comes after it."""
-    (keeper.cache.folder / "queue" / name).touch()
-    copier, end = Copier(keeper), time.monotonic() + 30
-    while (keeper.cache.folder / "queue" / name).exists():
+    (local.cache.folder / "queue" / name).touch()
+    copier, end = assembly.prefetch_worker(local), time.monotonic() + 30
+    while (local.cache.folder / "queue" / name).exists():
         assert time.monotonic() < end, "it was never cached"
         copier.step()
         time.sleep(0.02)
@@ -112,18 +112,18 @@ def cloud(tmp_path: Path, loaded: settings.Settings, faulty: FaultyServer) -> It
         yield made
 
 
-def read(keeper: Keeper, name: str) -> bytes:
+def read(local: LocalHost, name: str) -> bytes:
     """What a client of this host gets."""
-    image = keeper.active(name)
+    image = local.catalogue.active(name)
     assert image is not None
-    with closing(start_or_join(keeper.cache, keeper.plan(image))) as follower:
+    with closing(start_or_join(local.cache, local.fill_setup.plan(image))) as follower:
         return b"".join(follower.read(0, SIZE))
 
 
-def fill(keeper: Keeper, name: str) -> None:
+def fill(local: LocalHost, name: str) -> None:
     """The image is filled and reported."""
-    image = keeper.active(name)
+    image = local.catalogue.active(name)
     assert image is not None
-    filler = start(keeper.cache, keeper.plan(image))
+    filler = start(local.cache, local.fill_setup.plan(image))
     assert filler is not None
     filler.join(30)

@@ -15,7 +15,7 @@ from services.glance import GlanceHost, GlanceSite
 from support.cloud import DATA, MIB, Cloud
 from support.scenes import new_image
 
-from glance_replicas.host.keeper import Keeper
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
@@ -25,58 +25,58 @@ pytest_plugins = ["support.cloud"]
 SLOW = MIB // 4  # bytes per second of all copies that nobody waits for
 
 
-def begins(keeper: Keeper, limits: FillLimits, plan: Plan, project: str) -> Follower | None:
+def begins(local: LocalHost, limits: FillLimits, plan: Plan, project: str) -> Follower | None:
     """A follower of a fill of this project, None when it may not begin one."""
     try:
-        return start_or_join(keeper.cache, limits.limited(plan, project))
+        return start_or_join(local.cache, limits.limited(plan, project))
     except TooManyFills:
         return None
 
 
 def test_a_project_at_its_bound(cloud: Cloud) -> None:
     """One fill more than a project, or all, may have is refused, and nothing is left of it; ended ones do not count."""
-    keeper = cloud.host("here")
-    limits, of_another_process = (FillLimits(keeper.cache, 3, 2) for _ in range(2))
-    images = [keeper.active(cloud.image(rate=MIB)) for _ in range(5)]
-    plans = [keeper.plan(image) for image in images if image]
+    local = cloud.host("here")
+    limits, of_another_process = (FillLimits(local.cache, 3, 2) for _ in range(2))
+    images = [local.catalogue.active(cloud.image(rate=MIB)) for _ in range(5)]
+    plans = [local.fill_setup.plan(image) for image in images if image]
     with ExitStack() as open_ones:
         for plan, one in zip(plans[:2], (limits, of_another_process), strict=True):
-            open_ones.enter_context(closing(start_or_join(keeper.cache, one.limited(plan, "one"))))
+            open_ones.enter_context(closing(start_or_join(local.cache, one.limited(plan, "one"))))
         with pytest.raises(TooManyFills, match="max_client_fills_per_project"):
-            start_or_join(keeper.cache, limits.limited(plans[2], "one"))
-        assert not [name for name, _ in keeper.cache.listed("partial") if name == plans[2].image.id]
-        open_ones.enter_context(closing(start_or_join(keeper.cache, limits.limited(plans[2], "two"))))
+            start_or_join(local.cache, limits.limited(plans[2], "one"))
+        assert not [name for name, _ in local.cache.listed("partial") if name == plans[2].image.id]
+        open_ones.enter_context(closing(start_or_join(local.cache, limits.limited(plans[2], "two"))))
         with pytest.raises(TooManyFills, match="max_client_fills allows"):
-            start_or_join(keeper.cache, of_another_process.limited(plans[3], "three"))
-        with closing(start_or_join(keeper.cache, limits.limited(plans[0], "one"))) as follower:
+            start_or_join(local.cache, of_another_process.limited(plans[3], "three"))
+        with closing(start_or_join(local.cache, limits.limited(plans[0], "one"))) as follower:
             assert b"".join(follower.read(0, plans[0].size)) == DATA, "who follows begins nothing"
         found: list[Follower | None] = []
-        assert eventually(lambda: found.append(begins(keeper, limits, plans[4], "one")) or found[-1])
+        assert eventually(lambda: found.append(begins(local, limits, plans[4], "one")) or found[-1])
         with closing(found[-1] or follower) as last:
             assert b"".join(last.read(0, plans[4].size)) == DATA
 
 
 def test_a_killed_process_holds_no_place(cloud: Cloud) -> None:
     """kill -9 of the process that fills frees its place at once; no other process frees it while it lives."""
-    keeper = cloud.host("here")
-    limits = FillLimits(keeper.cache, 1, 0)
-    images = [keeper.active(cloud.image(rate=MIB // 2)) for _ in range(2)]
-    plans = [keeper.plan(image) for image in images if image]
+    local = cloud.host("here")
+    limits = FillLimits(local.cache, 1, 0)
+    images = [local.catalogue.active(cloud.image(rate=MIB // 2)) for _ in range(2)]
+    plans = [local.fill_setup.plan(image) for image in images if image]
     child = os.fork()
     if not child:
         try:
-            start_or_join(keeper.cache, limits.limited(plans[0], "one"))
+            start_or_join(local.cache, limits.limited(plans[0], "one"))
             time.sleep(60)
         finally:
             os._exit(1)
     try:
-        assert eventually(lambda: keeper.cache.partial_path(plans[0].image.id).exists())
-        assert eventually(lambda: keeper.cache.partial_path(plans[0].image.id).stat().st_size)
-        assert begins(keeper, limits, plans[1], "two") is None
+        assert eventually(lambda: local.cache.partial_path(plans[0].image.id).exists())
+        assert eventually(lambda: local.cache.partial_path(plans[0].image.id).stat().st_size)
+        assert begins(local, limits, plans[1], "two") is None
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    with closing(start_or_join(keeper.cache, limits.limited(plans[1], "two"))) as follower:
+    with closing(start_or_join(local.cache, limits.limited(plans[1], "two"))) as follower:
         assert b"".join(follower.read(0, plans[1].size)) == DATA
 
 

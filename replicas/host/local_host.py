@@ -1,0 +1,110 @@
+"""One host put together from its settings: its directory, Glance's catalogue, the ledger, and what works on them.
+
+Only who starts something puts a host together: the filters' process, the janitor, a program. Each hands on what its
+parts need, and nothing more.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from ..cache import Cache
+from ..cache.eviction import Space
+from ..cache.statistics import Activity
+from ..catalogue.images import Catalogue
+from ..errors import ConfigError
+from ..ledger.host_registry import Hosts, is_alive
+from ..ledger.ledger import Ledger
+from ..ledger.pins import Pins
+from ..ledger.usage import Uses
+from ..removal.keeping import Keeping
+from ..removal.orders import RemovalOrders
+from ..settings import Settings
+from ..transfer.fill_limits import FillLimits
+from ..transfer.source_selection import Route
+from .fill_setup import FillSetup
+from .full_reads import FullReads
+from .own_copies import OwnCopies
+from .pin_sync import PinSync
+from .registration import Registration
+from .standing import Standing
+from .usage_count import UsageCount
+
+
+@dataclass(frozen=True)
+class LocalHost:
+    """The parts of this host; each is thread-safe."""
+
+    settings: Settings
+    cache: Cache
+    catalogue: Catalogue
+    ledger: Ledger
+    host_registry: Hosts
+    standing: Standing
+    registration: Registration
+    removals: RemovalOrders
+    keeping: Keeping
+    own_copies: OwnCopies
+    pins: Pins
+    pin_sync: PinSync
+    full_reads: FullReads
+    usage: Uses
+    statistics: Activity
+    usage_count: UsageCount
+    source_selection: Route
+    eviction: Space
+    fill_limits: FillLimits
+    fill_setup: FillSetup
+
+    @classmethod
+    def assemble(cls, settings: Settings) -> Self:
+        """Nothing is opened or asked yet. Raises ConfigError when this host has no directory."""
+        if settings.cache_dir is None:
+            raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
+        cache = Cache(settings.cache_dir)
+        catalogue, ledger = Catalogue(settings.database, settings.encryption_key), Ledger(settings.ledger)
+        registry = Hosts(settings, ledger)
+        standing = Standing(settings, cache, registry, partial(is_alive, settings=settings))
+        registration = Registration(settings, cache, catalogue, registry, standing)
+        removals, pins = RemovalOrders(catalogue, ledger, settings), Pins(ledger.database)
+        keeping = Keeping(catalogue, ledger, registry, cache)
+        pin_sync = PinSync(settings, cache, pins, catalogue, registry)
+        full_reads = FullReads(settings.host_name, registry, ledger, registration, pin_sync)
+        usage, statistics = Uses(ledger.database), Activity()
+        source_selection = Route(settings, registry, ledger, catalogue)
+        eviction = _eviction(settings, cache, source_selection, keeping)
+        own_copies = OwnCopies(settings, cache, registration, ledger, removals)
+        usage_count = UsageCount(settings.host_name, cache, statistics, registry, usage)
+        fill_limits = FillLimits(cache, settings.max_client_fills, settings.max_client_fills_per_project)
+        fill_setup = FillSetup(
+            settings=settings,
+            source_selection=source_selection,
+            eviction=eviction,
+            statistics=statistics,
+            full_reads=full_reads,
+            registration=registration,
+        )
+        return cls(
+            settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, host_registry=registry,
+            standing=standing, registration=registration, removals=removals, keeping=keeping, own_copies=own_copies,
+            pins=pins, pin_sync=pin_sync, full_reads=full_reads, usage=usage, statistics=statistics,
+            usage_count=usage_count, source_selection=source_selection, eviction=eviction, fill_limits=fill_limits,
+            fill_setup=fill_setup,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """No connection to a database is open; what asks again opens one."""
+        self.catalogue.close()
+        self.ledger.close()
+
+
+def _eviction(settings: Settings, cache: Cache, source_selection: Route, keeping: Keeping) -> Space:
+    return Space(
+        cache,
+        settings.max_bytes,
+        settings.min_free_bytes,
+        high_percent=settings.high_watermark_percent,
+        low_percent=settings.low_watermark_percent,
+        elsewhere=source_selection.held_elsewhere,
+        kept=keeping.kept,
+    )

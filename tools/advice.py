@@ -11,7 +11,7 @@ from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores.file.access import REMEDY
 from glance_replicas.stores.owner import ASK_GLANCE
 
-from . import report
+from .report import short, visible
 
 if TYPE_CHECKING:
     from ..verify.summary import IntactCopies
@@ -22,14 +22,14 @@ def problem(image: Image, result: Result) -> str:
     name = f" ({image.name})" if image.name else ""
     detail = result.detail.partition(REMEDY)[0].removeprefix(f"{location.redact(result.location.url)}: ")
     line = f"image {image.id}{name}: {result.verdict} {described(result.location)}" + (f": {detail}" if detail else "")
-    return report.visible(report.short(line))
+    return visible(short(line))
 
 
 def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
     """Two lines about copies of an image without a digest that are not the same."""
     name = f" ({image.name})" if image.name else ""
     copies = " and ".join(f"{described(one.location)} ({one.digest.value})" for one in (first, other) if one.digest)
-    yield report.visible(report.short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
+    yield visible(short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
     yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one anew"
 
 
@@ -37,7 +37,7 @@ def only_cached(image: Image) -> str:
     """One line: an image that no store has any more, or that every store has damaged; its copies may vanish."""
     name, what = f" ({image.name})" if image.name else "", "is intact" if has_store(image) else "is left"
     hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in image.cached}))
-    return report.visible(report.short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}"))
+    return visible(short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}"))
 
 
 def put_back(image: Image) -> str:

@@ -12,12 +12,13 @@ from glance_replicas.client.document import Document, Replica
 from glance_replicas.client.download import arrange
 from glance_replicas.location import redact
 
-from . import cloud, report
+from .cloud import Asking
+from .report import Columns, Text, seen
 
 COLUMNS = ("Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "Why", "URL")
 
 
-class Choose(cloud.Asking, report.Columns, Lister):  # type: ignore[misc, unused-ignore]
+class Choose(Asking, Columns, Lister):  # type: ignore[misc, unused-ignore]
     """Show the copies of an image, best first for this machine, and why.
 
     Needs a cloud (clouds.yaml, OS_*) or a saved document, no access to a glance-api host. Exit status: 0 done; 2 wrong
@@ -57,7 +58,7 @@ def ordered(document: Document, arguments: argparse.Namespace) -> list[Choice[Re
 def _row(place: int, choice: Choice[Replica], show_urls: bool) -> tuple[Any, ...]:
     one, state = choice.location, choice.location.state
     return (
-        *(place, one.kind, report.Text(one.host), report.Text(one.zone), report.Text(one.store)),
-        *(report.Text(state and str(state.verdict)), report.seen(state)),
+        *(place, one.kind, Text(one.host), Text(one.zone), Text(one.store)),
+        *(Text(state and str(state.verdict)), seen(state)),
         *("; ".join(choice.reasons), one.url if show_urls else redact(one.url)),
     )

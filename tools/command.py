@@ -13,7 +13,7 @@ from glance_replicas import signing
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError, Refused, ReplicaError
 from glance_replicas.model import Image, Last, Location, Result
 
-from . import report
+from .report import Columns
 from .example import Example
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
@@ -133,7 +133,7 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
         return [others[one][0] if others.get(one) else one for one in typed]
 
 
-class OnHostLister(report.Columns, OnHost, Lister):  # type: ignore[misc, unused-ignore]
+class OnHostLister(Columns, OnHost, Lister):  # type: ignore[misc, unused-ignore]
     """A command whose result is a table, or in other formats the same rows for programs; `jsonl` streams."""
 
     def for_people(self, parsed_args: argparse.Namespace) -> bool:

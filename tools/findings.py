@@ -6,7 +6,8 @@ from typing import Any
 from glance_replicas.model import Verdict
 from glance_replicas.verify.summary import Summary
 
-from . import advice, held_back, report
+from . import advice, held_back
+from .report import count
 from .command import DAMAGED, INTACT, UNKNOWN
 
 
@@ -50,8 +51,8 @@ def total(found: Summary, why_skipped: str = "") -> str:
         if number
     ]
     if found.only_cached:
-        more.append(f"{report.count(len(found.only_cached), 'image')} without a durable copy")
-    return "; ".join([f"{report.count(found.checked, 'location')} verified: {_counts(found.verdicts)}", *more])
+        more.append(f"{count(len(found.only_cached), 'image')} without a durable copy")
+    return "; ".join([f"{count(found.checked, 'location')} verified: {_counts(found.verdicts)}", *more])
 
 
 def as_dict(found: Summary) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.stores.http.wire import Tls
 
-from . import cloud
+from .cloud import Asking
 from .choose import ordered
 from .command import DAMAGED, INTACT
 from .report import size
 
 
-class Get(cloud.Asking, Command):  # type: ignore[misc, unused-ignore]
+class Get(Asking, Command):  # type: ignore[misc, unused-ignore]
     """Download an image from its best copy, verified; through Glance itself when no copy is any good.
 
     Exit status: 0 the file is there and intact; 1 only damaged bytes were found; 2 usage; 3 nothing could be reached.

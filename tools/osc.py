@@ -15,13 +15,15 @@ from glance_replicas.client.document import Document, Replica
 from glance_replicas.errors import ConfigError, Denied, ReplicaError, SourceError
 from glance_replicas.location import redact
 
-from . import choose, cloud, get, report
+from . import choose, get
+from .cloud import Asking, Cloud, add_place_options, asked
+from .report import Bytes, Columns, Text, seen
 from .command import DAMAGED, INTACT, UNKNOWN, status_of
 
 COLUMNS = ("Image", "Name", "Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Evidence", "Checked", "URL")
 
 
-class InCloud(cloud.Asking, report.Columns):
+class InCloud(Asking, Columns):
     """A command that asks the image service of the cloud the user is logged in to. `status` is its exit status."""
 
     auth_required = True  # OpenStackClient: log in first
@@ -29,9 +31,9 @@ class InCloud(cloud.Asking, report.Columns):
     app: Any
 
     @property
-    def site(self) -> cloud.Cloud:
+    def site(self) -> Cloud:
         """The image service. Raises ConfigError when the cloud has none."""
-        return cloud.Cloud.over(self.session, self.endpoint)
+        return Cloud.over(self.session, self.endpoint)
 
     @property
     def session(self) -> Any:
@@ -49,13 +51,13 @@ class InCloud(cloud.Asking, report.Columns):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """IMAGE, and where the caller is; the cloud is OpenStackClient's business."""
         parser.add_argument("image", metavar="IMAGE", help="id or name")
-        cloud.add_place_options(parser)
+        add_place_options(parser)
         parser.set_defaults(document=None)
 
-    def ask(self, arguments: argparse.Namespace) -> tuple[Document, cloud.Cloud | None]:
+    def ask(self, arguments: argparse.Namespace) -> tuple[Document, Cloud | None]:
         """The document of the image, and the cloud."""
         site = self.site
-        return cloud.asked(site, arguments), site
+        return asked(site, arguments), site
 
     def note(self, text: str) -> None:
         """One line for the user on stderr."""
@@ -130,17 +132,17 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
         digest = found.digest
         facts = {
             "image": found.image_id,
-            "name": report.Text(found.name),
+            "name": Text(found.name),
             "status": found.status,
-            "size": report.Bytes(found.size),
+            "size": Bytes(found.size),
             "digest": f"{digest.algorithm}:{digest.value}" if digest else None,
             "copies": found.total if found.total is not None else len(found.replicas),
             "hosts": ", ".join(sorted({one.host for one in found.replicas if one.host})),
             "stores": ", ".join(sorted({one.store or one.kind for one in found.replicas if one.durable})),
             "damaged": sum(look.verdict.is_damage for look in looks),
             "never_looked_at": len(found.replicas) - len(looks),
-            "last_looked_at": report.seen(last),
-            "alarm": report.Text(found.alarm),
+            "last_looked_at": seen(last),
+            "alarm": Text(found.alarm),
             "best": redact(found.replicas[0].url) if found.replicas else None,
         }
         return tuple(facts), tuple(facts.values())
@@ -169,10 +171,10 @@ class Save(InCloud, get.Get):
 def _row(found: Document, one: Replica) -> tuple[Any, ...]:
     state = one.state
     return (
-        *(found.image_id, report.Text(found.name), one.priority, one.kind),
-        *(report.Text(one.host), report.Text(one.zone), report.Text(one.store)),
-        *(report.Text(state and str(state.verdict)), report.Text(state and str(state.evidence))),
-        *(report.seen(state), redact(one.url)),
+        *(found.image_id, Text(found.name), one.priority, one.kind),
+        *(Text(one.host), Text(one.zone), Text(one.store)),
+        *(Text(state and str(state.verdict)), Text(state and str(state.evidence))),
+        *(seen(state), redact(one.url)),
     )
 
 

@@ -14,7 +14,8 @@ from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image
 
 from ..verify.summary import Summary
 from ..verify.worker_pool import probe_all
-from . import advice, cloud, findings, values
+from . import advice, findings, values
+from .cloud import Cloud
 from .api_orders import ApiOrders
 from .command import UNKNOWN, status_of
 from .osc import InCloud, worse
@@ -68,7 +69,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         return VERIFIED, rows
 
     def _items(
-        self, site: cloud.Cloud, parsed: argparse.Namespace, summary: Summary
+        self, site: Cloud, parsed: argparse.Namespace, summary: Summary
     ) -> Iterator[tuple[Image, Location]]:
         for name in parsed.image:
             found = site.document(site.find(name), {})
@@ -89,7 +90,7 @@ class _Copies:
     schemes = ("http", "https")
     store = None
 
-    def __init__(self, site: cloud.Cloud) -> None:
+    def __init__(self, site: Cloud) -> None:
         self.open, self.size = site.open, site.size
 
 
@@ -100,7 +101,7 @@ class _Glance:
     schemes = (scheme,)
     store = None
 
-    def __init__(self, site: cloud.Cloud) -> None:
+    def __init__(self, site: Cloud) -> None:
         self._site = site
 
     def open(self, url: str, offset: int = 0, _stop: int | None = None) -> Any:

@@ -13,7 +13,8 @@ from glance_replicas.model import Image, Location
 from glance_replicas.repair.plan import Action, Step
 from glance_replicas.verify.summary import IntactCopies
 
-from . import advice, held_back, report, selection, values
+from . import advice, held_back, selection, values
+from .report import Progress
 from .command import DAMAGED, UNKNOWN, ClosedLister
 from .putting_back import COLUMNS as PUT_BACK
 from .report import Text, count, short
@@ -80,7 +81,7 @@ class Repair(ClosedLister):
         if not wanted.ids:
             raise ConfigError("name the images that are to be put into a store")
         images = [image for image, _ in self.with_states(wanted)]
-        self._progress = report.Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
+        self._progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
         self._written = 0
         work = PuttingBack(self, parsed.to_store, parsed.workers, self._wrote)
         try:
@@ -122,7 +123,7 @@ class Repair(ClosedLister):
         from ..repair.flow import Remedy
 
         places = writers.from_settings(self.settings)
-        self._progress = report.Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
+        self._progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
         self._written = 0
         restorer = rewrite.Restorer(self.catalogue, self.sources, places)
         made = functools.partial(Remedy, self.settings, self.ledger, self.sources, places, restorer)

@@ -15,7 +15,8 @@ from glance_replicas.verify.freshness import NEVER, Freshness
 from glance_replicas.verify.schedule import judged_at
 from glance_replicas.verify.summary import IntactCopies
 
-from . import advice, report
+from . import advice
+from .report import short
 
 
 class Condition(enum.StrEnum):
@@ -298,6 +299,6 @@ def _problems(row: Row) -> Iterator[dict[str, Any]]:
             "verdict": str(last.verdict) if last else None,
             "evidence": str(last.evidence) if last else None,
             "checked_at": last.checked_at.isoformat() if last and last.checked_at else None,
-            "detail": report.short(last.detail) if last else row.without,
+            "detail": short(last.detail) if last else row.without,
             "next": step,
         }

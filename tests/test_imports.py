@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FACTS, PLAIN = "facts", "plain functions"
 # Each folder builds on those above it, and on none beside it. The modules right in `replicas/` are plain functions,
-# two of them facts.
+# two of them facts; those right in `tools/` are what its folders share.
 LAYERS = [
     (FACTS,),
     (PLAIN,),
@@ -24,7 +24,10 @@ LAYERS = [
     ("audit", "host", "repair"),
     ("prefetch",),
     ("janitor",),
-    ("middleware", "tools"),
+    ("middleware", "tools.options", "tools.output"),
+    ("tools",),
+    ("tools.cloud", "tools.gather", "tools.report_page"),
+    ("tools.commands",),
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_FACTS = ("errors", "model")
@@ -46,7 +49,9 @@ def inside(path: Path) -> tuple[str, ...]:
 
 def room_of(module: tuple[str, ...]) -> str:
     """The room of a module, or of what is imported from one."""
-    if (ROOT / "replicas" / module[0]).is_dir() or module[0] in ("middleware", "tools"):
+    if module[0] == "tools":
+        return ".".join(module[:2]) if (ROOT / Path(*module[:2])).is_dir() else "tools"
+    if (ROOT / "replicas" / module[0]).is_dir() or module[0] == "middleware":
         return module[0]
     return FACTS if module[0] in ONLY_FACTS else PLAIN
 

@@ -24,7 +24,8 @@ LAYERS = [
     ("audit", "host", "repair"),
     ("prefetch",),
     ("janitor",),
-    ("middleware", "tools.options", "tools.output"),
+    ("middleware", "tools.output"),
+    ("tools.options",),
     ("tools",),
     ("tools.cloud", "tools.gather", "tools.report_page"),
     ("tools.commands",),
@@ -91,7 +92,7 @@ def test_clients_need_no_glance() -> None:
         "import sys; sys.modules.update(dict.fromkeys(['glance', 'glance_store', 'swiftclient', 'webob', 'oslo_db']))"
     )
     use = "from glance_replicas.client import choose, document, download"
-    use = f"{use}; from glance_replicas.tools import choose, get, main"
+    use = f"{use}; from glance_replicas.tools import main; from glance_replicas.tools.cloud import choose, get"
     subprocess.run([sys.executable, "-c", f"{block}; {use}"], check=True, cwd="/")
 
 
@@ -111,7 +112,7 @@ def test_what_is_slow_to_load_waits_until_it_is_needed(tmp_path: Path) -> None:
     use = (
         "import sys; from glance_replicas import settings; from glance_replicas.stores import sources; "
         "from glance_replicas.catalogue import images; from glance_replicas.ledger import ledger; "
-        "from glance_replicas.tools import list, verify; from glance_replicas.verify import flow; "
+        "from glance_replicas.tools.commands import list, verify; from glance_replicas.verify import flow; "
         f"sources.from_settings(settings.load([{str(conf)!r}])); "
         f"print('loaded:', *{slow} & sys.modules.keys())"
     )

@@ -1,1 +1,1 @@
-"""The command line programs, one module per command."""
+"""The programs: what operators and users type, and what they read. What is decided and done is elsewhere."""

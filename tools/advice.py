@@ -11,7 +11,7 @@ from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores.file.access import REMEDY
 from glance_replicas.stores.owner import ASK_GLANCE
 
-from .report import short, visible
+from .output.text import short, visible
 
 if TYPE_CHECKING:
     from ..verify.summary import IntactCopies

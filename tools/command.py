@@ -13,8 +13,7 @@ from glance_replicas import signing
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError, Refused, ReplicaError
 from glance_replicas.model import Image, Last, Location, Result
 
-from .report import Columns
-from .example import Example
+from .output.formats import Columns
 
 if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
     from glance_replicas.catalogue.images import Catalogue
@@ -32,6 +31,19 @@ def status_of(error: ReplicaError) -> int:
     if isinstance(error, ConfigError):
         return USAGE
     return DAMAGED if isinstance(error, Refused) else UNKNOWN
+
+
+class Example:
+    """A command of which `example`, one command line, stands below the options of `--help` and in the reference.
+
+    It is typed as it stands there; IMAGE is the id of an image.
+    """
+
+    example = ""
+
+    def get_epilog(self) -> str:
+        """What cliff prints below the options."""
+        return f"Example: {self.example}" if self.example else ""
 
 
 class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]

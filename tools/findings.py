@@ -7,8 +7,8 @@ from glance_replicas.model import Verdict
 from glance_replicas.verify.summary import Summary
 
 from . import advice, held_back
-from .report import count
 from .command import DAMAGED, INTACT, UNKNOWN
+from .output.text import count
 
 
 def status(found: Summary) -> int:

@@ -192,7 +192,7 @@ class Victim:
 def serve_forks(config_file: str, folder: Path) -> None:
     """Answers `start SEED`, `kill PID` and `check SEED`, each in a line; ends with its input."""
     Victim(config_file, folder, 0)  # all imports, before the first fork
-    import glance_replicas.tools.janitor
+    import glance_replicas.tools.commands.janitor
     import glance_replicas.tools.main  # noqa: F401
 
     children: set[int] = set()

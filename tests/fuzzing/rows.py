@@ -11,7 +11,7 @@ from glance_replicas.ledger.ledger import place_key
 from glance_replicas.model import Host, Image, Location, is_image_id
 from glance_replicas.prefetch import rules, rules_file
 from glance_replicas.prefetch.policy import Described, World
-from glance_replicas.tools import values
+from glance_replicas.tools.options import values
 
 from .draw import IMAGE, OTHER, TOKENS, Draw
 

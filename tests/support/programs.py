@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from glance_replicas.ledger.ledger import Ledger
 
 # Commands of another program, what runs inside glance-api, and what only alembic may load.
-ELSEWHERE = tuple(f"glance_replicas.{name}" for name in ("middleware", "tools.osc", "ledger.migrations."))
+ELSEWHERE = tuple(f"glance_replicas.{name}" for name in ("middleware", "tools.cloud.osc", "ledger.migrations."))
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _preload(program: str) -> None:
         for name in ("openstackclient.shell", "openstack.connection", "keystoneauth1.identity.v3"):
             importlib.import_module(name)
         for name in ("osc", "osc_acts"):
-            importlib.import_module(f"glance_replicas.tools.{name}")
+            importlib.import_module(f"glance_replicas.tools.cloud.{name}")
         return
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(None):
         import glance_store

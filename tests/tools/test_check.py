@@ -9,7 +9,7 @@ import pytest
 
 from glance_replicas.check import Facts, Job, Severity, Store, findings, hosts, is_clean, pipeline
 from glance_replicas.model import Host
-from glance_replicas.tools import cache_jobs
+from glance_replicas.tools.gather import cache_jobs
 
 SOUND = Facts(
     host_name="api1",

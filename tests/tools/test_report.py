@@ -16,8 +16,8 @@ from services import environment, need
 from support.programs import Desk
 
 from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
-from glance_replicas.tools import page
-from glance_replicas.tools.survey import Condition, Copy, Place, Row, Severity, Survey, survey
+from glance_replicas.tools.report_page import page
+from glance_replicas.tools.report_page.report_model import Condition, Copy, Place, Row, Severity, Survey, survey
 
 pytest_plugins = ["support.desk"]
 

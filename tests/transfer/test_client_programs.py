@@ -21,7 +21,7 @@ from support import ROOT
 
 from glance_replicas.stores.body import Limits
 from glance_replicas.stores.http.wire import Wire
-from glance_replicas.tools.cloud import Cloud
+from glance_replicas.tools.cloud.image_service import Cloud
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 DATA = random.Random(3).randbytes(2_000_003)

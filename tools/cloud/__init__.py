@@ -1,0 +1,1 @@
+"""What works on any machine for a user of a cloud: `replica choose` and `get`, and OpenStackClient's commands."""

@@ -1,0 +1,1 @@
+"""The commands of a glance-api host, one module for each; `setup.cfg` lists them."""

@@ -1,0 +1,180 @@
+"""`replica audit`: what hosts and stores hold that no row means, and rows whose bytes are not there."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from glance_replicas import signing
+from glance_replicas.errors import ConfigError, Refused, ReplicaError
+from glance_replicas.ledger.host_registry import is_alive
+from glance_replicas.ledger.orphans import Kind
+from glance_replicas.model import Host
+
+from ...caller import who
+from .. import advice
+from ..command import DAMAGED, UNKNOWN, ClosedLister
+from ..options import values
+from ..output.cells import Bytes, Text, When
+from ..output.text import age, count
+
+if TYPE_CHECKING:
+    from glance_replicas.audit.flow import Auditor, Finding, Report
+    from glance_replicas.stores.contract import Listing
+
+SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
+COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
+
+
+class Audit(ClosedLister):
+    """Compare what hosts and stores really hold with the catalogue: dark files, and lost rows.
+
+    Dark: a file or object that no row means. Lost: a row whose bytes are not there. Exit status: 0 both agree; 1 there
+    are dark or lost ones; 3 a place could not be listed, and nothing of it was judged.
+    """
+
+    example = "replica audit --store fast"
+
+    columns = COLUMNS
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Which places, and what may go."""
+        parser = super().get_parser(prog_name)
+        where = parser.add_mutually_exclusive_group(required=True)
+        where.add_argument("--host", metavar="HOST", help="this host's directory, or another host (its host_name)")
+        where.add_argument("--store", metavar="STORE", help="this store (its id; in a single-store cloud its kind)")
+        where.add_argument("--all", action="store_true", help="every store that can be listed here, and every host")
+        add = parser.add_argument
+        text = "what is younger is no stray: it may be on its way into the catalogue (1d)"
+        add("--grace", type=values.seconds, default=86400.0, metavar="AGE", help=text)
+        add("--remove-dark", action="store_true", help="remove what two audits or more have seen dark; with --yes")
+        text = "remove nothing of a place of which more than so many percent are dark, or lost (10)"
+        add("--max-share", type=values.percent, default=Fraction(1, 10), metavar="PERCENT", help=text)
+        add("--yes", action="store_true", help="do it; without, only what would be done is shown")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """One row for each stray."""
+        from glance_replicas.audit.flow import Auditor
+
+        if not self.ledger.is_current():
+            raise Refused("the ledger's tables are missing or old, and audits have to remember: replica db upgrade")
+        listings, dead = self._places(parsed_args)
+        auditor = Auditor(self.catalogue, self.ledger, self.sources, grace_seconds=parsed_args.grace)
+        reports = auditor.audit(listings)
+        reports += [_silent(one) for one in dead]
+        by_place = {one.place: one for one in listings}
+        self.lines: list[str] = []
+        self._tell_only_cached()
+        groups = (self._rows(auditor, by_place.get(one.place), one, parsed_args) for one in reports)
+        return COLUMNS, [row for rows in groups for row in rows]
+
+    def _tell_only_cached(self) -> None:
+        """What no place has lost and yet no store has."""
+        for image in self.catalogue.images(self.catalogue.only_cached()):
+            self.lines += [advice.only_cached(image), f"    next: {advice.put_back(image)}"]
+            self.worsen(DAMAGED)
+
+    def _places(self, parsed: argparse.Namespace) -> tuple[list["Listing"], list[Host]]:
+        """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""
+        from glance_replicas.stores import listings
+
+        here = {one.place: one for one in listings.from_settings(self.settings)}
+        hosts = [one for one in self.ledger.hosts() if f"host:{one.name}" not in here]
+        here |= {f"host:{one.name}": self._of_host(one) for one in hosts if is_alive(one, self.settings)}
+        dead = {f"host:{one.name}": one for one in hosts if f"host:{one.name}" not in here}
+        if parsed.all:
+            return list(here.values()), list(dead.values())
+        place = f"host:{parsed.host}" if parsed.host else f"store:{parsed.store}"
+        if place in here or place in dead:
+            return ([here[place]], []) if place in here else ([], [dead[place]])
+        known = ", ".join(sorted({*here, *dead}))
+        raise ConfigError(f"{place} is no place that can be audited from here; there are: {known}")
+
+    def _of_host(self, host: Host) -> "Listing":
+        from glance_replicas.stores.body import Limits
+        from glance_replicas.stores.hosts import remote
+
+        keys = self.settings.signing_keys
+        limits = Limits(self.settings.connect_timeout_seconds, self.settings.stall_timeout_seconds)
+        return remote.Listing(host, lambda url: signing.sign(url, keys, SIGNED_SECONDS), limits)
+
+    def _rows(
+        self, auditor: "Auditor", listing: "Listing | None", report: "Report", parsed: argparse.Namespace
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of one place; what may go goes on the way."""
+        refusal = report.too_many(parsed.max_share) if parsed.remove_dark else None
+        now = self.now()
+        actions: list[str] = []
+        for one in report.findings:
+            action = "remove" if parsed.remove_dark and one.may_go and not refusal else "keep"
+            if action == "remove" and parsed.yes and listing is not None:
+                action = self._remove(auditor, listing, one)
+            actions.append(action)
+            yield _row(one, action, refusal, now)
+        removed = sum(one in ("removed", "asked") for one in actions)
+        self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
+        if report.problem:
+            self.worsen(UNKNOWN)
+        elif len(report.findings) > removed:
+            self.worsen(DAMAGED)
+
+    def _remove(self, auditor: "Auditor", listing: "Listing", one: "Finding") -> str:
+        from glance_replicas.stores.hosts import remote
+
+        try:
+            if not auditor.remove(listing, one, who()):
+                return "changed"
+            return "asked" if isinstance(listing, remote.Listing) else "removed"
+        except ReplicaError as error:
+            self.note(f"{listing.place}: {one.stray.name} was not removed: {error}")
+            self.worsen(UNKNOWN)
+            return "failed"
+
+
+def _silent(host: Host) -> "Report":
+    from glance_replicas.audit.flow import Report
+
+    return Report(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
+
+
+def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bool) -> Iterator[str]:
+    """What the place as a whole came to."""
+    if report.problem:
+        yield f"{report.place}: nothing was judged: {report.problem}"
+        kind, _, name = report.place.partition(":")
+        yield f"    next: see to that, then: replica audit --{kind} {name}"
+        return
+    what = "removed" if is_here else "to be removed by the host within seconds"
+    gone = f", {removed} {what}" if removed else ""
+    dark, lost = report.count(Kind.DARK), report.count(Kind.LOST)
+    yield f"{report.place}: {report.listed} listed, {report.named} in the catalogue: {dark} dark, {lost} lost{gone}"
+    if refusal:
+        yield f"    nothing was removed: {refusal}"
+        yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"
+
+
+def _row(one: "Finding", action: str, refusal: str | None, now: datetime) -> tuple[Any, ...]:
+    stray = one.stray
+    return (
+        *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(one.status)),
+        *(Bytes(stray.size), When(stray.first_seen, now), stray.sightings, action),
+        _next(one, action, refusal),
+    )
+
+
+def _next(one: "Finding", action: str, refusal: str | None) -> str:
+    stray = one.stray
+    kind, _, name = stray.place.partition(":")
+    audit = f"replica audit --{kind} {name}"
+    if stray.kind is Kind.LOST:
+        return f"replica repair {stray.image_id}"
+    if action in ("removed", "asked", "changed", "failed"):
+        return "-" if action == "removed" else audit
+    if one.why_kept:
+        look = f"replica list {stray.image_id}" if one.status else "look at it, and remove it by hand"
+        return f"never removed by us, {one.why_kept}: {look}"
+    if not one.may_go:
+        return f"seen by {count(stray.sightings, 'audit')}: later again {audit}"
+    return f"{audit} --remove-dark --max-share N --yes" if refusal else f"{audit} --remove-dark --yes"

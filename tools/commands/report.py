@@ -1,0 +1,138 @@
+"""`replica report`: the state of all copies at a glance, on the terminal, as JSON, or as one page for a browser."""
+
+import argparse
+import heapq
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from glance_replicas.catalogue.selection import Selection
+from glance_replicas.errors import LedgerError
+from glance_replicas.ledger.best_effort import BATCH
+
+from .. import advice
+from ..command import DAMAGED, UNKNOWN, OnHost
+from ..options import selection, values
+from ..output.text import age, count, size, visible
+from ..report_page.report_model import Condition, Row, Survey, detailed, row, survey
+
+ON_PAGE = 20_000  # images a page lists; a browser takes more, a reader does not
+BAR = 40  # characters
+
+
+class Report(OnHost):
+    """Show what is known of all copies: by place, by state, how long ago they were looked at, and the worst first.
+
+    Reads the catalogue and the ledger, no image data. --html writes one page that needs nothing else. Exit status: 0
+    nothing is known to be wrong; 1 damage is known; 3 something could not be checked when it was last tried, or
+    nothing ever was.
+    """
+
+    example = "replica report --html /srv/www/replicas.html"
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The selection and the form."""
+        parser = super().get_parser(prog_name)
+        selection.add_options(parser)
+        add = parser.add_argument
+        add("-f", "--format", choices=["text", "json"], default="text", help="for people (text), or for programs")
+        add("--html", type=Path, metavar="FILE", help="write a page for a browser there instead")
+        add("--allow-unverifiable", action="store_true", help="images without a digest are no trouble")
+        add("--worst", type=values.positive, default=10, metavar="N", help="images with trouble to name (10)")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Print it, or write the page."""
+        total = Survey(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
+        wanted = selection.from_arguments(parsed_args)
+        self._allows = parsed_args.allow_unverifiable
+        found = survey(self._rows(wanted), total)
+        most = ON_PAGE if parsed_args.html else parsed_args.worst
+        first = list(self._detailed(heapq.nsmallest(most, found, key=lambda one: one.rank)))
+        if self.known.is_lost:
+            raise LedgerError(
+                "the ledger went away meanwhile, and a report without verdicts would mislead; run it again"
+            )
+        bad = [row for row in first if row.severity.is_trouble][: parsed_args.worst]
+        if parsed_args.html:
+            from ..report_page import page
+
+            page.write(parsed_args.html, total, first)
+            self.note(f"{parsed_args.html}: {count(total.images, 'image')}")
+        elif parsed_args.format == "json":
+            self.app.stdout.write(json.dumps(total.as_dict(bad), indent=2) + "\n")
+        else:
+            self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad))
+        self._weigh(total)
+
+    def _rows(self, wanted: Selection) -> Iterator[Row]:
+        for image, lasts in self.with_lasts(wanted):
+            one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
+            if one.copies or (wanted.takes_every_location and not image.locations):
+                yield one
+
+    def _detailed(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, those with trouble with what was found in words."""
+        some = iter(rows)
+        while part := list(itertools.islice(some, BATCH)):
+            states = self.known.states([one.image for one in part if one.severity.is_trouble])
+            yield from (detailed(one, states) for one in part)
+
+    def _weigh(self, total: Survey) -> None:
+        found = total.conditions()
+        if found[Condition.DAMAGED] or total.nowhere or total.only_cached:
+            self.worsen(DAMAGED)
+        allowed = total.undigested if self._allows else 0
+        if found[Condition.UNKNOWN] > allowed or not found[Condition.INTACT] + found[Condition.SHALLOW] + allowed:
+            self.worsen(UNKNOWN)
+
+
+def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
+    yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
+        f"{count(total.durable.copies, 'copy', 'copies')} in stores, {total.cached.copies} on hosts"
+    )
+    if total.only_cached:
+        yield f"{count(total.only_cached, 'image')} without a durable copy: only cached, and may vanish at any time"
+    yield ""
+    yield from _places(total)
+    yield ""
+    yield "last read in full"
+    longest = max(number for _, number in total.ages()) or 1
+    for name, number in total.ages():
+        yield f"  {name:>7}  {'#' * -(-number * BAR // longest):{BAR}}  {number}"
+    if bad:
+        yield ""
+        yield "the worst first"
+    for one in bad:
+        yield from _trouble(one, total.now)
+
+
+def _places(total: Survey) -> Iterator[str]:
+    """A table of stores and hosts."""
+    names = [str(one).title() for one in Condition]
+    table = [["Place", "Zone", "State", "Copies", "Size", *names, "Used", "Free"]]
+    for place in sorted(total.places):
+        host, one = total.host(place), total.places[place]
+        counts = [str(one.conditions[name]) for name in Condition]
+        room = [size(host.bytes_used), size(host.bytes_free)] if host else ["-", "-"]
+        where = [visible(str(place)), visible(place.zone) or "-", total.state(place) or "-"]
+        table.append([*where, str(one.copies), size(one.bytes), *counts, *room])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = [
+            f"{cell:{'<' if n < 3 else '>'}{width}}" for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _trouble(row: Row, now: datetime) -> Iterator[str]:
+    for one, last, step in row.problems():
+        if one is None or last is None:
+            yield f"image {row.image.id} ({visible(row.image.name or '')}): {row.without}"
+        else:
+            when = f", {age((now - last.checked_at).total_seconds())} ago" if last.checked_at else ""
+            yield visible(advice.problem(row.image, last)) + when
+        yield f"    next: {step}"

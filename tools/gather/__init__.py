@@ -1,0 +1,1 @@
+"""What `replica check` asks this machine before it judges (`glance_replicas.check`)."""

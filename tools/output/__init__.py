@@ -1,0 +1,1 @@
+"""How results look: texts, cells, tables, formats, progress."""

@@ -1,0 +1,1 @@
+"""The report: its sums, and the page for a browser."""

@@ -23,5 +23,5 @@ def desk(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterat
         options = {"replicas": {"connection": made.ledger_url}}
         host.configure(options, pipeline="replicas")  # for the programs; the server keeps what it started with
         assert made.run("db", "upgrade").status == 0
-        made.image(b"never touched", "local")  # an empty store would look unmounted
+        made.image(b"never touched", "keeper")  # an empty store would look unmounted
         yield made

@@ -13,7 +13,7 @@ from glance.db.sqlalchemy import api as glance_api  # before anything has parsed
 from hypothesis import settings
 from oslo_config import cfg
 from oslo_db import options as db_options
-from services import bindings, warm
+from services import bindings, once, warm
 from services.ceph import Ceph
 from services.cinder import Cinder
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
@@ -61,10 +61,12 @@ SERVERS = {"cinder", "ceph", "gateway", "keystone", "mariadb", "nginx", "postgre
 STARTERS = {"Cloud", "Crowd", "Desk", "GlanceSite", "Keystone", "Programs", "Scene", "Swift"}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Programs under test can be interrupted, also where a shell runs this in the background; they find `support`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     bindings.expose()
+    if once.begin():
+        config.add_cleanup(once.end)
     settings.register_profile("ours", deadline=None)  # machines are slow at times
     settings.load_profile("ours")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))

@@ -2,10 +2,10 @@
 
 import abc
 import contextlib
+import functools
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +14,17 @@ from typing import Self
 import sqlalchemy as sa
 
 from . import free_port, need
+from .once import new_folder, once
 from .process import Process, run
 from .schema import db_sync
+
+TEMPLATE = "glance_template"
 
 
 @contextlib.contextmanager
 def server_folder(prefix: str, memory: bool = False) -> Iterator[Path]:
     """A new folder with a short path that other users may enter; removed afterwards. In memory, where that has room."""
-    shared = Path("/dev/shm")
-    roomy = memory and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 4 << 30
-    folder = Path(tempfile.mkdtemp(prefix=f"glance-replicas-{prefix}-", dir=shared if roomy else None))
-    folder.chmod(0o755)
+    folder = new_folder(prefix, memory)
     try:
         yield folder
     finally:
@@ -38,19 +38,35 @@ class DatabaseServer(abc.ABC):
     stop_signal: signal.Signals
     admin_database: str
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1", *, first: bool = False) -> None:
+        """The `first` of a run makes what all the others are copies of, with Glance's tables in a database `TEMPLATE`."""
         self.folder, self.data, self.address = folder, folder / "data", address
         self.port = free_port(address)
         self._process: Process | None = None
-        self._template: str | None = None
         self.owner = self.user if os.geteuid() == 0 else None
+        if first:
+            self._make()
+        else:
+            run([need("cp"), "--archive", "--sparse=always", f"{once(self.user, self._first)}/.", folder])
+        self.start()
+
+    def _make(self) -> None:
         self.data.mkdir()
         if self.owner:
-            shutil.chown(folder, self.owner)
+            shutil.chown(self.folder, self.owner)
             shutil.chown(self.data, self.owner)
         self.data.chmod(0o700)
         self.initialise()
-        self.start()
+
+    @classmethod
+    def _first(cls, folder: Path) -> None:
+        folder.chmod(0o755)
+        made = cls(folder, first=True)
+        try:
+            db_sync(made.create(TEMPLATE))
+        finally:
+            made.stop()
+        (folder / "server.log").unlink()
 
     @abc.abstractmethod
     def initialise(self) -> None:
@@ -147,11 +163,8 @@ class Postgres(DatabaseServer):
         return self.url(name)
 
     def create_glance(self, name: str) -> str:
-        """A copy of the database that the first call made with db_sync."""
-        if self._template is None:
-            db_sync(self.create("glance_template"))
-            self._template = "glance_template"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        """A copy of that database."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
         return self.url(name)
 
 
@@ -204,12 +217,14 @@ class MariaDB(DatabaseServer):
         return self.url(name)
 
     def create_glance(self, name: str) -> str:
-        """A copy of the tables that the first call made with db_sync."""
-        if self._template is None:
-            db_sync(self.create("glance_template"))
-            words = ["--no-defaults", f"--socket={self.folder}/socket", "--user=glance", "--password=glance"]
-            self._template = run([need("mariadb-dump"), *words, "glance_template"])
+        """A copy of the tables of that database."""
         url = self.create(name)
-        words = ["--no-defaults", f"--socket={self.folder}/socket", "--user=glance", "--password=glance"]
-        run([need("mariadb"), *words, name], stdin=self._template)
+        run([need("mariadb"), *self._words(), name], stdin=self._tables)
         return url
+
+    @functools.cached_property
+    def _tables(self) -> str:
+        return run([need("mariadb-dump"), *self._words(), TEMPLATE])
+
+    def _words(self) -> list[str]:
+        return ["--no-defaults", f"--socket={self.folder}/socket", "--user=glance", "--password=glance"]

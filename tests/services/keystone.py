@@ -1,6 +1,9 @@
 """A real Keystone on SQLite: project, user and role `admin`, and endpoints that the tests add."""
 
 import base64
+import contextlib
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +13,7 @@ import requests
 
 from . import answers, environment, free_port, need
 from .configuration import conf_text
+from .once import once
 from .process import Process, run
 
 
@@ -25,32 +29,39 @@ class Keystone:
         self.auth_url = f"http://{address}:{self.port}/v3"
         self._process: Process | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._initialise()
+        self._configure(folder)
+        shutil.copy(once("keystone", self._first) / "keystone.sqlite", folder)
+        with contextlib.closing(sqlite3.connect(folder / "keystone.sqlite")) as database, database:
+            database.execute("UPDATE endpoint SET url = ?", [self.auth_url])
         self.start()
 
-    def _initialise(self) -> None:
-        keys = {name: self.folder / name for name in ("fernet_tokens", "fernet_receipts", "credential")}
-        for folder in keys.values():
-            folder.mkdir(mode=0o700)
+    def _first(self, folder: Path) -> None:
+        """The database that every Keystone of a run begins with, but for the address."""
+        manage = [need("keystone-manage"), "--config-file", self._configure(folder)]
+        run([*manage, "db_sync"])
+        words = ["--bootstrap-password", self.password, "--bootstrap-region-id", self.region]
+        urls = [f"--bootstrap-{kind}-url={self.auth_url}" for kind in ("public", "internal", "admin")]
+        run([*manage, "bootstrap", *words, *urls])
+
+    def _configure(self, folder: Path) -> Path:
+        keys = {name: folder / name for name in ("fernet_tokens", "fernet_receipts", "credential")}
+        for place in keys.values():
+            place.mkdir(mode=0o700)
             for number in ("0", "1"):
-                (folder / number).write_bytes(base64.urlsafe_b64encode(number.encode() * 32))
-        conf = self.folder / "keystone.conf"
-        connection = f"sqlite:///{self.folder}/keystone.sqlite?timeout=30"
+                (place / number).write_bytes(base64.urlsafe_b64encode(number.encode() * 32))
+        conf = folder / "keystone.conf"
+        connection = f"sqlite:///{folder}/keystone.sqlite?timeout=30"
         conf.write_text(
             conf_text(
                 {
                     "DEFAULT": {"use_stderr": "true"},
                     "database": {"connection": connection, "sqlite_synchronous": "false"},
                     "identity": {"password_hash_rounds": "4"},
-                    **{name: {"key_repository": str(folder)} for name, folder in keys.items()},
+                    **{name: {"key_repository": str(place)} for name, place in keys.items()},
                 }
             )
         )
-        manage = [need("keystone-manage"), "--config-file", conf]
-        run([*manage, "db_sync"])
-        words = ["--bootstrap-password", self.password, "--bootstrap-region-id", self.region]
-        urls = [f"--bootstrap-{kind}-url={self.auth_url}" for kind in ("public", "internal", "admin")]
-        run([*manage, "bootstrap", *words, *urls])
+        return conf
 
     def start(self) -> None:
         """Answering. One thread: on SQLite concurrent requests for tokens fail."""

@@ -1,6 +1,5 @@
-"""Glance's schema, made by `glance-manage db_sync`: once per test run for SQLite, once per server for the others."""
+"""Glance's schema, made by `glance-manage db_sync`, once for each kind of database in a test run."""
 
-import atexit
 import functools
 import hashlib
 import shutil
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from . import need
 from .configuration import conf_text
+from .once import once
 from .process import run
 
 
@@ -77,21 +77,17 @@ def has_schema(url: str) -> bool:
     return sa.inspect(_engine(url)).has_table("images")
 
 
-@functools.cache
-def _sqlite_template() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="glance-replicas-schema-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def _sqlite_template(folder: Path) -> None:
     path = folder / "glance.sqlite"
     db_sync(f"sqlite:///{path}")
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; readers do not wait for the writer
     connection.close()
-    return path
 
 
 def sqlite_database(path: Path) -> str:
     """The URL of a new SQLite database at `path` with Glance's tables."""
-    shutil.copyfile(_sqlite_template(), path)
+    shutil.copyfile(once("schema", _sqlite_template) / "glance.sqlite", path)
     return sqlite_url(path)
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -85,16 +86,18 @@ class Programs:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder, **env)
         )
 
-    def run(self, *words: object) -> Done:
-        """The exit status and the output of the program with these words."""
-        return self.start(*words).wait()
+    def run(self, *words: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Done:
+        """The exit status and the output of the program with these words, and with `env` over its environment."""
+        return self.start(*words, stdin=stdin, env=env).wait()
 
-    def start(self, *words: object) -> Started:
+    def start(self, *words: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Started:
         """The program runs, in a process of its own."""
         folder = Path(tempfile.mkdtemp(prefix="glance-replicas-program-"))
         for name in ("out", "err"):
             (folder / name).touch()
-        return Started(self, self.ask(words=[str(word) for word in words], folder=str(folder)), folder)
+        (folder / "in").write_text(stdin)
+        pid = self.ask(words=[str(word) for word in words], folder=str(folder), env=dict(env or {}))
+        return Started(self, pid, folder)
 
     def ask(self, **what: Any) -> int:
         """The server's answer."""
@@ -191,9 +194,10 @@ def _preload(program: str) -> None:
     stevedore.ExtensionManager("cliff.formatter.list")
 
 
-def _child(program: str, words: list[str], folder: str) -> None:
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(Path(folder, name), os.O_WRONLY), number)
+def _child(program: str, words: list[str], folder: str, env: dict[str, str]) -> None:
+    for number, name in enumerate(("in", "out", "err")):
+        os.dup2(os.open(Path(folder, name), os.O_WRONLY if number else os.O_RDONLY), number)
+    os.environ.update(env)
     module = "openstackclient.shell" if program == "openstack" else "glance_replicas.tools.main"
     main = importlib.import_module(module).main
     sys.argv = [program, *words]
@@ -214,7 +218,7 @@ def _serve(program: str) -> None:
             continue
         child = os.fork()
         if not child:
-            _child(program, asked["words"], asked["folder"])
+            _child(program, **asked)
         print(child, flush=True)
 
 

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.faulty import FaultyServer
 from services.glance import GlanceClient, GlanceHost, GlanceSite
 from services.keystone import Keystone
 from support import ROOT
+from support.programs import Done, Programs
 
 from glance_replicas.stores.body import Limits
 from glance_replicas.stores.http.wire import Wire
@@ -28,29 +29,31 @@ DATA = random.Random(3).randbytes(2_000_003)
 DIGEST = {"os_hash_algo": "sha512", "os_hash_value": hashlib.sha512(DATA).hexdigest()}
 
 
-def replica(*words: str | Path, env: Mapping[str, str] | None = None, stdin: str = "") -> Any:
-    command = [need("replica"), *words]
-    return subprocess.run(
-        command,
-        env=environment(**{"XDG_CONFIG_HOME": "/nonexistent", "HOME": "/nonexistent", **(env or {})}),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+_homeless: list[Programs] = []
 
 
-def get(target: Path, *words: str | Path, **rest: Any) -> Any:
+@pytest.fixture(scope="module", autouse=True)
+def homeless() -> Iterator[None]:
+    """`replica` of a user without any settings."""
+    with Programs(XDG_CONFIG_HOME="/nonexistent", HOME="/nonexistent") as programs:
+        _homeless[:] = [programs]
+        yield
+
+
+def replica(*words: str | Path, **rest: Any) -> Done:
+    return _homeless[0].run(*words, **rest)
+
+
+def get(target: Path, *words: str | Path, **rest: Any) -> Done:
     return replica("get", *words, "-o", target, **rest)
 
 
-def failed(done: Any, status: int, text: str) -> bool:
+def failed(done: Done, status: int, text: str) -> bool:
     """The status, and one line on stderr that says this; nothing on stdout."""
-    assert (done.returncode, done.stdout) == (status, ""), done.stderr
-    assert done.stderr.startswith("replica: error: ")
-    assert done.stderr.count("\n") == 1
-    assert text in done.stderr
+    assert (done.status, done.out) == (status, ""), done.err
+    assert done.err.startswith("replica: error: ")
+    assert done.err.count("\n") == 1
+    assert text in done.err
     return True
 
 
@@ -97,16 +100,16 @@ def test_get_through_glance_then_from_the_host(site: GlanceSite, target: Path) -
     image = admin(site).create("by name", DATA)["id"]
     env, headers = member(host)
     first = get(target, "by name", *headers, env=env)
-    assert (first.returncode, first.stdout) == (0, ""), first.stderr
-    assert "from Glance itself, verified by sha512" in first.stderr
+    assert (first.status, first.out) == (0, ""), first.err
+    assert "from Glance itself, verified by sha512" in first.err
     assert good(target)
     target.unlink()
     assert eventually(lambda: len(site.locations(image)) == 2)
     second = get(target, image, *headers, env=env)
-    assert second.returncode == 0, second.stderr
-    assert f"from ours ({host.url}/replicas/{image}), verified by sha512" in second.stderr
+    assert second.status == 0, second.err
+    assert f"from ours ({host.url}/replicas/{image}), verified by sha512" in second.err
     assert good(target)
-    assert "sig=" not in second.stderr
+    assert "sig=" not in second.err
 
 
 def test_choose_from_a_cloud(site: GlanceSite) -> None:
@@ -118,10 +121,10 @@ def test_choose_from_a_cloud(site: GlanceSite) -> None:
     )
     env, headers = member(host)
     table = replica("choose", "chosen", "--zone", "zone-a", *headers, env=env)
-    assert (table.returncode, table.stderr) == (0, "")
-    assert "same zone (zone-a); never verified" in table.stdout
-    assert "sig=" not in table.stdout
-    rows = json.loads(replica("choose", image, "-f", "json", "--show-urls", *headers, env=env).stdout)
+    assert (table.status, table.err) == (0, "")
+    assert "same zone (zone-a); never verified" in table.out
+    assert "sig=" not in table.out
+    rows = json.loads(replica("choose", image, "-f", "json", "--show-urls", *headers, env=env).out)
     columns = ["Priority", "Kind", "Host", "Zone", "Store", "Verdict", "Checked", "Why", "URL"]
     assert list(rows[0]) == columns
     assert [(row["Priority"], row["Kind"], row["Host"]) for row in rows] == [(1, "cached", "ours")]
@@ -136,14 +139,14 @@ def test_site_without_our_filter(site: GlanceSite, faulty: FaultyServer, target:
     bad = faulty.put(f"/replicas/{image}", DATA, flip_at=77)
     site.add_location(image, bad, {"replica_host": "h1", "store": "web"})
     done = get(target, image, *headers, env=env)
-    assert done.returncode == 0, done.stderr
-    assert "from Glance itself" in done.stderr
-    assert f"h1 ({bad}) gave wrong bytes" in done.stderr
+    assert done.status == 0, done.err
+    assert "from Glance itself" in done.err
+    assert f"h1 ({bad}) gave wrong bytes" in done.err
     assert good(target)
-    rows = json.loads(replica("choose", image, "-f", "json", *headers, env=env).stdout)
+    rows = json.loads(replica("choose", image, "-f", "json", *headers, env=env).out)
     assert [row["Kind"] for row in rows] == ["cached", "file"]
     faulty.change(f"/replicas/{image}")
-    assert "from h1" in get(target, image, *headers, env=env).stderr
+    assert "from h1" in get(target, image, *headers, env=env).err
 
 
 def test_damage_everywhere(site: GlanceSite, target: Path) -> None:
@@ -153,7 +156,7 @@ def test_damage_everywhere(site: GlanceSite, target: Path) -> None:
     env, headers = member(site.hosts[1])
     done = get(target, image, *headers, env=env)
     assert failed(done, 1, "Glance itself: gave wrong bytes")
-    assert f"replica verify {image}" in done.stderr
+    assert f"replica verify {image}" in done.err
     assert not target.exists()
 
 
@@ -164,7 +167,7 @@ def test_names(site: GlanceSite, target: Path) -> None:
     assert failed(get(target, "never", *headers, env=env), 2, "no image is named 'never'")
     done = get(target, "twice", *headers, env=env)
     assert failed(done, 2, "2 images are named 'twice'")
-    assert all(one in done.stderr for one in ids)
+    assert all(one in done.err for one in ids)
     assert failed(get(target, IMAGE, *headers, env=env), 2, f"there is no image {IMAGE}")
     queued = admin(site).create("queued")["id"]
     assert failed(get(target, queued, *headers, env=env), 2, "is queued: it has no data")
@@ -185,7 +188,7 @@ def test_a_name_where_images_may_not_be_listed(faulty: FaultyServer, target: Pat
     env = {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": faulty.url}
     for done in (get(target, "cirros", env=env), replica("choose", "cirros", env=env)):
         assert failed(done, 3, "you may not list images, so no name is found; give its id")
-        assert "may not download" not in done.stderr
+        assert "may not download" not in done.err
 
 
 def test_saved_document(faulty: FaultyServer, tmp_path: Path, target: Path) -> None:
@@ -194,13 +197,13 @@ def test_saved_document(faulty: FaultyServer, tmp_path: Path, target: Path) -> N
     saved = tmp_path / "replicas.json"
     saved.write_text(document(*urls))
     done = get(target, "--document", saved)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     assert good(target)
-    assert f"h1 ({urls[0]}) failed at byte 1000000" in done.stderr
-    assert get(target, "--document", "-", stdin=document(*urls)).returncode == 0
-    rows = json.loads(replica("choose", "--document", saved, "-f", "json").stdout)
+    assert f"h1 ({urls[0]}) failed at byte 1000000" in done.err
+    assert get(target, "--document", "-", stdin=document(*urls)).status == 0
+    rows = json.loads(replica("choose", "--document", saved, "-f", "json").out)
     assert [row["Host"] for row in rows] == ["h1", "h2"], "the order of whoever made it"
-    rows = json.loads(replica("choose", "--document", saved, "-f", "json", "--zone", "z2").stdout)
+    rows = json.loads(replica("choose", "--document", saved, "-f", "json", "--zone", "z2").out)
     assert [row["Host"] for row in rows] == ["h2", "h1"], "here is another place"
 
 
@@ -208,7 +211,7 @@ def test_proxies_of_the_environment_carry_no_image(faulty: FaultyServer, target:
     """Image data come from the replica itself, whatever proxy the environment names."""
     env = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
     done = get(target, "--document", "-", stdin=document(faulty.put("/a", DATA)), env=env)
-    assert (done.returncode, good(target)) == (0, True), done.stderr
+    assert (done.status, good(target)) == (0, True), done.err
 
 
 @pytest.mark.parametrize(
@@ -233,8 +236,8 @@ def test_nothing_to_hold_against(faulty: FaultyServer, target: Path) -> None:
     plain = document(faulty.put("/a", DATA), os_hash_algo=None, os_hash_value=None)
     assert failed(get(target, "--document", "-", stdin=plain), 2, "--unverified")
     done = get(target, "--document", "-", "--unverified", stdin=plain)
-    assert done.returncode == 0
-    assert "NOT verified" in done.stderr
+    assert done.status == 0
+    assert "NOT verified" in done.err
 
 
 def test_out_of_reach(target: Path) -> None:
@@ -268,7 +271,7 @@ def test_credentials_go_to_the_image_service_alone(faulty: FaultyServer, target:
             "OS_PASSWORD": "p",
         }
         done = get(target, IMAGE, "--header", "X-Extra: 1", env=basic)
-        assert done.returncode == 0, done.stderr
+        assert done.status == 0, done.err
         assert good(target)
         for path in ("replicas", "file"):
             sent = faulty.requests(f"/v2/images/{IMAGE}/{path}")[0].headers
@@ -294,7 +297,7 @@ def test_cloud_of_clouds_yaml_and_keystone(
     clouds.write_text(json.dumps({"clouds": {"mine": {"auth": auth, "region_name": keystone.region}}}))
     env = {"OS_CLIENT_CONFIG_FILE": str(clouds)}
     done = get(target, IMAGE, "--os-cloud", "mine", env=env)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     assert good(target)
     assert len(faulty.requests(f"/v2/images/{IMAGE}/file")[0].headers["X-Auth-Token"]) > 50
     auth["password"] = "wrong"
@@ -307,9 +310,9 @@ def test_expired_signature_brings_a_new_document(faulty: FaultyServer, target: P
     with FaultyServer() as other:
         image_service(faulty, document(other.put("/a", DATA, status=403) + "?sig=1"))
         done = get(target, IMAGE, env={"OS_AUTH_TYPE": "none", "OS_ENDPOINT": faulty.url})
-        assert done.returncode == 0, done.stderr
+        assert done.status == 0, done.err
         assert faulty.reads(f"/v2/images/{IMAGE}/replicas") == 2
-        assert "from Glance itself" in done.stderr
+        assert "from Glance itself" in done.err
 
 
 def test_glance_that_cannot_start_midway(faulty: FaultyServer) -> None:
@@ -375,8 +378,8 @@ def test_get_of_any_size(site: GlanceSite, target: Path, size: int) -> None:
     env, headers = member(site.hosts[0])
     for _ in range(2):
         done = get(target, image, *headers, env=env)
-        assert (done.returncode, target.read_bytes()) == (0, data), done.stderr
+        assert (done.status, target.read_bytes()) == (0, data), done.err
         target.unlink()
         if size:
             assert eventually(lambda: len(site.locations(image)) == 2)
-    assert ("from ours" in done.stderr) == bool(size), done.stderr
+    assert ("from ours" in done.err) == bool(size), done.err

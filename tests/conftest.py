@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from services.process import end_reaper
 from services.schema import sqlite_database, sqlite_url
 from services.swift import Swift
 from support import TESTS, programs
+from support.workers import Scheduling, summary
 
 from glance_replicas.ledger.ledger import Ledger
 
@@ -33,27 +33,9 @@ _numbers = itertools.count(1)
 
 # Files run side by side: those that take longest begin first, so that no long one is left at the end.
 LONGEST = [
-    f"test_{name}.py"
-    for name in [
-        "access_table",
-        "chaos",
-        "janitor",
-        "cache_filter",
-        "client_programs",
-        "fault_matrix",
-        "restored",
-        "locked_databases",
-        "attack",
-        "glance_cache_tests",
-        "ledger",
-        "writers_s3",
-        "tools_prune_reasons",
-        "catalogue",
-        "removal",
-        "repair_killed",
-        "identity",
-        "guard",
-    ]
+    *("chaos", "access_table", "writers_s3", "fault_matrix", "cache_filter", "demo", "repair_killed"),
+    *("client_programs", "janitor", "catalogue", "put_back", "tools_copy", "glance_cache_api", "server"),
+    *("ranges", "guard", "cinder_stores", "glance_cache_tests", "openstackclient", "users"),
 ]
 
 # What starts servers or hosts: fixtures, and names that a test's module has imported. Such tests are marked `services`.
@@ -81,7 +63,7 @@ def pytest_sessionfinish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the others as they were; marks what starts servers, which `make quick` leaves out."""
-    order = {name: number for number, name in enumerate(LONGEST)}
+    order = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if isinstance(item, pytest.Function) and needs_services(item):
@@ -95,16 +77,14 @@ def needs_services(item: pytest.Function) -> bool:
     return bool(named & SERVERS) or any(hasattr(item.module, name) for name in STARTERS)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Slow servers are started in one worker each."""
+    return Scheduling(config, log)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The files that took most time."""
-    seconds: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if isinstance(report, pytest.TestReport):
-                seconds[report.nodeid.partition("::")[0]] += report.duration
-    terminalreporter.section("seconds by file")
-    for name, taken in seconds.most_common(20):
-        terminalreporter.line(f"{taken:7.0f}  {name}")
+    summary(terminalreporter)
 
 
 @pytest.fixture

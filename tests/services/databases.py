@@ -39,7 +39,7 @@ class DatabaseServer(abc.ABC):
     admin_database: str
 
     def __init__(self, folder: Path, address: str = "127.0.0.1", *, first: bool = False) -> None:
-        """The `first` of a run makes what all the others are copies of, with Glance's tables in a database `TEMPLATE`."""
+        """The `first` of a run makes what the others are copies of, with Glance's tables in a database `TEMPLATE`."""
         self.folder, self.data, self.address = folder, folder / "data", address
         self.port = free_port(address)
         self._process: Process | None = None

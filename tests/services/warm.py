@@ -1,4 +1,4 @@
-"""uWSGI for a host without paying for its imports each time: a fork of one that has them (`warm.c`).
+"""uWSGI or gunicorn for a host without paying for its imports each time: a fork of one that has them (`warm.c`).
 
 What runs is the program itself, with its own words, environment, folder, session and exit status. Where that cannot
 be, the program is started as usual: another program, a library to be loaded first, an interpreter with other settings.
@@ -23,7 +23,7 @@ from typing import IO, Any
 from . import environment, need
 
 _WORDS = 100  # as many as a host may have
-_FOLDER = Path(__file__).parent
+_SCRIPT = Path(__file__).with_name("warm_host.py")
 _open: list["_Server"] = []
 
 
@@ -57,23 +57,30 @@ class Forked:
 
 
 class _Server:
-    """The uWSGI that waits and forks."""
+    """The uWSGI, or the Python that can become gunicorn, that waits and forks."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, program: str, modules: Sequence[str]) -> None:
         self._lock, self.owner = threading.Lock(), os.getpid()
         self._folder = Path(tempfile.mkdtemp(prefix="glance-replicas-warm-"))
-        library = self._folder / "warm.so"
-        compiler = [need("cc"), "-shared", "-fPIC", "-O2", "-Wall", "-o", library, _FOLDER / "warm.c"]
-        subprocess.run(compiler, check=True, timeout=60)
         self.env = environment()
-        more = {"LD_PRELOAD": str(library), "WARM_SCRIPT": str(_FOLDER / "warm_uwsgi.py")}
-        more |= {"WARM_PYTHON": sys.executable, "WARM_MODULES": " ".join(modules), "PYTHONWARNINGS": "ignore"}
+        more = {"WARM_MODULES": " ".join(modules), "PYTHONWARNINGS": "ignore"}
+        # -P: here, `glance` is that of the folder that the script is in.
+        command: list[str | Path] = [sys.executable, "-P", _SCRIPT]
+        if program == "uwsgi":
+            command = [need("uwsgi"), *["--master"] * _WORDS]
+            more |= {"LD_PRELOAD": self._library(), "WARM_SCRIPT": str(_SCRIPT), "WARM_PYTHON": sys.executable}
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [need("uwsgi"), *["--master"] * _WORDS]
             self._popen = subprocess.Popen(
                 command, stdin=theirs, stdout=subprocess.DEVNULL, env=self.env | more, start_new_session=True
             )
+
+    def _library(self) -> str:
+        library = self._folder / "warm.so"
+        source = _SCRIPT.with_name("warm.c")
+        compiler = [need("cc"), "-shared", "-fPIC", "-O2", "-Wall", "-o", library, source]
+        subprocess.run(compiler, check=True, timeout=60)
+        return str(library)
 
     def ask(self, what: dict[str, Any], *files: int) -> Any:
         """The answer; ConnectionResetError when it has ended."""
@@ -81,7 +88,7 @@ class _Server:
             socket.send_fds(self._channel, [json.dumps(what).encode()], files)
             answer = self._channel.recv(1 << 16)
         if not answer:
-            raise ConnectionResetError("the warm uWSGI has ended")
+            raise ConnectionResetError("the warm process has ended")
         return json.loads(answer)
 
     def close(self) -> None:
@@ -92,9 +99,9 @@ class _Server:
 
 
 @functools.cache
-def _server(_owner: int, modules: tuple[str, ...]) -> _Server:
+def _server(_owner: int, program: str, modules: tuple[str, ...]) -> _Server:
     """The one of this process."""
-    made = _Server(modules)
+    made = _Server(program, modules)
     _open.append(made)
     return made
 
@@ -111,10 +118,11 @@ def close() -> None:
 def popen(
     words: Sequence[str], log: IO[bytes], *, env: dict[str, str], cwd: Path, modules: tuple[str, ...]
 ) -> Forked | None:
-    """uWSGI, started with these words; None where it has to be started as usual."""
-    if words[0] != str(need("uwsgi")) or len(words) > _WORDS or shutil.which("cc") is None:
+    """The program, started with these words; None where it has to be started as usual."""
+    program = Path(words[0]).name
+    if program not in ("uwsgi", "gunicorn") or len(words) > _WORDS or shutil.which("cc") is None:
         return None
-    server = _server(os.getpid(), modules)
+    server = _server(os.getpid(), program, modules)
     if _loading(env) != _loading(server.env):
         return None
     with contextlib.suppress(OSError):  # it did not come up

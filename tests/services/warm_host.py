@@ -1,4 +1,4 @@
-"""Runs within `uwsgi` before it begins (`warm.c`): imports once, then forks for each host that is asked for.
+"""Runs within `uwsgi` before it begins (`warm.c`), or by itself for gunicorn: imports once, then forks for each host.
 
 Standard input is a socket. `{"words", "env", "cwd"}` with the file of the log starts a host and is answered with its
 pid; `{"poll": PID}` is answered with its exit status, null while it runs. The end of the socket is the end.
@@ -60,3 +60,8 @@ def become(channel: socket.socket, log: int, asked: dict[str, object]) -> None:
 sys.argv = ["uwsgi"]
 preload()
 serve(socket.socket(fileno=0))
+if words[0].endswith("gunicorn"):
+    from gunicorn.app.wsgiapp import run
+
+    sys.argv = words
+    run()

@@ -8,7 +8,7 @@ import math
 import socket
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -75,38 +75,6 @@ class Settings:
     doubt_seconds: int = 3600
 
 
-_COPIED = (
-    "max_peer_streams",
-    "max_streams",
-    "sendfile",
-    "sendfile_prefix",
-    "signature_lifetime_seconds",
-    "min_free_bytes",
-    "max_image_bytes",
-    "high_watermark_percent",
-    "low_watermark_percent",
-    "pin_property",
-    "max_pinned_percent",
-    "fill_on_range",
-    "max_client_fills",
-    "max_client_fills_per_project",
-    "copies_at_once",
-    "copy_bytes_per_second",
-    "rules_file",
-    "connect_timeout_seconds",
-    "stall_timeout_seconds",
-    "peer_timeout_seconds",
-    "max_fill_seconds",
-    "janitor",
-    "janitor_interval_seconds",
-    "scrub_bytes_per_second",
-    "scrub_after_seconds",
-    "dead_after_seconds",
-    "max_withdrawals_per_pass",
-    "doubt_seconds",
-)
-
-
 def list_opts() -> list[tuple[str, list[Any]]]:
     """The option table for oslo-config-generator."""
     return [(options.GROUP, options.ALL)]
@@ -146,30 +114,31 @@ def read(conf: cfg.ConfigOpts) -> Settings:
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
     ours = conf[options.GROUP]
+    found = {one.name: ours[one.name] for one in fields(Settings) if one.name in ours}  # as they are, unless below
     database = conf.database.connection
     if not database:
         raise ConfigError("[database] connection is not set: Glance's catalogue is needed")
     cache_dir, cache_max_size = _cache_options(conf)
     host_url = _base_url(ours.host_url or conf.worker_self_reference_url)
     http_store, has_http = _http_store(conf)
-    return Settings(
-        host_name=ours.host_name or socket.gethostname(),
-        host_url=host_url,
-        host_zone=ours.host_zone,
-        cache_dir=Path(cache_dir) if cache_dir else None,
-        database=database,
-        ledger=ours.connection or default_ledger(database),
-        http_store=http_store,
-        multi_store=bool(conf.enabled_backends),
-        can_register=has_http and host_url is not None,
-        encryption_key=conf.metadata_encryption_key,
-        signing_keys=parse_keys(ours.signing_keys),
-        policies=tuple(ours.policies),
-        copy_hours=_hours(ours.copy_hours),
-        trusted_networks=tuple(_network(text) for text in ours.trusted_networks),
-        max_bytes=cache_max_size if ours.max_bytes is None else ours.max_bytes,
-        **{name: getattr(ours, name) for name in _COPIED},
-    )
+    found |= {
+        "host_name": ours.host_name or socket.gethostname(),
+        "host_url": host_url,
+        "host_zone": ours.host_zone,
+        "cache_dir": Path(cache_dir) if cache_dir else None,
+        "database": database,
+        "ledger": ours.connection or default_ledger(database),
+        "http_store": http_store,
+        "multi_store": bool(conf.enabled_backends),
+        "can_register": has_http and host_url is not None,
+        "encryption_key": conf.metadata_encryption_key,
+        "signing_keys": parse_keys(ours.signing_keys),
+        "policies": tuple(ours.policies),
+        "copy_hours": _hours(ours.copy_hours),
+        "trusted_networks": tuple(_network(text) for text in ours.trusted_networks),
+        "max_bytes": cache_max_size if ours.max_bytes is None else ours.max_bytes,
+    }
+    return Settings(**found)
 
 
 def default_ledger(database: str) -> str:

@@ -19,9 +19,9 @@ from glance_replicas.errors import CacheError, ClientLeft, SourceError
 from glance_replicas.model import Image
 from glance_replicas.transfer import byte_range
 from glance_replicas.transfer.failover_stream import guarded
-from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
+from glance_replicas.transfer.plan import Plan
 
 from . import unread
 from .client_words import Bypass, bypass

@@ -14,7 +14,7 @@ from glance_replicas.errors import CacheError, Corrupt, ReplicaError
 from glance_replicas.model import Image
 from glance_replicas.removal import withheld
 from glance_replicas.transfer.failover_stream import Relay, guarded
-from glance_replicas.transfer.fill import Plan
+from glance_replicas.transfer.plan import Plan
 
 from .serving import Serving
 
@@ -68,7 +68,7 @@ class _Reading:
             if not self._goes_on:
                 raise
             log.warning("image %s: read from the sources at byte %d", plan.image.id, position)
-            yield from Relay(plan.image.id, plan.size, plan.detour(), plan.opener, position)
+            yield from Relay(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, position)
 
 
 def _set_aside(serving: Serving, plan: Plan, copy: Copy) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from .. import location
 from ..cache.eviction import NoRoom, Space
@@ -12,7 +12,8 @@ from ..crash_points import crash_points
 from ..errors import Refused
 from ..model import Image, Location, Verdict
 from ..settings import Settings
-from ..transfer.fill import Plan
+from ..stores.body import Body
+from ..transfer.plan import Plan
 from ..transfer.source_selection import Route
 from .full_reads import FullReads
 from .registration import Registration
@@ -20,21 +21,16 @@ from .registration import Registration
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
 class FillSetup:
-    """One host's; thread-safe."""
+    """What the fills of one host work with; thread-safe."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        source_selection: Route,
-        eviction: Space,
-        statistics: Activity,
-        full_reads: FullReads,
-        registration: Registration,
-    ) -> None:
-        self._settings, self._source_selection, self._eviction = settings, source_selection, eviction
-        self._statistics, self._full_reads, self._registration = statistics, full_reads, registration
+    settings: Settings
+    source_selection: Route
+    eviction: Space
+    statistics: Activity
+    full_reads: FullReads
+    registration: Registration
 
     def plan(self, image: Image, *, background: bool = False) -> Plan:
         """How this host fetches an image. Raises Refused when there is nothing to hold a copy against.
@@ -47,35 +43,61 @@ class FillSetup:
             image=image,
             size=image.size,
             digest=image.digest,
-            sources=partial(self._source_selection.order, image, True),
-            detour=partial(self._source_selection.order, image, False),
-            opener=partial(self._source_selection.open, background),
-            reserve=self._reserve,
-            committed=self._full_reads.verified,
-            condemned=self._condemned,
-            renew=partial(self._source_selection.renew, image),
-            ended=partial(self._ended, image),
-            stall_seconds=self._settings.stall_timeout_seconds,
-            max_seconds=self._settings.max_fill_seconds,
+            sources=_Sources(self.source_selection, image, background),
+            hooks=_Hooks(self, image),
+            stall_seconds=self.settings.stall_timeout_seconds,
+            max_seconds=self.settings.max_fill_seconds,
         )
 
+
+@dataclass(frozen=True)
+class _Sources:
+    """Of one image, as this host reads it (`plan.ImageSources`)."""
+
+    selection: Route
+    image: Image
+    background: bool
+
+    def to_fill(self) -> Sequence[Location]:
+        return self.selection.order(self.image, fills=True)
+
+    def to_read(self) -> Sequence[Location]:
+        return self.selection.order(self.image, fills=False)
+
+    def open(self, one: Location, offset: int, stop: int | None = None, /) -> Body:
+        return self.selection.open(self.background, one, offset, stop)
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """Of one image's fill on this host (`plan.FillHooks`)."""
+
+    host: FillSetup
+    image: Image
+
     @crash_points
-    def _reserve(self, growing: Growing, size: int) -> None:
-        most = self._settings.max_image_bytes
+    def reserve(self, growing: Growing, size: int) -> None:
+        most = self.host.settings.max_image_bytes
         if most and size > most:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
-        self._eviction.reserve(growing, size, self._registration.withdraw_soon)
-        self._statistics.began()
+        self.host.eviction.reserve(growing, size, self.host.registration.withdraw_soon)
+        self.host.statistics.began()
 
-    def _ended(self, image: Image) -> None:
-        self._statistics.ended()
-        self._source_selection.release(image)
+    def renew(self, length: int) -> None:
+        self.host.source_selection.renew(self.image, length)
+
+    def committed(self) -> None:
+        self.host.full_reads.verified(self.image)
 
     @crash_points
-    def _condemned(self, image: Image, used: Sequence[Location]) -> None:
+    def condemned(self, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
-        log.error("image %s: wrong bytes came from %s", image.id, names)
-        self._source_selection.avoid(used)
-        if len(used) == 1 and used[0] in image.locations:
-            self._full_reads.record(image, used[0], Verdict.CORRUPT)
+        log.error("image %s: wrong bytes came from %s", self.image.id, names)
+        self.host.source_selection.avoid(used)
+        if len(used) == 1 and used[0] in self.image.locations:
+            self.host.full_reads.record(self.image, used[0], Verdict.CORRUPT)
+
+    def ended(self) -> None:
+        self.host.statistics.ended()
+        self.host.source_selection.release(self.image)

@@ -14,8 +14,8 @@ from ..location import redact
 from ..model import Location
 from ..stores.body import Body
 from .failover_stream import Relay, guarded
-from .fill import Plan
 from .follow import Follower
+from .plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ def from_sources(plan: Plan, start: int, stop: int) -> Generator[bytes]:
     """
 
     def near(one: Location, offset: int, end: int | None = None) -> Body:
-        body = plan.opener(one, offset, end)
+        body = plan.sources.open(one, offset, end)
         if body.skips > MOST_SKIPPED:
             body.close()
             raise Unsupported(f"{redact(one.url)}: cannot begin at byte {offset}, only {body.skips} bytes before")
         return body
 
-    yield from Relay(plan.image.id, plan.size, plan.detour(), near, start, stop=stop)
+    yield from Relay(plan.image.id, plan.size, plan.sources.to_read(), near, start, stop=stop)
 
 
 def whole_from_sources(plan: Plan) -> Generator[bytes]:

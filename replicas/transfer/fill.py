@@ -8,8 +8,7 @@ its file is left to the background (`queue/`), which goes on at that byte; the n
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -17,8 +16,8 @@ from ..cache import Cache
 from ..cache.partial_file import Growing, read
 from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, SourceError
-from ..model import Digest, Image, Location
-from .failover_stream import Opener, Relay, continued, guarded
+from .failover_stream import Relay, continued, guarded
+from .plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -28,25 +27,6 @@ _ALONE = 5.0  # seconds without a reader after which a client's fill ends: one t
 
 class Abandoned(CacheError):
     """Nobody waits for a client's fill any more; its file is there for the background to go on with."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What it takes to fetch one image; made for each request, so a follower can go on alone."""
-
-    image: Image
-    size: int  # bytes of the image, more than none
-    digest: Digest
-    sources: Callable[[], Sequence[Location]]  # asked when a fill starts: others may follow it from then on; best first
-    detour: Callable[[], Sequence[Location]]  # the same for a reader that goes on alone, which nobody can follow
-    opener: Opener
-    reserve: Callable[[Growing, int], None]  # room for so many bytes; raises NoRoom, CacheError
-    committed: Callable[[Image], object]  # the complete file is on disk
-    condemned: Callable[[Image, Sequence[Location]], None]  # these sources gave wrong bytes
-    renew: Callable[[int], object] = lambda length: None  # the fill goes on, `length` bytes so far; every few seconds
-    ended: Callable[[], None] = lambda: None  # the fill is over, well or not
-    stall_seconds: float = 30.0
-    max_seconds: float = 6 * 3600.0  # for the whole fill
 
 
 class Background(Protocol):
@@ -79,7 +59,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
         return None
     fill = Fill(cache, plan, growing, background)
     try:
-        plan.reserve(growing, plan.size)
+        plan.hooks.reserve(growing, plan.size)
     except BaseException:
         fill.let_go(keep=True)
         raise
@@ -88,7 +68,7 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
         filler.start()
     except RuntimeError as error:  # no crash test: no more threads
         fill.let_go(keep=True)
-        plan.ended()
+        plan.hooks.ended()
         raise CacheError(f"image {plan.image.id}: not filled: {error}") from error
     return filler
 
@@ -128,10 +108,10 @@ class Fill:
         else:
             took = time.monotonic() - began
             log.info("image %s: filled, %d bytes (%d taken over) in %.1f s", image.id, self._plan.size, kept, took)
-            self._report(lambda: self._plan.committed(image))
+            self._report(self._plan.hooks.committed)
         finally:
             self.let_go(keep=self._background is not None or isinstance(failure, Abandoned))
-            self._report(self._plan.ended)
+            self._report(self._plan.hooks.ended)
             if self._background is not None:
                 self._report(partial(self._background.ended, failure))
 
@@ -150,7 +130,8 @@ class Fill:
     def _write(self) -> int:
         """All bytes are in the file, and right; bytes taken over from an earlier filler. Condemns what is wrong."""
         plan, kept = self._plan, self._growing.length
-        relay = Relay(plan.image.id, plan.size, plan.sources() if kept < plan.size else (), plan.opener, kept)
+        sources = plan.sources.to_fill() if kept < plan.size else ()
+        relay = Relay(plan.image.id, plan.size, sources, plan.sources.open, kept)
         chunks = guarded(iter(relay), plan.digest, plan.size)
         if kept:
             reread = partial(read, self._growing.fd)
@@ -159,7 +140,7 @@ class Fill:
             self._append(chunks, kept)
         except Corrupt:
             self._cache.partials.condemn(self._growing, plan.image.id)
-            self._report(lambda: plan.condemned(plan.image, () if kept else relay.used))
+            self._report(lambda: plan.hooks.condemned(() if kept else relay.used))
             raise
         return kept
 
@@ -205,7 +186,7 @@ class Fill:
         """The first time with the first bytes."""
         if time.monotonic() - self._renewed > _RENEW:
             self._renewed = time.monotonic()
-            self._report(partial(self._plan.renew, length))
+            self._report(partial(self._plan.hooks.renew, length))
 
     @staticmethod
     def _report(action: Callable[[], object]) -> None:

@@ -1,12 +1,15 @@
 """How many fills the downloads of a host may begin at a time, all together and for one project."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..cache import Cache
 from ..cache.partial_file import Growing
 from ..cache.places import Places
 from ..errors import CacheError
-from .fill import Plan
+from ..model import Location
+from .plan import FillHooks, Plan
 
 _FILE = "client-fills"
 
@@ -26,21 +29,7 @@ class FillLimits:
 
     def limited(self, plan: Plan, project: str) -> Plan:
         """The plan of a client's download: a fill that it begins counts until it ends, or raises TooManyFills."""
-        held: list[Places] = []  # of its fills, one after the other; which is whose makes no difference
-
-        def reserve(growing: Growing, size: int) -> None:
-            held.append(self._take(project))
-            try:
-                plan.reserve(growing, size)
-            except BaseException:
-                held.pop().free()
-                raise
-
-        def ended() -> None:
-            held.pop().free()
-            plan.ended()
-
-        return replace(plan, reserve=reserve, ended=ended)
+        return replace(plan, hooks=_Counted(plan.hooks, partial(self._take, project)))
 
     def _take(self, project: str) -> Places:
         places = Places(self._cache, _FILE)
@@ -53,3 +42,32 @@ class FillLimits:
             places.free()
             raise
         return places
+
+
+class _Counted:
+    """The hooks of a client's fill, which has its places from its reservation to its end."""
+
+    def __init__(self, hooks: FillHooks, take: Callable[[], Places]) -> None:
+        self._hooks, self._take = hooks, take
+        self._held: list[Places] = []  # of its fills, one after the other; which is whose makes no difference
+
+    def reserve(self, growing: Growing, size: int) -> None:
+        self._held.append(self._take())
+        try:
+            self._hooks.reserve(growing, size)
+        except BaseException:
+            self._held.pop().free()
+            raise
+
+    def renew(self, length: int) -> None:
+        self._hooks.renew(length)
+
+    def committed(self) -> None:
+        self._hooks.committed()
+
+    def condemned(self, used: Sequence[Location]) -> None:
+        self._hooks.condemned(used)
+
+    def ended(self) -> None:
+        self._held.pop().free()
+        self._hooks.ended()

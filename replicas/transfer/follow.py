@@ -17,7 +17,8 @@ from ..cache.partial_file import read, try_lock, wait_for
 from ..errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable, Unreadable
 from ..removal.withheld import withhold
 from .failover_stream import Relay, guarded
-from .fill import Plan, start
+from .fill import start
+from .plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class Follower:
     def _rest(self, offset: int) -> Iterator[bytes]:
         """All bytes from `offset` on; those before are read here and hashed."""
         plan = self._plan
-        relay = Relay(plan.image.id, plan.size, plan.detour(), plan.opener, offset)
+        relay = Relay(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, offset)
         return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
 
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +91,7 @@ def sync_fails_in_the_background(disk: Disk, world: World, number: int) -> None:
     """Nor is the file kept for the next fill: a second sync would say that all is well (C 40)."""
     disk.fail("sync", "partial/", number)
     ended = threading.Event()
-    filler = start(world.cache, replace(world.plan(), ended=ended.set), Unhurried())
+    filler = start(world.cache, world.plan(ended=ended.set), Unhurried())
     assert filler is not None
     filler.join(20)
     assert ended.is_set()

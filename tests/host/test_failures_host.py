@@ -138,7 +138,7 @@ def test_no_loops(cloud: Cloud) -> None:
     for local in hosts:
         image = local.catalogue.active(name)
         assert image is not None
-        asked.append({one.host for one in local.fill_setup.plan(image).sources() if one.host})
+        asked.append({one.host for one in local.fill_setup.plan(image).sources.to_fill() if one.host})
         time.sleep(0.01)
     assert asked == [set(), {"h0"}, {"h0", "h1"}, {"h0", "h1", "h2"}]
 
@@ -149,8 +149,8 @@ def test_a_lone_reader_claims_nothing(cloud: Cloud) -> None:
     filler, lone = cloud.host("filler"), cloud.host("lone")
     image = filler.catalogue.active(name)
     assert image is not None
-    filler.fill_setup.plan(image).sources()
-    assert {one.host for one in lone.fill_setup.plan(image).detour() if one.host} == {"filler"}
+    filler.fill_setup.plan(image).sources.to_fill()
+    assert {one.host for one in lone.fill_setup.plan(image).sources.to_read() if one.host} == {"filler"}
     assert [one.host for one in filler.ledger.fills(name, 30)] == ["filler"]
 
 
@@ -198,7 +198,7 @@ def test_a_fill_asks_so_many_peers(cloud: Cloud) -> None:
         cloud.site.add_location(name, f"{url}/replicas/{name}", {"replica_host": f"n{number}", "store": "web", **zone})
     image = local.catalogue.active(name)
     assert image is not None
-    first, second = ([one.host for one in local.fill_setup.plan(image).sources()] for _ in range(2))
+    first, second = ([one.host for one in local.fill_setup.plan(image).sources.to_fill()] for _ in range(2))
     assert (len(first), first[-1]) == (17, None)
     assert set(first[:3]) == {"n0", "n1", "n2"}, "those of its own zone are among them"
     assert first != second

@@ -5,15 +5,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
+from glance_replicas.cache.partial_file import Growing
 from glance_replicas.errors import Unreachable
 from glance_replicas.model import Image, Location
 from glance_replicas.stores.body import Body
-from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.follow import Follower, start_or_join
+from glance_replicas.transfer.plan import Plan
 
 MIB = 1 << 20
 
@@ -50,6 +52,51 @@ class Source:
         return Body(chunks(), len(self.data), lambda: None)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """One image in one source."""
+
+    image: Image
+    source: Source
+
+    def to_fill(self) -> Sequence[Location]:
+        return self.image.locations
+
+    to_read = to_fill
+
+    def open(self, one: Location, offset: int, stop: int | None = None) -> Body:
+        assert stop is None, "it has no ranges"
+        return self.source.open(one, offset)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Of a fill in a world, which is told; `room` and `over` are called as well."""
+
+    world: "World"
+    room: Callable[[Growing, int], None]
+    over: Callable[[], object]
+
+    def reserve(self, growing: Growing, size: int) -> None:
+        self.room(growing, size)
+
+    def renew(self, length: int) -> None:
+        """Nobody else is there to be told."""
+
+    def committed(self) -> None:
+        self.world.committed.append(self.world.image.id)
+
+    def condemned(self, used: Sequence[Location]) -> None:
+        self.world.condemned.append(used)
+
+    def ended(self) -> None:
+        self.over()
+
+
+def _grant(_growing: Growing, _size: int) -> None:
+    """There is room."""
+
+
 class World:
     """One host's cache, one source, and what was reported."""
 
@@ -63,17 +110,15 @@ class World:
         self.committed: list[str] = []
         self.condemned: list[Sequence[Location]] = []
 
-    def plan(self) -> Plan:
+    def plan(
+        self, *, reserve: Callable[[Growing, int], None] = _grant, ended: Callable[[], object] = lambda: None
+    ) -> Plan:
         return Plan(
             image=self.image,
             size=self.image.size or 0,
             digest=self.digest,
-            sources=lambda: self.image.locations,
-            detour=lambda: self.image.locations,
-            opener=self.source.open,
-            reserve=lambda growing, size: None,
-            committed=lambda image: self.committed.append(image.id),
-            condemned=lambda image, used: self.condemned.append(used),
+            sources=Sources(self.image, self.source),
+            hooks=Hooks(self, reserve, ended),
             stall_seconds=5.0,
         )
 

@@ -77,7 +77,7 @@ def test_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glance_replicas.transfer.fill._ALONE", 0.3)
     world.source.pause = 0.1
     ended: list[str] = []
-    with closing(start_or_join(world.cache, replace(world.plan(), ended=lambda: ended.append("ended")))) as follower:
+    with closing(start_or_join(world.cache, world.plan(ended=lambda: ended.append("ended")))) as follower:
         assert follower.wait(3 * MIB), "for longer than a fill may be alone"
         assert not ended
     world.settle(lambda: ended)
@@ -115,7 +115,7 @@ def test_what_was_left_outlives_a_start_that_fails(world: World) -> None:
         raise CacheError("too many")
 
     with pytest.raises(CacheError, match="too many"):
-        start(world.cache, replace(world.plan(), reserve=refuse))
+        start(world.cache, world.plan(reserve=refuse))
     assert world.read() == DATA
     assert world.source.opened == [2 * MIB]
 
@@ -432,7 +432,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
 def test_a_fill_that_gets_no_thread_holds_nothing(world: World) -> None:
     """No thread to be had: the fill has ended for who counts fills, its lock is free, and downloads pass by."""
     ended: list[str] = []
-    plan = replace(world.plan(), ended=lambda: ended.append("ended"))
+    plan = world.plan(ended=lambda: ended.append("ended"))
     usual = threading.stack_size(1 << 46)  # more than there are addresses
     try:
         with pytest.raises(CacheError, match="not filled"):
@@ -476,6 +476,6 @@ def test_a_fill_that_cannot_start_frees_its_lock(world: World) -> None:
         raise Unreachable("no room")
 
     with pytest.raises(Unreachable):
-        start(world.cache, replace(world.plan(), reserve=refuse))
+        start(world.cache, world.plan(reserve=refuse))
     assert world.cache.listed("partial") == []
     assert world.read() == DATA

@@ -16,9 +16,9 @@ from support.cloud import DATA, MIB, Cloud
 from support.scenes import new_image
 
 from glance_replicas.host.local_host import LocalHost
-from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
+from glance_replicas.transfer.plan import Plan
 
 pytest_plugins = ["support.cloud"]
 

@@ -18,8 +18,8 @@ from glance_replicas.errors import Corrupt, Unreadable
 from glance_replicas.model import Location
 from glance_replicas.stores.body import Body
 from glance_replicas.transfer.failover_stream import continued
-from glance_replicas.transfer.fill import Plan
 from glance_replicas.transfer.follow import start_or_join
+from glance_replicas.transfer.plan import Plan
 
 pytestmark = pytest.mark.slow
 

@@ -97,7 +97,6 @@ def cache_calls(host: LocalHost, wake: Callable[[], None]) -> CacheCalls:
         requests=Copies(host.ledger.database),
         usage=host.usage,
         eviction=host.eviction,
-        registration=host.registration,
         own_copies=host.own_copies,
         wake=wake,
     )

@@ -52,8 +52,26 @@ class Victims:
     kept: list[Entry] = field(default_factory=list)  # last copies that were passed over
 
 
+@dataclass
+class Evicted:
+    """What has gone."""
+
+    copies: int = 0
+    copy_bytes: int = 0
+    other_bytes: int = 0  # of wrong files, and of growing ones that nobody fills
+
+    @property
+    def bytes(self) -> int:
+        """All together."""
+        return self.copy_bytes + self.other_bytes
+
+
 class Space:
-    """The limits of one host's directory, in bytes; 0 for `max_bytes`: no quota. Watermarks are parts of the quota."""
+    """The limits of one host's directory, in bytes; 0 for `max_bytes`: no quota. Watermarks are parts of the quota.
+
+    `withdraw(image_id)` is called before a file goes, `withdraw_soon` in its place where somebody waits for the room;
+    when it raises, the error passes through and the file stays.
+    """
 
     def __init__(
         self,
@@ -61,6 +79,8 @@ class Space:
         max_bytes: int,
         min_free_bytes: int,
         *,
+        withdraw: Withdraw,
+        withdraw_soon: Withdraw | None = None,
         high_percent: int = 100,
         low_percent: int = 100,
         elsewhere: Elsewhere = lambda _: (),
@@ -72,6 +92,8 @@ class Space:
         self._high = max_bytes * high_percent // 100
         self._low = max_bytes * min(low_percent, high_percent) // 100
         self._elsewhere, self._kept = elsewhere, kept
+        self._eviction = _Eviction(cache, kept, withdraw)
+        self._eviction_for_fills = _Eviction(cache, kept, withdraw_soon or withdraw)
 
     def used(self) -> int:
         """Bytes of complete, growing (as reserved) and invalid files, and of what others left. Raises CacheError.
@@ -91,11 +113,10 @@ class Space:
             return facts.f_bavail * facts.f_frsize
 
     @crash_points
-    def reserve(self, growing: Growing, size: int, withdraw: Withdraw) -> None:
+    def reserve(self, growing: Growing, size: int) -> None:
         """`growing` may become `size` bytes; what must go to make room has gone. Raises NoRoom, CacheError.
 
         NoRoom when it cannot fit, and then nothing has gone. Reservations of several processes add up.
-        `withdraw(image_id)` is called before a file goes; when it raises, the error passes through and the file stays.
         """
         for _ in range(_ROUNDS):
             over = self._claim(growing, size)
@@ -104,12 +125,12 @@ class Space:
             victims = self._choose(over, whole=True)
             if victims.over > 0:
                 raise NoRoom(f"cache directory {self._cache.folder}: no room for {size} bytes{self._why(victims)}")
-            self._evict(victims, withdraw)
+            self._eviction_for_fills.run(victims)
         raise NoRoom(f"cache directory {self._cache.folder}: others take the room for {size} bytes as it is made")
 
     @crash_points
-    def trim(self, withdraw: Withdraw) -> int:
-        """Bytes evicted: above the high watermark down to the low one, ahead of need; and back within the limits.
+    def trim(self) -> Evicted:
+        """What goes: above the high watermark down to the low one, ahead of need; and back within the limits.
 
         The limits themselves are exceeded when a quota was lowered, or others filled the disk.
         """
@@ -119,7 +140,7 @@ class Space:
             over = max(over, used - self._low)
         victims = self._choose(over, whole=False)
         self._tell(victims)
-        return self._evict(victims, withdraw)
+        return self._eviction.run(victims)
 
     @crash_points
     def _claim(self, growing: Growing, size: int) -> int:
@@ -212,39 +233,6 @@ class Space:
             )
         return told or ", all else is in use"
 
-    @crash_points
-    def _evict(self, victims: Victims, withdraw: Withdraw) -> int:
-        """Bytes freed."""
-        freed = sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
-        freed += sum(self._cache.partials.drop_left(image_id) for image_id in victims.left)
-        for start in range(0, len(victims.files), _HELD):
-            freed += self._evict_some(victims.files[start : start + _HELD], withdraw)
-        return freed
-
-    @crash_points
-    def _evict_some(self, entries: Collection[Entry], withdraw: Withdraw) -> int:
-        """Bytes freed: not of a file that is being read or was pinned just now.
-
-        Whether one is a last copy is asked once more when the rows are gone: by then whoever orders another copy away
-        knows that this one goes. Killed after `withdraw`: the janitor registers it again.
-        """
-        with ExitStack() as taken:
-            copies = [copy for entry in entries if (copy := self._cache.complete.take(entry.image_id)) is not None]
-            for copy in copies:
-                taken.enter_context(closing(copy))
-            gone = [copy for copy in copies if not copy.entry.pinned]
-            for copy in gone:
-                withdraw(copy.entry.image_id)
-            kept = set(self._kept([copy.entry.image_id for copy in gone])) if gone else set()
-            return sum(self._drop(copy) for copy in gone if copy.entry.image_id not in kept)
-
-    @crash_points
-    def _drop(self, copy: Copy) -> int:
-        """Bytes freed; none where an order has taken the file meanwhile, and a fill has put one of its own there."""
-        entry, idle = copy.entry, time.time() - copy.entry.used_at
-        log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
-        return self._cache.complete.remove_copy(entry.image_id, copy)
-
     @contextmanager
     @crash_points
     def _lock(self) -> Iterator[None]:
@@ -255,6 +243,51 @@ class Space:
             yield
         finally:
             os.close(fd)
+
+
+class _Eviction:
+    """Takes away what was chosen, the rows of copies first."""
+
+    def __init__(self, cache: Cache, kept: Kept, withdraw: Withdraw) -> None:
+        self._cache, self._kept, self._withdraw = cache, kept, withdraw
+
+    @crash_points
+    def run(self, victims: Victims) -> Evicted:
+        """Raises what `withdraw` raises, and CacheError: what has gone by then stays so."""
+        evicted = Evicted()
+        evicted.other_bytes += sum(self._cache.drop("invalid", image_id) for image_id in victims.wrong)
+        evicted.other_bytes += sum(self._cache.partials.drop_left(image_id) for image_id in victims.left)
+        for start in range(0, len(victims.files), _HELD):
+            self._take(victims.files[start : start + _HELD], evicted)
+        return evicted
+
+    @crash_points
+    def _take(self, entries: Collection[Entry], evicted: Evicted) -> None:
+        """These go, but none that is being read or was pinned just now.
+
+        Whether one is a last copy is asked once more when the rows are gone: by then whoever orders another copy away
+        knows that this one goes. Killed after `withdraw`: the janitor registers it again.
+        """
+        with ExitStack() as taken:
+            copies = [copy for entry in entries if (copy := self._cache.complete.take(entry.image_id)) is not None]
+            for copy in copies:
+                taken.enter_context(closing(copy))
+            gone = [copy for copy in copies if not copy.entry.pinned]
+            for copy in gone:
+                self._withdraw(copy.entry.image_id)
+            kept = set(self._kept([copy.entry.image_id for copy in gone])) if gone else set()
+            for copy in gone:
+                if copy.entry.image_id not in kept:
+                    self._drop(copy, evicted)
+
+    @crash_points
+    def _drop(self, copy: Copy, evicted: Evicted) -> None:
+        """Nothing goes where an order has taken the file meanwhile, and a fill has put one of its own there."""
+        entry, idle = copy.entry, time.time() - copy.entry.used_at
+        log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
+        freed = self._cache.complete.remove_copy(entry.image_id, copy)
+        evicted.copies += freed > 0
+        evicted.copy_bytes += freed
 
 
 def _enough(entries: Iterator[Entry], size: int) -> Iterator[Entry]:

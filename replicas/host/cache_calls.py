@@ -32,7 +32,6 @@ from ..location import is_ours
 from ..model import is_image_id
 from ..settings import Settings
 from .own_copies import OwnCopies
-from .registration import Registration
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +62,12 @@ class CacheCalls:
         requests: Copies,
         usage: Uses,
         eviction: Space,
-        registration: Registration,
         own_copies: OwnCopies,
         wake: Callable[[], None],
     ) -> None:
         self._settings, self._cache, self._catalogue, self._hosts = settings, cache, catalogue, hosts
         self._copies, self._usage, self._eviction = requests, usage, eviction
-        self._registration, self._own_copies, self._wake = registration, own_copies, wake
+        self._own_copies, self._wake = own_copies, wake
         self._host = settings.host_name
 
     def state(self) -> tuple[list[Held], list[str]]:
@@ -175,16 +173,8 @@ class CacheCalls:
 
     def prune(self) -> tuple[int, int]:
         """Files and bytes that went, so that this host is within its limits of space."""
-        sizes = {one.image_id: one.size for one in self._cache.complete.entries()}
-        asked: set[str] = set()
-
-        def withdraw(image_id: str) -> None:
-            self._registration.withdraw(image_id)
-            asked.add(image_id)
-
-        self._eviction.trim(withdraw)
-        gone = [sizes.get(image_id, 0) for image_id in asked if not self._cache.complete.exists(image_id)]
-        return len(gone), sum(gone)
+        evicted = self._eviction.trim()
+        return evicted.copies, evicted.copy_bytes
 
     def clean(self, stalled_seconds: float) -> int:
         """What is in `invalid/` is gone, and what nobody wrote to in `incomplete/` for so long; how many files.

@@ -16,7 +16,6 @@ from ..stores.body import Body
 from ..transfer.plan import Plan
 from ..transfer.source_selection import Route
 from .full_reads import FullReads
-from .registration import Registration
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ class FillSetup:
     eviction: Space
     statistics: Activity
     full_reads: FullReads
-    registration: Registration
 
     def plan(self, image: Image, *, background: bool = False) -> Plan:
         """How this host fetches an image. Raises Refused when there is nothing to hold a copy against.
@@ -80,7 +78,7 @@ class _Hooks:
         most = self.host.settings.max_image_bytes
         if most and size > most:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
-        self.host.eviction.reserve(growing, size, self.host.registration.withdraw_soon)
+        self.host.eviction.reserve(growing, size)
         self.host.statistics.began()
 
     def renew(self, length: int) -> None:

@@ -72,7 +72,7 @@ class LocalHost:
         full_reads = FullReads(settings.host_name, registry, ledger, registration, pin_sync)
         usage, statistics = Uses(ledger.database), Activity()
         source_selection = Route(settings, registry, ledger, catalogue)
-        eviction = _eviction(settings, cache, source_selection, keeping)
+        eviction = _eviction(settings, cache, registration, source_selection, keeping)
         own_copies = OwnCopies(settings, cache, registration, ledger, removals)
         usage_count = UsageCount(settings.host_name, cache, statistics, registry, usage)
         fill_limits = FillLimits(cache, settings.max_client_fills, settings.max_client_fills_per_project)
@@ -82,7 +82,6 @@ class LocalHost:
             eviction=eviction,
             statistics=statistics,
             full_reads=full_reads,
-            registration=registration,
         )
         return cls(
             settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, host_registry=registry,
@@ -98,11 +97,15 @@ class LocalHost:
         self.ledger.close()
 
 
-def _eviction(settings: Settings, cache: Cache, source_selection: Route, keeping: Keeping) -> Space:
+def _eviction(
+    settings: Settings, cache: Cache, registration: Registration, source_selection: Route, keeping: Keeping
+) -> Space:
     return Space(
         cache,
         settings.max_bytes,
         settings.min_free_bytes,
+        withdraw=registration.withdraw,
+        withdraw_soon=registration.withdraw_soon,
         high_percent=settings.high_watermark_percent,
         low_percent=settings.low_watermark_percent,
         elsewhere=source_selection.held_elsewhere,

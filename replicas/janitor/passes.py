@@ -221,7 +221,7 @@ class Janitor:
 
     @crash_points
     def _trim(self, done: Pass) -> None:
-        done.evicted_bytes += self._host.eviction.trim(self._host.registration.withdraw)
+        done.evicted_bytes += self._host.eviction.trim().bytes
 
     def _stock(self, done: Pass) -> None:
         self._stocking.run(done)

@@ -151,7 +151,8 @@ class Victim:
 
     def evict(self) -> None:
         """As if the quota were lowered for a moment; not to nothing, since an empty directory may be unmounted."""
-        Space(self.local.cache, self._random.randrange(QUOTA // 2, QUOTA), 0).trim(self.local.registration.withdraw)
+        bound = self._random.randrange(QUOTA // 2, QUOTA)
+        Space(self.local.cache, bound, 0, withdraw=self.local.registration.withdraw).trim()
 
     def scrub(self) -> None:
         """Read a file again."""

@@ -223,7 +223,7 @@ def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
 
     growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
-    Space(cache, 3000, 0).reserve(growing, 1500, withdraw)
+    Space(cache, 3000, 0, withdraw=withdraw).reserve(growing, 1500)
     assert gone == [C, B]
     assert [one.image_id for one in cache.complete.entries()] == [A]
     growing.discard()
@@ -236,11 +236,11 @@ def test_eviction_spares_what_is_read(cache: Cache) -> None:
     growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(NoRoom):
-        Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
+        Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 1500)
     assert cache.complete.exists(A)
     assert copy is not None
     copy.close()
-    Space(cache, 2000, 0).reserve(growing, 1500, lambda image_id: None)
+    Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 1500)
     assert not cache.complete.exists(A)
     growing.discard()
 
@@ -255,7 +255,7 @@ def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
     growing = cache.partials.begin(picture(D, 1500))
     assert growing is not None
     with pytest.raises(CatalogueError):
-        Space(cache, 2000, 0).reserve(growing, 1500, withdraw)
+        Space(cache, 2000, 0, withdraw=withdraw).reserve(growing, 1500)
     assert cache.complete.exists(A)
     growing.discard()
 
@@ -266,7 +266,7 @@ def test_too_large_for_the_quota(cache: Cache) -> None:
     growing = cache.partials.begin(picture(D, 5000))
     assert growing is not None
     with pytest.raises(NoRoom, match="max_bytes"):
-        Space(cache, 2000, 0).reserve(growing, 5000, lambda image_id: None)
+        Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 5000)
     assert cache.complete.exists(A)
     growing.discard()
 
@@ -276,7 +276,7 @@ def test_free_space_limit(cache: Cache) -> None:
     growing = cache.partials.begin(picture(D, 10))
     assert growing is not None
     with pytest.raises(NoRoom):
-        Space(cache, 0, 1 << 60).reserve(growing, 10, lambda image_id: None)
+        Space(cache, 0, 1 << 60, withdraw=lambda image_id: None).reserve(growing, 10)
     growing.discard()
 
 
@@ -288,7 +288,7 @@ def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
         f"cache = Cache(Path({str(cache.folder)!r}))\n"
         "from glance_replicas.model import *\n"
         "growing = cache.partials.begin(Image(sys.argv[1], 'active', 1 << 20, Digest('sha512', '00')))\n"
-        "try:\n    Space(cache, 4 << 20, 0).reserve(growing, 1 << 20, print); print('yes', flush=True)\n"
+        "try:\n    Space(cache, 4 << 20, 0, withdraw=print).reserve(growing, 1 << 20); print('yes', flush=True)\n"
         "except NoRoom:\n    growing.discard(); print('no', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -312,7 +312,7 @@ def test_invalid_files_go_first(cache: Cache) -> None:
     cache.partials.condemn(bad, B)
     growing = cache.partials.begin(picture(D, 1000))
     assert growing is not None
-    Space(cache, 6000, 0).reserve(growing, 1000, lambda image_id: None)
+    Space(cache, 6000, 0, withdraw=lambda image_id: None).reserve(growing, 1000)
     assert cache.complete.exists(A)
     growing.discard()
 

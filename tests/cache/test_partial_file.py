@@ -156,7 +156,7 @@ def test_glance_reaches_none_of_it(cache: Cache, growing: Growing) -> None:
     for name in ours:
         cache.own(name).touch()
         os.utime(cache.own(name), (1, 1))
-    Space(cache, 100, 0).trim(lambda _: None)
+    Space(cache, 100, 0, withdraw=lambda _: None).trim()
     command = [sys.executable, "-W", "ignore", "-c", GLANCE, str(cache.folder), A]
     subprocess.run(command, check=True, timeout=300)
     assert all(cache.own(name).exists() for name in ours)
@@ -173,7 +173,7 @@ def test_left_by_version_0_1(cache: Cache) -> None:
     os.utime(idle, (1, 1))
     holder = Growing.lock(locked, 10)
     os.utime(locked, (1, 1))
-    assert Space(cache, 0, 0).used() >= 15
+    assert Space(cache, 0, 0, withdraw=print).used() >= 15
     assert incomplete.clear(cache, 3600) == [(A, 5)]
     assert (idle.exists(), locked.exists(), fresh.exists()) == (False, True, True)
     assert holder is not None

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,13 @@ def keep(cache: Cache, image_id: str, idle: float, pinned: bool = False) -> None
     cache.complete.pin(image_id, pinned)
 
 
-def fill(cache: Cache, space: Space, size: int = SIZE) -> list[str]:
+def fill(cache: Cache, space: Callable[..., Space], size: int = SIZE) -> list[str]:
     """What went to make room for a fill of E."""
     gone: list[str] = []
     growing = cache.partials.begin(picture(E, size))
     assert growing is not None
     try:
-        space.reserve(growing, size, gone.append)
+        space(withdraw=gone.append).reserve(growing, size)
     finally:
         growing.discard()
     return gone
@@ -61,7 +62,7 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
         asked.append(set(image_ids))
         return {B, D}
 
-    space = Space(cache, 4 * SIZE, 0, elsewhere=elsewhere)
+    space = partial(Space, cache, 4 * SIZE, 0, elsewhere=elsewhere)
     assert [fill(cache, space, size) for size in (SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE)] == [[D], [C], [B], [A]]
     assert asked == [{A, B, C, D}, {A, B, C}, {A, B}, {A}]
 
@@ -74,7 +75,7 @@ def test_what_it_holds_already_counts_once(cache: Cache) -> None:
     growing.append(b"x" * SIZE, 0)
     gone: list[str] = []
     try:
-        Space(cache, 4 * SIZE + 8192, 0).reserve(growing, 3 * SIZE, gone.append)
+        Space(cache, 4 * SIZE + 8192, 0, withdraw=gone.append).reserve(growing, 3 * SIZE)
         growing.give_back()
         assert SIZE <= growing.held < SIZE + 8192
     finally:
@@ -93,9 +94,9 @@ def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     def elsewhere(_: Collection[str]) -> Collection[str]:
         raise AssertionError("asked")
 
-    assert fill(cache, Space(cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
-    assert fill(cache, Space(cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
-    assert Space(cache, 2 * SIZE, 0, elsewhere=elsewhere).trim(lambda _: None) == 0
+    assert fill(cache, partial(Space, cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert fill(cache, partial(Space, cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert Space(cache, 2 * SIZE, 0, elsewhere=elsewhere, withdraw=lambda _: None).trim().bytes == 0
     assert (cache.complete.exists(A), cache.listed("invalid")) == (True, [])
 
 
@@ -103,12 +104,12 @@ def test_pinned_files_stay(cache: Cache) -> None:
     """Neither a fill nor the janitor evicts a pinned file, however long unused; a fill says what is in its way."""
     keep(cache, A, 90_000, pinned=True)
     keep(cache, B, 50)
-    space = Space(cache, 2 * SIZE, 0)
+    space = partial(Space, cache, 2 * SIZE, 0)
     assert fill(cache, space) == [B]
     with pytest.raises(NoRoom, match=r"1 pinned copies take 100000 bytes; see replica pin list.* replica pin remove"):
         fill(cache, space, 2 * SIZE)
-    assert Space(cache, SIZE // 2, 0).trim(lambda _: None) == 0
-    assert Space(cache, 0, 1 << 60).trim(lambda _: None) == 0
+    assert Space(cache, SIZE // 2, 0, withdraw=lambda _: None).trim().bytes == 0
+    assert Space(cache, 0, 1 << 60, withdraw=lambda _: None).trim().bytes == 0
     assert cache.complete.exists(A)
     cache.complete.pin(A, False)
     assert fill(cache, space, 2 * SIZE) == [A]
@@ -119,7 +120,7 @@ def test_pins_are_not_blamed_for_readers(cache: Cache) -> None:
     keep(cache, A, 5000)
     copy = cache.complete.open(A)
     with pytest.raises(NoRoom, match="in use"):
-        fill(cache, Space(cache, SIZE, 0))
+        fill(cache, partial(Space, cache, SIZE, 0))
     assert copy is not None
     copy.close()
 
@@ -131,9 +132,9 @@ def test_pinned_while_others_evict(cache: Cache) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
         "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import Space\n"
-        f"space = Space(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0)\n"
+        f"space = Space(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0, withdraw=lambda _: time.sleep(0.02))\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "print(space.trim(lambda image_id: time.sleep(0.02)), flush=True)\n"
+        "print(space.trim().bytes, flush=True)\n"
     )
     command = [sys.executable, "-c", script]
     running = [
@@ -157,11 +158,11 @@ def test_watermarks(cache: Cache, files: int, freed: int) -> None:
     ids = [f"1000000{n:x}-0000-4000-8000-000000000000" for n in range(files)]
     for number, image_id in enumerate(ids):
         keep(cache, image_id, 90_000 - number)
-    space = Space(cache, 10 * SIZE, 0, high_percent=95, low_percent=85)
+    space = partial(Space, cache, 10 * SIZE, 0, high_percent=95, low_percent=85)
     if files == 9:
         assert fill(cache, space) == []
     gone: list[str] = []
-    assert space.trim(gone.append) == freed * SIZE
+    assert space(withdraw=gone.append).trim().bytes == freed * SIZE
     assert gone == ids[:freed]
 
 
@@ -169,7 +170,7 @@ def test_watermarks_the_wrong_way_round(cache: Cache) -> None:
     """A low watermark above the high one counts as that."""
     for image_id in (A, B, C):
         keep(cache, image_id, 5000)
-    assert Space(cache, 4 * SIZE, 0, high_percent=50, low_percent=90).trim(lambda _: None) == SIZE
+    assert Space(cache, 4 * SIZE, 0, high_percent=50, low_percent=90, withdraw=lambda _: None).trim().bytes == SIZE
 
 
 def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
@@ -193,13 +194,14 @@ def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
     cache.partials.condemn(growing, A)
     [(_, facts)] = cache.listed("invalid")
     assert facts.st_blocks * 512 < SIZE
-    assert Space(cache, 0, 0).used() == 1000
+    assert Space(cache, 0, 0, withdraw=print).used() == 1000
 
 
 def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
     """A file that becomes complete while the files are counted is counted, once (else two fills get its room)."""
     size = 102_400  # whole blocks of the disk
-    space, image_ids = Space(cache, 0, 0), [f"{number:08d}-0000-4000-8000-000000000000" for number in range(300)]
+    space = Space(cache, 0, 0, withdraw=print)
+    image_ids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(300)]
 
     def commits() -> None:
         for image_id in image_ids:
@@ -238,7 +240,7 @@ def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
         asked.append(set(image_ids))
         return ()
 
-    space = Space(cache, 3 * SIZE, 0, elsewhere=asks, kept=asks)
+    space = partial(Space, cache, 3 * SIZE, 0, elsewhere=asks, kept=asks)
     if more:
         for _ in range(2):
             with pytest.raises(NoRoom, match="1 pinned copies"):
@@ -256,10 +258,10 @@ def test_what_is_being_read_is_seen_before_anything_goes(cache: Cache) -> None:
     reader = cache.complete.open(A)
     assert reader is not None
     with pytest.raises(NoRoom, match="in use"):
-        fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE)
+        fill(cache, partial(Space, cache, 2 * SIZE, 0), 2 * SIZE)
     assert cache.complete.exists(B)
     reader.close()
-    assert fill(cache, Space(cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], "that somebody looked at it is no use"
+    assert fill(cache, partial(Space, cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], "that somebody looked at it is no use"
 
 
 def test_last_copies_are_passed_over(cache: Cache) -> None:
@@ -272,11 +274,11 @@ def test_last_copies_are_passed_over(cache: Cache) -> None:
         asked.append(sorted(image_ids))
         return {A} & set(image_ids)
 
-    space = Space(cache, 2 * SIZE, 0, kept=kept)
+    space = partial(Space, cache, 2 * SIZE, 0, kept=kept)
     with pytest.raises(NoRoom, match=r"1 copies take 100000 bytes and stay, being the last .* --to-store STORE"):
         fill(cache, space, 2 * SIZE)
     assert fill(cache, space, SIZE) == [B]
-    assert Space(cache, 1, 0, kept=kept).trim(lambda _: None) == 0
+    assert Space(cache, 1, 0, kept=kept, withdraw=lambda _: None).trim().bytes == 0
     assert cache.complete.exists(A)
     assert asked == [[A, B], [A], [B], [B], [A]], "one question for a batch, one more when its rows have gone"
 
@@ -285,8 +287,8 @@ def test_a_copy_that_becomes_the_last_while_its_row_goes_stays(cache: Cache) -> 
     """What is found when the rows of a batch have gone holds: the other copy may just have been ordered away."""
     keep(cache, A, 9000)
     gone: list[str] = []
-    space = Space(cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
-    assert space.trim(gone.append) == 0
+    space = partial(Space, cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
+    assert space(withdraw=gone.append).trim().bytes == 0
     assert (gone, cache.complete.exists(A)) == ([A], True)
 
 
@@ -298,7 +300,7 @@ def test_a_file_that_came_while_its_row_went_stays(cache: Cache) -> None:
         cache.complete.remove(image_id)
         keep(cache, image_id, 0)
 
-    assert Space(cache, SIZE // 2, 0).trim(withdraw) == 0
+    assert Space(cache, SIZE // 2, 0, withdraw=withdraw).trim().bytes == 0
     assert cache.complete.exists(A)
 
 
@@ -311,7 +313,7 @@ def test_growing_files_that_nobody_fills_go_last(cache: Cache) -> None:
         growing.append(b"x" * SIZE, 0)
         if image_id == B:
             growing.close()
-    space = Space(cache, 3 * SIZE + 16384, 0)
+    space = partial(Space, cache, 3 * SIZE + 16384, 0)
     assert fill(cache, space, SIZE) == [A]
     assert cache.partial_path(B).exists()
     assert fill(cache, space, 2 * SIZE) == []
@@ -331,11 +333,11 @@ def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
         assert silent.wait(30)
         return ()
 
-    evicts = threading.Thread(target=Space(cache, SIZE // 2, 0, kept=hangs).trim, args=(lambda _: None,))
+    evicts = threading.Thread(target=Space(cache, SIZE // 2, 0, withdraw=lambda _: None, kept=hangs).trim)
     evicts.start()
     assert asked.wait(30)
     began = time.monotonic()
-    assert fill(cache, Space(cache, 3 * SIZE, 0)) == []
+    assert fill(cache, partial(Space, cache, 3 * SIZE, 0)) == []
     assert time.monotonic() - began < 10
     silent.set()
     evicts.join()

@@ -138,7 +138,7 @@ def test_the_last_copy_keeps_its_row(on_disk: Cloud, disk: BadDisk) -> None:
             line
         ]
         local.eviction.max_bytes, local.eviction._high, local.eviction._low = 1, 1, 1
-        local.eviction.trim(local.registration.withdraw)
+        local.eviction.trim()
         assert local.cache.complete.exists(name)
     assert assembly.scrubber(local, lambda: None).verify(name) is Verdict.INTACT
     assert (on_disk.rows(name), stuck(local, name)) == (["here"], "intact")
@@ -206,7 +206,7 @@ found = {one: str(scrubber.verify(one)) for one in sys.argv[3:]}
 scrubber.adopt(), scrubber.again(), scrubber.oldest()
 Janitor(local)._removals(done)
 assembly.reconciler(local).reconcile(done)
-local.eviction.trim(local.registration.withdraw)
+local.eviction.trim()
 print(json.dumps([found, done.problems, [one.image_id for one in local.cache.complete.entries()]]))
 """
 

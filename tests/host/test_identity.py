@@ -231,7 +231,7 @@ def test_changes_of_mode_under_load(host: GlanceHost) -> None:
         changes = pool.submit(change)
         try:
             assert list(pool.map(read, range(12))) == [True] * 12
-            local.eviction.trim(local.registration.withdraw)
+            local.eviction.trim()
             assert list(pool.map(read, range(12))) == [True] * 12
             assert entry_of(kept).pinned
             assert run(host)["adopted"] == 0  # and takes the pin away, of which no ledger knows

@@ -15,8 +15,10 @@ from services.glance import GlanceSite
 from support.cloud import SIZE, Cloud
 
 from glance_replicas import settings
+from glance_replicas.cache.eviction import Space
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import CatalogueError, LedgerError
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.pins import Pins
 from glance_replicas.model import Pass
@@ -233,6 +235,20 @@ def test_a_fill_is_pinned_at_once(cloud: Cloud, case: str) -> None:
     assert host.pinned() == ({name} if case in ("ledger", "property") else set())
 
 
+def limits(host: LocalHost, gone: list[str]) -> Space:
+    """The host's own, except that a row that goes is told to `gone` and stays."""
+    return Space(
+        host.cache,
+        host.settings.max_bytes,
+        host.settings.min_free_bytes,
+        withdraw=gone.append,
+        high_percent=95,
+        low_percent=85,
+        elsewhere=host.source_selection.held_elsewhere,
+        kept=host.keeping.kept,
+    )
+
+
 def test_copies_of_living_hosts_go_first(cloud: Cloud) -> None:
     """What a living host has goes before what only a dead one, one under another URL, or nobody else has."""
     host = cloud.host("here", max_bytes=4000)
@@ -249,9 +265,9 @@ def test_copies_of_living_hosts_go_first(cloud: Cloud) -> None:
             owner = "dead" if url == dead.settings.host_url else "living"
             cloud.site.add_location(name, f"{url}/replicas/{name}", {"replica_host": owner, "store": "web"})
     gone: list[str] = []
-    host.eviction.trim(gone.append)
+    limits(host, gone).trim()
     assert gone == [ids[3]]
     host = cloud.host("here", host.settings.host_url or "", max_bytes=1000)
     (cloud.site.folder / "glance.sqlite").unlink()
-    host.eviction.trim(gone.append)
+    limits(host, gone).trim()
     assert gone == [ids[3], *ids[:3]], "without the catalogue the order is that of the last use"

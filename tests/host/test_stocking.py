@@ -88,7 +88,7 @@ def made(settings: Settings) -> Stocking:
     """The host's, as its janitor makes it."""
     assert settings.cache_dir is not None
     cache = Cache(settings.cache_dir)
-    space = Space(cache, settings.max_bytes, settings.min_free_bytes)
+    space = Space(cache, settings.max_bytes, settings.min_free_bytes, withdraw=print)
     return Stocking(settings, cache, space, Catalogue(settings.database), Ledger(settings.ledger))
 
 

@@ -402,7 +402,7 @@ def test_a_read_only_database_removes_nothing(site: GlanceSite, one: GlanceHost,
         location = patched(one.client(), image_id, patch)
         order = one.client().request("DELETE", f"/v2/images/{image_id}/replicas/{one.name}")
         with closing_host(one, max_bytes=1) as local, pytest.raises(CatalogueError, match="read-only"):
-            local.eviction.trim(local.registration.withdraw)
+            local.eviction.trim()
         listed = one.client().request("GET", f"/v2/images/{image_id}/replicas")
         downloaded = one.client().download(image_id).content
     finally:

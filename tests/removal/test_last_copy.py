@@ -142,7 +142,7 @@ def test_it_is_not_evicted(two_hosts: Pair, cached: str) -> None:
         local = LocalHost.assemble(replace(loaded, max_bytes=1000, ledger=url))
         if url == loaded.ledger:
             local.keeping.refresh([cached, image])
-        local.eviction.trim(local.registration.withdraw)
+        local.eviction.trim()
         assert (held(two_hosts, cached), held(two_hosts, image)) == ([one.name for one in two_hosts], [])
         assert held(two_hosts, bare) == [host.name], "it has no location in a store"
         local.catalogue.close()

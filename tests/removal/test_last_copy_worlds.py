@@ -237,7 +237,7 @@ class World:
         """The quota was lowered for a moment."""
         local = self.hosts_by_name[name]
         local.eviction.max_bytes, local.eviction._high, local.eviction._low = 1, 1, 1
-        local.eviction.trim(local.registration.withdraw)
+        local.eviction.trim()
 
     def reconcile(self, name: str) -> None:
         """Disk and catalogue in agreement, and the rows of dead hosts."""

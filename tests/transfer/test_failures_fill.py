@@ -287,12 +287,12 @@ def test_file_removed_under_a_reader(world: World) -> None:
 
 def test_eviction_against_fills(world: World) -> None:
     """One image is evicted and filled again all the time: every reader gets every byte (C 34)."""
-    stop, space = threading.Event(), Space(world.cache, 1, 0)
+    stop, space = threading.Event(), Space(world.cache, 1, 0, withdraw=lambda _: None)
 
     def evict() -> int:
         freed = 0
         while not stop.is_set():
-            freed += space.trim(lambda image_id: None)
+            freed += space.trim().bytes
         return freed
 
     def read_on() -> Iterator[bool]:
@@ -317,7 +317,7 @@ def test_a_lowered_quota(world: World, ahead: float) -> None:
     world.settle(lambda: world.committed)
     os.utime(world.cache.path(world.image.id), (time.time() + ahead,) * 2)
     gone: list[str] = []
-    assert Space(world.cache, SIZE - 1, 0).trim(gone.append) == SIZE
+    assert Space(world.cache, SIZE - 1, 0, withdraw=gone.append).trim().bytes == SIZE
     assert gone == [world.image.id]
     assert not world.cache.complete.exists(world.image.id)
 

@@ -33,7 +33,7 @@ from .serving import Serving
 
 log = logging.getLogger(__name__)
 
-_SETTLE_SECONDS = 1.0  # at most, for fsync and rename behind the last byte
+_END_SECONDS = 1.0  # at most, for fsync and rename behind the last byte
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -183,7 +183,7 @@ class Download:
             """The client has its last byte before this ends: what it asks for next finds the copy in its place."""
             yield from follower.read(start, stop)
             if stop == plan.size:
-                follower.settle(_SETTLE_SECONDS)
+                follower.wait_for_end(_END_SECONDS)
 
         how = f"fwd=uri-miss; {'collapsed' if follower.collapsed else 'stored'}"
         detail = serve.progress(reading.number, follower.length(), plan.size)

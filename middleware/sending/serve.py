@@ -116,7 +116,7 @@ def response(  # noqa: PLR0917
 ) -> webob.Response:
     """200, 206, 304 or 416 with the image's bytes, for GET and HEAD (RFC 9110 sections 13 and 14)."""
     size = image.size or 0
-    _settle(request, size, _etag(image))
+    _normalize(request, size, _etag(image))
     answer = webob.Response(
         request=request,
         app_iter=Body(read, 0, size, closed, way),
@@ -149,7 +149,7 @@ def span(request: webob.Request, image: Image) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2]) + 1) if found and status.startswith("206") else None
 
 
-def _settle(request: webob.Request, size: int, etag: str) -> None:
+def _normalize(request: webob.Request, size: int, etag: str) -> None:
     """Where WebOb 1.8.11 reads conditions and ranges otherwise than RFC 9110, say what it reads right.
 
     What is no single range is ignored (14.2); a suffix longer than the whole is the whole (14.1.2); `If-None-Match: *`

@@ -21,10 +21,10 @@ class Doubts:
     def __init__(self, directory: Directory, grace_seconds: float) -> None:
         self._directory, self._grace = directory, grace_seconds
 
-    def settled(self, doubted: Collection[str]) -> set[str]:
+    def overdue(self, doubted: Collection[str]) -> set[str]:
         """Of the images in doubt in this pass those that were so for the whole time of grace; others are forgotten.
 
-        Raises CacheError when that cannot be remembered: then nothing is settled.
+        Raises CacheError when that cannot be remembered: then nothing is overdue.
         """
         before, now = self._read(), time.time()
         after = {one: (min(before[one][0], now), before[one][1] + 1) if one in before else (now, 1) for one in doubted}

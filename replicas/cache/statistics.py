@@ -26,7 +26,7 @@ class Reading:
         if left is not None:
             left.append(self._image_id)
 
-    def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing; takes no lock: see `_settle`
+    def __del__(self) -> None:  # a response that WebOb drops unread (416) closes nothing; no lock: see `_count_off`
         self.close()
 
 
@@ -43,7 +43,7 @@ class Activity:
     def follow(self, image_id: str) -> Reading:
         """One more reader of the fill of this image."""
         with self._lock:
-            self._settle()
+            self._count_off()
             self._readers[image_id] += 1
             return Reading(image_id, self._readers[image_id], self._left)
 
@@ -60,7 +60,7 @@ class Activity:
     def now(self) -> tuple[int, int]:
         """Fills that run in this process, and readers of fills."""
         with self._lock:
-            self._settle()
+            self._count_off()
             return self._fills, self._readers.total()
 
     def served(self, image_id: str, sent: int, *, hit: bool) -> None:
@@ -85,7 +85,7 @@ class Activity:
                 if known is not None or len(self._uses) < _MOST_IMAGES:
                     self._uses[image_id] = use if known is None else known.plus(use)
 
-    def _settle(self) -> None:
+    def _count_off(self) -> None:
         """Readers that left are counted off here: `Reading.__del__` may run anywhere, also under our lock."""
         while self._left:
             image_id = self._left.popleft()

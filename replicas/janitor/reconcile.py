@@ -93,7 +93,7 @@ class Reconciler:
         """Of these files those that go now: of deleted images all, of others so many of those in doubt for long."""
         gone = {one for one in entries if statuses.get(one) in IMAGE_IS_GONE}
         doubted = {one for one in entries if one not in gone and statuses.get(one) not in _KEEPS}
-        settled = self._doubts.settled(doubted)
+        overdue = self._doubts.overdue(doubted)
         unknown = doubted - statuses.keys()
         strange = unknown - self._once_ours(unknown, is_familiar)
         if strange:
@@ -102,7 +102,7 @@ class Reconciler:
                 f"stay; if they may go: replica audit --host {self._settings.host_name} --remove-dark"
             )
             log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
-        return gone | set(sorted(settled - strange)[: self._settings.max_withdrawals_per_pass])
+        return gone | set(sorted(overdue - strange)[: self._settings.max_withdrawals_per_pass])
 
     def _once_ours(self, unknown: set[str], is_familiar: bool) -> set[str]:
         """Of images without a row those that were in this cloud: purged, and not of another database.

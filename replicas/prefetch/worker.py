@@ -108,7 +108,7 @@ class PrefetchWorker:
         Raises CacheError, CatalogueError; what was not done then is done by a later step.
         """
         for image_id, job in list(self._jobs.items()):
-            if not job.alive and self._settle(job):
+            if not job.alive and self._report_end(job):
                 del self._jobs[image_id]
         self._steer()
         growing = dict(self._cache.listed("partial"))
@@ -212,7 +212,7 @@ class PrefetchWorker:
         return self._orders.running(job.want, facts.st_size if facts else 0, job.size)
 
     @crash_points
-    def _settle(self, job: Job) -> bool:
+    def _report_end(self, job: Job) -> bool:
         """What became of a fill is told; False: not yet."""
         copy = self._cache.complete.hold(job.want.image_id)
         if copy is not None:

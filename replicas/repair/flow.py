@@ -95,7 +95,7 @@ class Remedy:
         origin = described(step.intact[0]) if step.intact else "nothing, for it is empty"
         after = self._look(step, f"restored in place by {who()} from {origin}")
         is_intact = after.verdict is Verdict.INTACT
-        self._restorer.settle(step.image, restored, is_intact)
+        self._restorer.keep_or_remove(step.image, restored, is_intact)
         return step.became(Action.RESTORED if is_intact else Action.FAILED, "" if is_intact else after.detail, after)
 
     def _ask(self, step: Step) -> Step:

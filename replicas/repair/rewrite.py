@@ -71,7 +71,7 @@ class Restorer:
         log.info("image %s: writing %s anew", image.id, redact(target.url))
         return self._writers.of(target).rewrite(target.url, original, partial(self._must_be_wanted, image, target))
 
-    def settle(self, image: Image, restored: Written, is_intact: bool) -> None:
+    def keep_or_remove(self, image: Image, restored: Written, is_intact: bool) -> None:
         """To be called after the look that follows: of an image deleted meanwhile nothing is left behind.
 
         Glance removes an object first and its rows afterwards. When that takes longer than the look did, the object

@@ -133,7 +133,7 @@ class Follower:
             yield start, end
             start = end
 
-    def settle(self, seconds: float) -> None:
+    def wait_for_end(self, seconds: float) -> None:
         """Returns when the file that was read to its end has its place, or is given up; after so long in any case."""
         until = time.monotonic() + seconds
         while self._cache.partials.fate(self._plan.image.id, self._fd) == "growing" and time.monotonic() < until:

@@ -140,12 +140,12 @@ def test_a_clock_that_is_set_removes_nothing(cloud: Cloud) -> None:
     """A first sight long ago by the clock is one sight; a file of doubts that is none is the first sight of all."""
     here = cloud.host("here", doubt_seconds=3600)
     doubts = Doubts(here.cache, 0)
-    assert doubts.settled({"a"}) == set()
-    assert doubts.settled({"a", "b"}) == {"a"}
+    assert doubts.overdue({"a"}) == set()
+    assert doubts.overdue({"a", "b"}) == {"a"}
     here.cache.own("doubts").write_text("no JSON")
-    assert doubts.settled({"a"}) == set()
-    assert doubts.settled(set()) == set()
-    assert doubts.settled({"a"}) == set()
+    assert doubts.overdue({"a"}) == set()
+    assert doubts.overdue(set()) == set()
+    assert doubts.overdue({"a"}) == set()
 
 
 def test_many_purged_images_hold_nothing_up(cloud: Cloud) -> None:

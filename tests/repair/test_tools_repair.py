@@ -237,7 +237,7 @@ def test_deleted_between_the_switch_and_the_look(desk: Desk, catalogue: Catalogu
     restored = made.restore(image, bad, [intact])
     desk.site.rows("UPDATE images SET status = 'deleted', deleted = :yes WHERE id = :id", yes=True, id=image.id)
     with pytest.raises(Refused, match="what was written is gone again"):
-        made.settle(image, restored, is_intact=True)
+        made.keep_or_remove(image, restored, is_intact=True)
     assert not path.exists()
 
 
@@ -247,7 +247,7 @@ def test_a_row_that_was_lost_takes_no_bytes_along(desk: Desk, catalogue: Catalog
     made = restorer(desk, catalogue)
     restored = made.restore(image, bad, [intact])
     catalogue.withdraw(bad)
-    made.settle(image, restored, is_intact=True)
+    made.keep_or_remove(image, restored, is_intact=True)
     assert path.read_bytes() == DATA
 
 

@@ -21,6 +21,7 @@ from ..model import Digest, Evidence, Image, Location, Result, Verdict, is_image
 MAX_BYTES = 4 << 20  # of JSON; a thousand replicas with long URLs are half of it
 MAX_REPLICAS = 1000
 MOST_CACHED = 50  # copies on hosts that a document names
+_TEXTS = ("name", "status", "checksum", "os_hash_algo", "os_hash_value", "alarm")
 MAX_TEXT = 8192  # characters of one value
 
 
@@ -159,9 +160,6 @@ def _entry(one: Replica) -> dict[str, object]:
         }
     names = ("url", "kind", "durable", "host", "zone", "store", "size", "priority", "heartbeat_age_seconds")
     return {**{name: getattr(one, name) for name in names}, "state": state}
-
-
-_TEXTS = ("name", "status", "checksum", "os_hash_algo", "os_hash_value", "alarm")
 
 
 def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str | None = None) -> Document:

@@ -46,14 +46,7 @@ def probe(
     began = time.monotonic()
     tell = _tell(progress, throttle)
     try:
-        if evidence is Evidence.SIZE:
-            seen = Seen(Evidence.SIZE, sources.size(location))
-        elif evidence is Evidence.STORED:
-            seen = _ask(sources, image, location)
-        elif evidence is Evidence.SAMPLE and image.size is not None and image.size > SAMPLES * SAMPLE:
-            seen = _sample(sources, image, location, reference, tell)
-        else:
-            seen = _read(sources, image, location, tell)
+        seen = _seen(sources, image, location, evidence, reference, tell)
     except SourceError as error:
         seen = _failed(sources, location, evidence, error)
     verdict, detail = judge(image, location, seen)
@@ -69,6 +62,23 @@ def probe(
         size=seen.size,
         digest=seen.digest if seen.evidence is Evidence.FULL else None,
     )
+
+
+def _seen(
+    sources: Sources,
+    image: Image,
+    location: Location,
+    evidence: Evidence,
+    reference: Location | None,
+    tell: Callable[[int], None],
+) -> Seen:
+    if evidence is Evidence.SIZE:
+        return Seen(Evidence.SIZE, sources.size(location))
+    if evidence is Evidence.STORED:
+        return _ask(sources, image, location)
+    if evidence is Evidence.SAMPLE and image.size is not None and image.size > SAMPLES * SAMPLE:
+        return _sample(sources, image, location, reference, tell)
+    return _read(sources, image, location, tell)
 
 
 def _failed(sources: Sources, location: Location, evidence: Evidence, error: SourceError) -> Seen:

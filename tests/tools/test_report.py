@@ -17,7 +17,8 @@ from support.programs import Desk
 
 from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
 from glance_replicas.tools.report_page import page
-from glance_replicas.tools.report_page.report_model import Condition, Copy, Place, Row, Severity, Survey, survey
+from glance_replicas.tools.report_page.condition import Condition, Severity
+from glance_replicas.tools.report_page.report_model import Copy, Place, Row, Survey, survey
 
 pytest_plugins = ["support.desk"]
 

@@ -5,7 +5,7 @@ import pytest
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.tools import advice, findings
 from glance_replicas.tools.report_page import html_charts
-from glance_replicas.tools.report_page.report_model import Condition
+from glance_replicas.tools.report_page.condition import Condition
 from glance_replicas.verify.summary import IntactCopies, Summary
 
 IMAGE = Image("x", "active", 1, None)

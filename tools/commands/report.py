@@ -17,7 +17,8 @@ from .. import advice
 from ..command import DAMAGED, UNKNOWN, OnHost
 from ..options import selection, values
 from ..output.text import age, count, size, visible
-from ..report_page.report_model import Condition, Row, Survey, detailed, row, survey
+from ..report_page.condition import Condition
+from ..report_page.report_model import Row, Survey, detailed, row, survey
 
 ON_PAGE = 20_000  # images a page lists; a browser takes more, a reader does not
 BAR = 40  # characters

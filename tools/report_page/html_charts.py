@@ -7,7 +7,8 @@ from html import escape
 from glance_replicas.model import Location, Result, Verdict
 
 from ..output.text import age, short, size, visible
-from .report_model import Condition, Place, Row, Survey
+from .condition import Condition
+from .report_model import Place, Row, Survey
 
 SEEN, FOLDED = 8, 100  # problems that are seen at once, and that are a click away
 SYMBOLS = {str(one): one.symbol for one in Verdict} | {"shallow": "≈", "never": "○"}  # for whom colours say little

@@ -21,7 +21,8 @@ from glance_replicas.verify.freshness import NEVER
 
 from ..output.text import short, visible
 from . import html_charts
-from .report_model import Condition, Place, Row, Survey
+from .condition import Condition
+from .report_model import Place, Row, Survey
 
 ORDERS = (
     *(("worst", "worst first"), ("name", "name"), ("size", "largest first")),

@@ -1,6 +1,5 @@
 """What is known of all copies, added up: by place, by state, by how long ago they were looked at, the worst first."""
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,46 +16,7 @@ from glance_replicas.verify.summary import IntactCopies
 
 from .. import advice
 from ..output.text import short
-
-
-class Condition(enum.StrEnum):
-    """What a last look means, in one word."""
-
-    INTACT = "intact"  # every byte was read
-    SHALLOW = "shallow"  # intact as far as was looked: not every byte
-    DAMAGED = "damaged"
-    UNKNOWN = "unknown"
-    NEVER = "never"  # looked at
-
-    @classmethod
-    def of(cls, last: Result | None) -> "Condition":
-        """That of a location with this last result."""
-        if last is None:
-            return cls.NEVER
-        if last.verdict.is_damage:
-            return cls.DAMAGED
-        if last.verdict.is_unknown:
-            return cls.UNKNOWN
-        return cls.INTACT if last.evidence is Evidence.FULL else cls.SHALLOW
-
-
-class Severity(enum.IntEnum):
-    """How much an image needs an operator, the most first."""
-
-    NOWHERE = 0  # it has no location at all
-    ONLY_CACHED = 1  # no location in a store
-    AT_RISK = 2  # something is damaged and no durable copy is known to be good
-    DURABLE_DAMAGED = 3
-    CACHED_DAMAGED = 4
-    UNKNOWN = 5
-    NEVER = 6
-    SHALLOW = 7
-    FINE = 8
-
-    @property
-    def is_trouble(self) -> bool:
-        """There is something to do about it."""
-        return self <= Severity.UNKNOWN
+from .condition import Condition, Severity
 
 
 @dataclass(frozen=True, order=True)

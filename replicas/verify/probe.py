@@ -46,7 +46,7 @@ def probe(
     began = time.monotonic()
     tell = _tell(progress, throttle)
     try:
-        seen = _seen(sources, image, location, evidence, reference, tell)
+        seen = _seen(sources, image, location, evidence, reference=reference, tell=tell)
     except SourceError as error:
         seen = _failed(sources, location, evidence, error)
     verdict, detail = judge(image, location, seen)
@@ -69,6 +69,7 @@ def _seen(
     image: Image,
     location: Location,
     evidence: Evidence,
+    *,
     reference: Location | None,
     tell: Callable[[int], None],
 ) -> Seen:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlparse
 
 IMAGE_ACTIVE = "active"
 IMAGE_DEACTIVATED = "deactivated"
@@ -18,6 +18,7 @@ HOST_KEY = "replica_host"
 ZONE_KEY = "replica_zone"
 
 _PLAIN_SERVER = re.compile(r"https?://[a-z0-9.:_-]+(?=/)")
+_PASSED_OVER = str.maketrans("", "", "\t\r\n")
 _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # glance/api/v2/images.py, the schema
 
 
@@ -31,22 +32,23 @@ def is_image_id(name: str) -> bool:
 
 
 def is_on_host(url: str, image_id: str) -> bool:
-    """Whether a URL is that of a copy of this image on a host, any host: `http(s)://.../replicas/ID`, however spelled.
+    """Whether a URL is that of a copy on a host, any host: `http(s)://.../replicas/ID`, however spelled.
 
     This alone tells cached copies from durable ones. Users may write a row's metadata: these make no copy in a store a
-    cached one, and what says nothing of a host is no durable copy for that.
+    cached one, and what says nothing of a host is no durable copy for that. Nor is another image's copy on a host.
     """
-    if url[:4].lower() != "http" or not ("replicas" in url or "%" in url):
+    if url[:4].lower() != "http" or not ("replicas" in url or "%" in url or not url.isprintable()):
         return False
     end, server = f"/replicas/{image_id}", _PLAIN_SERVER.match(url)
     if server and url.endswith(end) and server.end() <= len(url) - len(end) and not ("?" in url or "#" in url):
         return True  # nearly all, like those above without taking them apart
     try:
-        parts = urlsplit(url)
+        parts = urlparse(url)  # as Glance's http driver reads it: line ends, tabs and ";parameters" are passed over
     except ValueError:
         return False
-    path = posixpath.normpath(unquote(parts.path))
-    return parts.scheme in ("http", "https") and path.endswith(f"/replicas/{image_id}")
+    path = unquote(parts.path).translate(_PASSED_OVER)  # which the ledger keeps in percent
+    _before, mark, name = posixpath.normpath(path).rpartition("/replicas/")
+    return parts.scheme in ("http", "https") and bool(mark) and (name == image_id or is_image_id(name))
 
 
 class Verdict(enum.StrEnum):

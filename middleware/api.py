@@ -89,6 +89,8 @@ class ReplicasApi:
                 return self._replicas(request, image_id)
             except webob.exc.HTTPException as refusal:
                 return refusal
+            except UnicodeDecodeError:
+                return webob.exc.HTTPBadRequest(explanation=Refusal.BAD_QUERY)
         if request.method == "GET" and self._signs:
             return self._signed(request, image_id)
         if request.method == "PATCH" and what is None:

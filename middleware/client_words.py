@@ -46,6 +46,8 @@ class Refusal(enum.StrEnum):
         "again; the log of this host says what is wrong."
     )
     TOO_LONG = "The body is too long"
+    NO_LENGTH = "The body must come with its length, not in chunks"
+    BAD_QUERY = "The query is not UTF-8"
     NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
     BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'
     LAST_COPY = (

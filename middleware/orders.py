@@ -109,7 +109,12 @@ class Orders:
 
 
 def _wishes(request: webob.Request) -> tuple[int, bool]:
-    """Priority and pin. Raises HTTPBadRequest, HTTPRequestEntityTooLarge."""
+    """Priority and pin. Raises HTTPBadRequest, HTTPRequestEntityTooLarge.
+
+    Also HTTPLengthRequired: uWSGI gives a body in chunks to nobody who reads it as any other, and no wish is passed over.
+    """
+    if "Transfer-Encoding" in request.headers and "uwsgi.version" in request.environ:
+        raise webob.exc.HTTPLengthRequired(explanation=Refusal.NO_LENGTH)
     body = request.body_file.read(_MAX_BODY + 1)
     if len(body) > _MAX_BODY:
         raise webob.exc.HTTPRequestEntityTooLarge(explanation=Refusal.TOO_LONG)

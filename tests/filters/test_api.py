@@ -178,6 +178,8 @@ def test_best_first_for_the_caller(site: GlanceSite, image: str) -> None:
         assert hosts(value)[0] == first
         assert [row["priority"] for row in value["replicas"]] == [1, 2]
 
+    assert caller.request("GET", f"{path}?zone=%ff").status_code == 400, "no UTF-8"
+
     def orders() -> set[tuple[str, ...]]:
         return {tuple(hosts(caller.request("GET", f"{path}?seed=7", ok=True).json())) for _ in range(5)}
 

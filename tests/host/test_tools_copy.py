@@ -232,6 +232,8 @@ def test_refused_by_the_api(near: GlanceHost, far: GlanceHost) -> None:
         (admin, "POST", image_id, far.name, {"json": {"pin": 1}}, 400),
         (admin, "POST", image_id, far.name, {"json": {"speed": 1}}, 400),
         (admin, "POST", image_id, far.name, {"data": b"{" * 5000}, 413),
+        (admin, "POST", image_id, far.name, {"data": iter([b'{"priority": "high"}'])}, 411),
+        (admin, "DELETE", image_id, far.name, {"params": b"force=%ff"}, 400),
         (admin, "GET", image_id, far.name, {}, 405),
     ]
     found = [order(client, method, image, host, **more).status_code for client, method, image, host, more, _ in cases]

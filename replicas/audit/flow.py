@@ -19,6 +19,7 @@ from ..stores.contract import Listed, Listing
 from ..stores.hosts import remote
 from ..stores.sources import Sources
 from ..verify.probe import probe
+from ..verify.store_loss import is_at_fault
 from . import consistency
 from .consistency import Rows
 
@@ -57,6 +58,11 @@ class Report:
     def count(self, kind: Kind) -> int:
         """How many findings are of this kind."""
         return sum(one.stray.kind is kind for one in self.findings)
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether so much of a store is lost at once that the store, as seen from here, is at fault."""
+        return self.place.startswith("store:") and is_at_fault(self.count(Kind.LOST), self.named)
 
     def too_many(self, share: Fraction) -> str | None:
         """Why nothing of this place may be removed: more than this share of it is dark, or lost; None: it may."""

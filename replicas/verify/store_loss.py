@@ -13,6 +13,11 @@ LEAST = 5  # objects missing in one store; fewer are each a matter of their own
 SHARE = Fraction(1, 2)  # of those that were looked at there
 
 
+def is_at_fault(missing: int, seen: int) -> bool:
+    """Whether so many missing of so many that were looked at are one problem of the place."""
+    return missing >= LEAST and missing >= SHARE * seen
+
+
 class Losses:
     """Counts the last verdicts of durable copies by store."""
 
@@ -31,7 +36,7 @@ class Losses:
 
     def _is_at_fault(self, store: str, number: int, share: Fraction | None) -> bool:
         seen = self.seen[store]
-        return number >= LEAST and (number >= SHARE * seen if share is None else number > share * seen)
+        return is_at_fault(number, seen) if share is None else number >= LEAST and number > share * seen
 
     def __getitem__(self, store: str) -> str:
         """How many, in words."""

@@ -60,6 +60,19 @@ def test_half_of_a_store(crowd: Crowd) -> None:
     assert split.files() == 12
 
 
+def test_an_audit_says_it_once(crowd: Crowd) -> None:
+    """`replica audit` there lists what is lost, and names the store, and no repair, as what to see to."""
+    split = Split(crowd, 6, 6)
+    words = ("audit", "--store", "fast", "--grace", "0s")
+    done = split.run(*words, "-f", "json")
+    assert done.status == 1
+    assert {row["Image"] for row in done.rows if row["Kind"] == "lost"} == set(split.theirs)
+    assert {row["Next"] for row in done.rows if row["Kind"] == "lost"} == {"see to the store first"}
+    assert split.run(*words).out.count("a folder that the hosts do not share") == 1
+    (split.folder / split.theirs[0]).write_bytes(DATA)
+    assert "replica repair" in split.run(*words).out, "less than half is lost one by one"
+
+
 def test_check_finds_it(crowd: Crowd) -> None:
     """`replica check` says so before anybody verifies, where half of the newest files are not in the folder here."""
     split = Split(crowd, 6, 6)

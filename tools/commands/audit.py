@@ -13,7 +13,7 @@ from glance_replicas.ledger.orphans import Kind
 from glance_replicas.model import Host
 
 from ...caller import who
-from .. import advice
+from .. import advice, held_back
 from ..command import DAMAGED, UNKNOWN, ClosedLister
 from ..options import values
 from ..output.cells import Bytes, Text, When
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from glance_replicas.audit.flow import Auditor, Finding, Report
     from glance_replicas.stores.contract import Listing
 
+HELD_BACK = "see to the store first"
 SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
 
@@ -112,7 +113,9 @@ class Audit(ClosedLister):
             if action == "remove" and parsed.yes and listing is not None:
                 action = self._remove(auditor, listing, one)
             actions.append(action)
-            yield _row(one, action, refusal, now)
+            lost = one.stray.kind is Kind.LOST
+            advised = HELD_BACK if lost and report.is_at_fault else _next(one, action, refusal)
+            yield _row(one, action, advised, now)
         removed = sum(one in ("removed", "asked") for one in actions)
         self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem:
@@ -150,17 +153,20 @@ def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bo
     gone = f", {removed} {what}" if removed else ""
     dark, lost = report.count(Kind.DARK), report.count(Kind.LOST)
     yield f"{report.place}: {report.listed} listed, {report.named} in the catalogue: {dark} dark, {lost} lost{gone}"
+    if report.is_at_fault:
+        yield f"    so many lost at once are one problem of the store: {held_back.WHY}"
+        yield f"    next: {held_back.NEXT}"
     if refusal:
         yield f"    nothing was removed: {refusal}"
         yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"
 
 
-def _row(one: "Finding", action: str, refusal: str | None, now: datetime) -> tuple[Any, ...]:
+def _row(one: "Finding", action: str, advised: str, now: datetime) -> tuple[Any, ...]:
     stray = one.stray
     return (
         *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(one.status)),
         *(Bytes(stray.size), When(stray.first_seen, now), stray.sightings, action),
-        _next(one, action, refusal),
+        advised,
     )
 
 

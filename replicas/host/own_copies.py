@@ -69,6 +69,8 @@ class OwnCopies:
         line = self._removals.order(copy, reason=reason, who=who)
         self._registration.withdraw(image_id)
         freed = self._cache.complete.remove(image_id)
+        if not self._cache.complete.exists(image_id):  # else a fill has brought it again, and its row
+            self._registration.withdraw(image_id)  # of a registration that was under way
         self._ledger.finish_withdrawal(line)
         log.info("image %s: removed as asked by %s: %s", image_id, who, reason)
         return freed

@@ -9,9 +9,11 @@ import os
 import random
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +278,46 @@ def test_deactivated_in_the_middle_of_a_fill(cloud: Cloud) -> None:
     Janitor(local).run_once()
     assert cloud.rows(name) == ["here"]
     assert cloud.reads(name) == 1
+
+
+@contextmanager
+def beside(moment: str, do: Callable[[], object]) -> Iterator[None]:
+    """At each such moment of this thread's connections to a database another thread does this, and is waited for."""
+    this = threading.get_ident()
+
+    def run(*_: object) -> None:
+        if threading.get_ident() == this:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(do).result()
+
+    sa.event.listen(sa.pool.Pool, moment, run)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.pool.Pool, moment, run)
+
+
+@pytest.mark.parametrize("first", ["order", "registration"])
+def test_ordered_away_while_it_is_registered(cloud: Cloud, first: str) -> None:
+    """An order takes a copy away while its row is written, whichever began first and at each moment of it: no row
+    names a file that is gone, then or later (promise 1)."""
+    name, local = cloud.image(), cloud.host("here")
+    fill(local, name)
+    image = local.catalogue.active(name)
+    assert image is not None
+
+    def drop() -> None:
+        if local.cache.complete.exists(name):
+            local.own_copies.remove_as_asked(name, who="w", reason="r")
+
+    if first == "order":
+        with beside("checkin", lambda: local.registration.register(image)):
+            drop()
+    else:
+        local.registration.withdraw(name)
+        with beside("checkout", drop):
+            local.registration.register(image)
+    assert (cloud.rows(name), local.cache.complete.exists(name)) == ([], False)
 
 
 def test_evicted_between_commit_and_row(cloud: Cloud) -> None:

@@ -111,7 +111,7 @@ class Orders:
 def _wishes(request: webob.Request) -> tuple[int, bool]:
     """Priority and pin. Raises HTTPBadRequest, HTTPRequestEntityTooLarge.
 
-    Also HTTPLengthRequired: uWSGI gives a body in chunks to nobody who reads it as any other, and no wish is passed over.
+    HTTPLengthRequired, too: uWSGI gives a body in chunks to nobody who reads it as others, and no wish is passed over.
     """
     if "Transfer-Encoding" in request.headers and "uwsgi.version" in request.environ:
         raise webob.exc.HTTPLengthRequired(explanation=Refusal.NO_LENGTH)

@@ -34,8 +34,7 @@ def is_image_id(name: str) -> bool:
 def is_on_host(url: str, image_id: str) -> bool:
     """Whether a URL is that of a copy on a host, any host: `http(s)://.../replicas/ID`, however spelled.
 
-    This alone tells cached copies from durable ones. Users may write a row's metadata: these make no copy in a store a
-    cached one, and what says nothing of a host is no durable copy for that. Nor is another image's copy on a host.
+    This alone tells cached copies from durable ones, whatever users write into metadata. Another image's copy is one.
     """
     if url[:4].lower() != "http" or not ("replicas" in url or "%" in url or not url.isprintable()):
         return False
@@ -46,8 +45,8 @@ def is_on_host(url: str, image_id: str) -> bool:
         parts = urlparse(url)  # as Glance's http driver reads it: line ends, tabs and ";parameters" are passed over
     except ValueError:
         return False
-    path = unquote(parts.path).translate(_PASSED_OVER)  # which the ledger keeps in percent
-    _before, mark, name = posixpath.normpath(path).rpartition("/replicas/")
+    path = posixpath.normpath(unquote(parts.path).translate(_PASSED_OVER))  # which the ledger keeps in percent
+    _, mark, name = path.rpartition("/replicas/")
     return parts.scheme in ("http", "https") and bool(mark) and (name == image_id or is_image_id(name))
 
 

@@ -107,7 +107,11 @@ class ReplicaServer:
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
-        copy = self._serving.own_copies.open(image)
+        copy, fd = self._serving.own_copies.open(image), None
+        if copy is None:
+            fd = self._serving.cache.partials.follow(image)
+        if copy is None and fd is None:  # or a fill that ended in between has left it
+            copy = self._serving.own_copies.open(image)
         if copy is not None and copy.entry.is_file_of(image):
             if self._serving.settings.sendfile == "x-accel-redirect":
                 copy.close()
@@ -115,7 +119,6 @@ class ReplicaServer:
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             return self._unread(request, image, copy)
-        fd = self._serving.cache.partials.follow(image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
     def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:

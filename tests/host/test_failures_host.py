@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import webob
+import webob.exc
 from services.faulty import FaultyServer
 from services.schema import add_image, query
 from support.cloud import DATA, MIB, SIZE, Cloud, fill, read
@@ -27,7 +30,8 @@ from glance_replicas.errors import Corrupt
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.model import Host, Pass
+from glance_replicas.middleware import server
+from glance_replicas.model import Host, Image, Pass
 from glance_replicas.transfer.fill import start
 
 pytest_plugins = ["support.cloud"]
@@ -318,6 +322,22 @@ def test_ordered_away_while_it_is_registered(cloud: Cloud, first: str) -> None:
         with beside("checkout", drop):
             local.registration.register(image)
     assert (cloud.rows(name), local.cache.complete.exists(name)) == ([], False)
+
+
+def test_a_fill_that_ends_while_its_copy_is_looked_for(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fill ends after its host saw no complete file, and before it looked for a growing one: the copy is served."""
+    local = cloud.host("here", trusted_networks=(ip_network("192.0.2.0/24"),))
+    name, follow = cloud.image(), local.cache.partials.follow
+
+    def late(image: Image) -> int | None:
+        if not local.cache.complete.exists(name):
+            fill(local, name)
+        return follow(image)
+
+    monkeypatch.setattr(local.cache.partials, "follow", late)
+    request = webob.Request.blank(f"/replicas/{name}", environ={"REMOTE_ADDR": "192.0.2.7"})
+    answer = request.get_response(server.assembled(local, webob.exc.HTTPNotFound()))
+    assert (answer.status_int, answer.body == DATA) == (200, True)
 
 
 def test_evicted_between_commit_and_row(cloud: Cloud) -> None:

@@ -63,14 +63,6 @@ class CompleteFiles:
             os.close(fd)
             return None
 
-    def is_still(self, image_id: str, copy: Copy) -> bool:
-        """Whether the open file is the complete one by now. Raises CacheError."""
-        with self._directory.errors(image_id):
-            try:
-                return os.path.samestat(copy.facts, os.lstat(self._directory.path(image_id)))
-            except FileNotFoundError:
-                return False
-
     @crash_points
     def take(self, image_id: str) -> Copy | None:
         """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError.

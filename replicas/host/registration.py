@@ -70,7 +70,7 @@ class Registration:
                 if held.entry.fault or not held.entry.is_file_of(image):
                     log.info("image %s: not registered before its file was read", image.id)  # no crash test: a race
                 elif self._catalogue.add(image.id, url, self.metadata(), digest=image.digest):
-                    if not self._cache.complete.is_still(image.id, held):  # no crash test: an order took it just now
+                    if not self._cache.complete.exists(image.id):  # no crash test: an order took it just now
                         self.withdraw(image.id)
                         return False
                     log.info("image %s: registered on host %s", image.id, self._settings.host_name)

@@ -23,7 +23,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.stores.hosts import remote
 from glance_replicas.stores.sources import BACKGROUND
-from glance_replicas.transfer.follow import Follower
+from glance_replicas.transfer.follow import Follower, growing_or_ended
 
 from . import host, unread
 from .client_words import Refusal
@@ -107,11 +107,7 @@ class ReplicaServer:
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()
-        copy, fd = self._serving.own_copies.open(image), None
-        if copy is None:
-            fd = self._serving.cache.partials.follow(image)
-        if copy is None and fd is None:  # or a fill that ended in between has left it
-            copy = self._serving.own_copies.open(image)
+        copy = self._serving.own_copies.open(image)
         if copy is not None and copy.entry.is_file_of(image):
             if self._serving.settings.sendfile == "x-accel-redirect":
                 copy.close()
@@ -119,6 +115,7 @@ class ReplicaServer:
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             return self._unread(request, image, copy)
+        fd = growing_or_ended(self._serving.cache, image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
     def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:

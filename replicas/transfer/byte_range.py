@@ -14,7 +14,7 @@ from ..location import redact
 from ..model import Location
 from ..stores.body import Body
 from .failover_stream import Relay, guarded
-from .follow import Follower
+from .follow import Follower, growing_or_ended
 from .plan import Plan
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ class RangeFollower(Follower):
 
 
 def follow(cache: Cache, plan: Plan, start: int, has_left: Callable[[], bool] | None = None) -> Follower | None:
-    """A reader of the image's growing file that has byte `start` by now; None: it has not, or there is none.
+    """A reader of the image's file that has byte `start` by now, growing or just complete; None: it has not.
 
     Raises CacheError.
     """
-    fd = cache.partials.follow(plan.image)
+    fd = growing_or_ended(cache, plan.image)
     if fd is None:
         return None
     if os.fstat(fd).st_size <= start:

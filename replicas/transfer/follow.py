@@ -15,6 +15,7 @@ from .. import checksum
 from ..cache import Cache
 from ..cache.partial_file import read, try_lock, wait_for
 from ..errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable, Unreadable
+from ..model import Image
 from ..removal.withheld import withhold
 from .failover_stream import Relay, guarded
 from .fill import start
@@ -33,21 +34,30 @@ def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None 
     """
     for _ in range(100):
         started = start(cache, plan)
-        fd = cache.partials.follow(plan.image)
-        try:
-            copy = cache.complete.open(plan.image.id)  # looked for last: a fill that ended meanwhile has left it
-        except CacheError:
-            if fd is not None:
-                os.close(fd)
-            raise
-        if copy is not None and copy.entry.is_file_of(plan.image):
-            if fd is not None:
-                os.close(fd)
-            fd = copy.detach()
+        fd = growing_or_ended(cache, plan.image)
         if fd is not None:
             return Follower(cache, plan, fd, collapsed=not started, has_left=has_left)
         time.sleep(0.01)
     raise CacheError(f"image {plan.image.id}: its growing file comes and goes; passing through")
+
+
+def growing_or_ended(cache: Cache, image: Image) -> int | None:
+    """A descriptor on the image's growing file, or on the complete one that a fill has left meanwhile; None: neither.
+
+    Whoever saw no complete file asks this: a fill may have ended since. Raises CacheError.
+    """
+    fd = cache.partials.follow(image)
+    try:
+        copy = cache.complete.open(image.id)  # looked for last
+    except CacheError:
+        if fd is not None:
+            os.close(fd)
+        raise
+    if copy is None or not copy.entry.is_file_of(image):
+        return fd
+    if fd is not None:
+        os.close(fd)
+    return copy.detach()
 
 
 class Follower:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,13 +17,14 @@ from services import eventually
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 from support.cloud import DATA as CLOUD_DATA
-from support.cloud import MIB, Cloud
+from support.cloud import MIB, Cloud, fill
 from support.cloud import SIZE as CLOUD_SIZE
 from support.scenes import new_image
 
 from glance_replicas.errors import Unreachable
 from glance_replicas.middleware.sending.connection import Connection
 from glance_replicas.middleware.sending.parking import Parking, Spot
+from glance_replicas.model import Image
 from glance_replicas.transfer import byte_range
 
 pytest_plugins = ["support.cloud"]
@@ -342,6 +343,27 @@ def test_any_range_of_the_sources(cloud: Cloud) -> None:
             assert b"".join(byte_range.from_sources(plan, start, stop)) == CLOUD_DATA[start:stop]
 
     hold()
+
+
+@pytest.mark.parametrize("first", [0, CLOUD_SIZE - 5])
+def test_a_range_as_the_fill_ends(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """A fill ends after no complete file was seen, and before a growing one is looked for: no source is read again."""
+    local = cloud.host("here")
+    name, follow = cloud.image(), local.cache.partials.follow
+    image = local.catalogue.active(name)
+    assert image is not None
+
+    def late(one: Image) -> int | None:
+        if not local.cache.complete.exists(name):
+            fill(local, name)
+        return follow(one)
+
+    monkeypatch.setattr(local.cache.partials, "follow", late)
+    follower = byte_range.follow(local.cache, local.fill_setup.plan(image), first)
+    assert follower is not None
+    with closing(follower):
+        assert b"".join(follower.read(first, first + 5)) == CLOUD_DATA[first : first + 5]
+    assert cloud.reads(name) == 1
 
 
 def test_a_place_that_cannot_begin_there(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

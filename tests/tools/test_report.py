@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,51 @@ def test_names_start_nothing(written: Path) -> None:
     assert "<img" not in text
     assert text.count("<script") == 2
     assert "\u202e" not in text
+
+
+class Shape(HTMLParser):
+    """The elements of a page with the names of their attributes: what texts in it must not change."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, *(name for name, _ in attrs)))
+
+
+def named(path: Path, text: str) -> Path:
+    """A page in which all that others may write is this text: names, hosts, zones, stores, what was found."""
+    host = Host(text, text, "http://10.0.0.1", NOW, 2, 600, 400, 5.0)
+    ours = {"replica_host": text, "replica_zone": text}
+    places = [Location(image_id(1), f"http://web/{image_id(1)}", meta) for meta in ({"store": text}, ours)]
+    copies = tuple(Copy(one, result(one, CORRUPT, detail=text)) for one in places)
+    total = Survey(NOW, [host], 600.0)
+    rows = [Row(Image(image_id(1), "active", 1000, None, tuple(places), text), copies)]
+    page.write(path, total, list(survey(rows, total)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "</script><script>document.title='pwned'</script>",
+        "--></style></title><!--<script>",
+        '" onmouseover="document.title=\'pwned\'" x="',
+        "' autofocus onfocus='document.title=1' x='",
+        "{{ 7 * 7 }}{% include 'page.js' %}${7*7}",
+        "&lt;img src=x onerror=alert(1)&gt;",
+    ],
+)
+def test_hostile_texts_change_no_element(tmp_path: Path, hostile: str) -> None:
+    """Whatever names hold, the page has the elements and attributes of one with harmless names, and says them whole."""
+    tame, wild = named(tmp_path / "tame.html", "name"), named(tmp_path / "wild.html", hostile)
+    assert Shape(wild.read_text()).found == Shape(tame.read_text()).found
+    shown = dom(wild)
+    assert Shape(shown).found == Shape(dom(tame)).found
+    assert "<title>Images and their copies</title>" in shown
+    assert html.unescape(shown.partition('<table class="worst">')[2]).count(hostile) >= 3, "name, places, found"
 
 
 def test_the_page_loads_nothing(written: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.tools import advice, findings
-from glance_replicas.tools.report_page import html_charts
+from glance_replicas.tools.report_page import charts
 from glance_replicas.tools.report_page.condition import Condition
 from glance_replicas.verify.summary import IntactCopies, Summary
 
@@ -27,8 +27,8 @@ def test_each_verdict_has_its_symbol_and_one_of_three_gravities() -> None:
 def test_each_verdict_can_be_shown(verdict: Verdict) -> None:
     """On the page, in the sum, and with a next step whose fields are filled in."""
     result = Result(PLACE, verdict, Evidence.FULL)
-    assert html_charts.SYMBOLS[verdict] == verdict.symbol
-    assert html_charts.condition(verdict) == Condition.of(result)
+    assert charts.mark(result) == verdict.symbol
+    assert (Condition.of(result), verdict.symbol) in {(kind, mark) for kind, mark, _ in charts.legend()}
     step = advice.next_step(IMAGE, result, IntactCopies())
     assert step
     assert "{" not in step

@@ -2,7 +2,7 @@
 
 import enum
 
-from glance_replicas.model import Evidence, Result
+from glance_replicas.model import Evidence, Result, Verdict
 
 
 class Condition(enum.StrEnum):
@@ -19,11 +19,13 @@ class Condition(enum.StrEnum):
         """That of a location with this last result."""
         if last is None:
             return cls.NEVER
-        if last.verdict.is_damage:
-            return cls.DAMAGED
-        if last.verdict.is_unknown:
-            return cls.UNKNOWN
-        return cls.INTACT if last.evidence is Evidence.FULL else cls.SHALLOW
+        found = cls.of_verdict(last.verdict)
+        return cls.SHALLOW if found is cls.INTACT and last.evidence is not Evidence.FULL else found
+
+    @classmethod
+    def of_verdict(cls, verdict: Verdict) -> "Condition":
+        """That of a location with this verdict, where every byte was read."""
+        return (cls.DAMAGED, cls.UNKNOWN, cls.INTACT)[verdict.gravity]
 
 
 class Severity(enum.IntEnum):

@@ -3,17 +3,17 @@
   const ROW = 28; // px, as in the style
   const SPARE = 15; // rows drawn above and below what is seen
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { symbols, conditions, places, orders } = data;
+  const { places, orders } = data;
   const $ = (id) => document.getElementById(id);
   const matrix = $("matrix");
   const fields = ["q", "state", "at", "order", "damaged"];
 
-  // An image is [id, name, bytes, status, severity, copies]; a copy [place, verdict, evidence, seconds ago, detail, next].
-  const images = data.images.map(([id, name, size, status, severity, copies], rank) => ({
-    id, name, size, status, severity, rank,
-    copies: copies.map(([place, verdict, evidence, age, detail, next]) => ({ place, verdict, evidence, age, detail, next })),
+  const looks = data.looks.map(([condition, mark, verdict, evidence, words]) => ({ condition, mark, verdict, evidence, words }));
+  const images = data.images.map(([id, name, bytes, size, status, oldest, copies], rank) => ({
+    id, name, bytes, size, status, rank,
+    copies: copies.map(([place, look, ago, detail, next]) => ({ place, ...looks[look], ago, detail, next })),
     text: `${name}\n${id}`.toLowerCase(),
-    oldest: Math.max(-1, ...copies.map((copy) => (copy[3] === null ? Infinity : copy[3]))),
+    oldest: oldest ?? Infinity, // seconds since the copy longest not looked at was; -1 without a copy
   }));
   let shown = images;
 
@@ -24,38 +24,12 @@
     return made;
   }
 
-  function units(bytes) {
-    if (bytes === null) return "-";
-    for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-      if (bytes < 1024) return unit === "B" ? `${bytes} B` : `${bytes.toFixed(1)} ${unit}`;
-      bytes /= 1024;
-    }
-    return `${bytes.toFixed(1)} TiB`;
-  }
-
-  function ago(seconds) {
-    if (seconds === null) return "never";
-    for (const [limit, unit, divisor] of [[120, "s", 1], [7200, "min", 60], [172800, "h", 3600]]) {
-      if (seconds < limit) return `${Math.floor(seconds / divisor)} ${unit} ago`;
-    }
-    return `${Math.floor(seconds / 86400)} d ago`;
-  }
-
-  function condition(copy) {
-    const found = conditions[copy.verdict];
-    return found === "intact" && copy.evidence !== "full" ? "shallow" : found;
-  }
-
-  function symbol(copy) {
-    return condition(copy) === "shallow" ? symbols.shallow : symbols[copy.verdict];
-  }
-
   function words(copy) {
     const place = places[copy.place];
-    const where = place.host ? `on host ${place.name}` : `in store ${place.name}`;
+    const where = `${place.host ? "on" : "in"} ${place.label}`;
     if (copy.verdict === "never") return `${where}: never looked at`;
     const depth = copy.evidence === "full" ? "every byte read" : `by ${copy.evidence} only`;
-    return `${where}: ${copy.verdict.replace("_", " ")}, ${depth}, ${ago(copy.age)}`;
+    return `${where}: ${copy.words}, ${depth}, ${copy.ago}`;
   }
 
   const worst = ["damaged", "unknown", "never", "shallow", "intact"];
@@ -64,15 +38,15 @@
     const here = image.copies.filter((copy) => copy.place === place);
     const first = places[place].first ? "first" : "";
     if (!here.length) return first ? make("td", { class: first }) : make("td");
-    const kind = worst.find((one) => here.some((copy) => condition(copy) === one));
+    const kind = worst.find((one) => here.some((copy) => copy.condition === one));
     const title = here.map(words).join("\n");
-    return make("td", { class: `${kind} ${first}`.trim(), title, "aria-label": title }, here.map(symbol).join(""));
+    return make("td", { class: `${kind} ${first}`.trim(), title, "aria-label": title }, here.map((copy) => copy.mark).join(""));
   }
 
   function row(image) {
     const opener = make("button", { class: "open name", type: "button", title: `${image.name}\n${image.id}` }, `${image.name || image.id} `);
     if (!image.copies.length) opener.append(make("span", { class: "badge damaged" }, "no copy"));
-    const made = make("tr", { "data-id": image.id }, make("th", { scope: "row" }, opener), make("td", { class: "size" }, units(image.size)));
+    const made = make("tr", { "data-id": image.id }, make("th", { scope: "row" }, opener), make("td", { class: "size" }, image.size));
     made.append(...places.map((_, place) => cell(image, place)));
     return made;
   }
@@ -86,7 +60,7 @@
         const width = (span < 0 ? places.length : span) - number;
         groups.append(make("th", { class: "group first", colspan: width, title: place.group }, place.group));
       }
-      const title = place.host ? `host ${place.name}, ${place.state}` : `store ${place.name}`;
+      const title = place.host ? `${place.label}, ${place.state}` : place.label;
       const more = [["first", place.first], ["chosen", String(number) === $("at").value], ["dead", place.host && place.state !== "alive"]];
       const kinds = ["place", ...more.filter(([, so]) => so).map(([name]) => name)].join(" ");
       names.append(make("th", { class: kinds, title, scope: "col" }, make("span", {}, place.name)));
@@ -123,18 +97,18 @@
 
   function fits(image, want) {
     if (want.q && !image.text.includes(want.q)) return false;
-    if (want.damaged && !image.copies.some((copy) => condition(copy) === "damaged")) return false;
+    if (want.damaged && !image.copies.some((copy) => copy.condition === "damaged")) return false;
     const here = want.at === "" ? image.copies : image.copies.filter((copy) => String(copy.place) === want.at);
     if (want.at !== "" && !here.length) return false;
     if (want.state === "nowhere") return !image.copies.length;
     if (want.state === "cached") return image.copies.length > 0 && image.copies.every((copy) => places[copy.place].host);
-    return want.state === "" || here.some((copy) => condition(copy) === want.state || (want.state !== "intact" && copy.verdict === want.state));
+    return want.state === "" || here.some((copy) => copy.condition === want.state || (want.state !== "intact" && copy.verdict === want.state));
   }
 
   const by = {
     worst: (a, b) => a.rank - b.rank,
     name: (a, b) => a.name.localeCompare(b.name) || a.rank - b.rank,
-    size: (a, b) => (b.size || 0) - (a.size || 0) || a.rank - b.rank,
+    size: (a, b) => (b.bytes || 0) - (a.bytes || 0) || a.rank - b.rank,
     oldest: (a, b) => (a.oldest === b.oldest ? a.rank - b.rank : b.oldest - a.oldest),
     copies: (a, b) => a.copies.length - b.copies.length || a.rank - b.rank,
   };
@@ -174,22 +148,21 @@
   }
 
   function details(image) {
-    const facts = `${image.id}, ${image.status}, ${units(image.size)}`;
+    const facts = `${image.id}, ${image.status}, ${image.size}`;
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...["Where", "State", "Evidence", "Looked at", "What was found, and what to do"].map((name) => make("th", {}, name)))));
     const rows = make("tbody");
     for (const copy of image.copies) {
-      const place = places[copy.place];
       const said = make("td", {}, copy.detail || "");
       if (copy.next) said.append(make("br"), make("code", {}, copy.next));
       rows.append(make("tr", {},
-        make("td", {}, place.host ? `host ${place.name}` : `store ${place.name}`),
-        make("td", {}, make("span", { class: `badge ${condition(copy)}` }, `${symbol(copy)} ${copy.verdict.replace("_", " ")}`)),
-        make("td", {}, copy.evidence || "-"), make("td", {}, ago(copy.age)), said));
+        make("td", {}, places[copy.place].label),
+        make("td", {}, make("span", { class: `badge ${copy.condition}` }, `${copy.mark} ${copy.words}`)),
+        make("td", {}, copy.evidence), make("td", {}, copy.ago), said));
     }
     table.append(rows);
     const close = make("button", { type: "button" }, "Close");
     close.addEventListener("click", () => $("details").close());
-    const content = image.copies.length ? table : make("p", {}, image.size === 0 ? "It is empty, and needs no location." : "It has no location at all: nobody can download it.");
+    const content = image.copies.length ? table : make("p", {}, image.bytes === 0 ? "It is empty, and needs no location." : "It has no location at all: nobody can download it.");
     $("details").replaceChildren(make("h2", {}, make("span", { class: "name" }, image.name || image.id)), make("p", { class: "note" }, facts), content, close);
     $("details").showModal();
   }
@@ -199,7 +172,7 @@
   }
 
   options("state", [["", "any"], ...data.states]);
-  options("at", [["", "anywhere"], ...places.map((place, number) => [String(number), place.host ? `host ${place.name}` : `store ${place.name}`])]);
+  options("at", [["", "anywhere"], ...places.map((place, number) => [String(number), place.label])]);
   options("order", orders);
   $("filters").hidden = matrix.hidden = false;
   $("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -6,28 +6,23 @@ but the list of images is there.
 
 import base64
 import hashlib
-import json
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from string import Template
-from typing import Any
+
+import jinja2
 
 from glance_replicas.errors import ConfigError
-from glance_replicas.model import Verdict
-from glance_replicas.verify.freshness import NEVER
 
-from ..output.text import short, visible
-from . import html_charts
+from ..output.text import short, size, visible
+from . import charts, list_data
 from .condition import Condition
-from .report_model import Place, Row, Survey
+from .report_model import Row, Survey
 
-ORDERS = (
-    *(("worst", "worst first"), ("name", "name"), ("size", "largest first")),
-    *(("oldest", "longest not looked at"), ("copies", "fewest copies first")),
-)
+SEEN, FOLDED = 8, 100  # problems that are seen at once, and that are a click away
 
 
 def write(path: Path, total: Survey, rows: Sequence[Row]) -> None:
@@ -54,21 +49,34 @@ def write(path: Path, total: Survey, rows: Sequence[Row]) -> None:
 
 def render(total: Survey, rows: Sequence[Row]) -> str:
     """The page: `rows`, the worst first, of the images that were added up."""
-    style, script = _part("page.css"), _part("page.js")
-    return Template(_part("page.html")).substitute(
-        style=style,
-        style_hash=_hash(style),
-        script=script,
-        script_hash=_hash(script),
-        iso=total.now.isoformat(timespec="seconds"),
-        when=total.now.strftime("%Y-%m-%d %H:%M UTC"),
-        tiles="".join(html_charts.tiles(total)),
-        freshness=html_charts.freshness(total),
-        places=html_charts.places(total),
-        worst=html_charts.worst(total, rows),
-        legend="".join(html_charts.legend()),
-        data=_json(_data(total, rows)),
+    found = ((row, *problem) for row in rows if row.severity.is_trouble for problem in row.problems())
+    problems = list(itertools.islice(found, FOLDED))
+    return _template(total).render(
+        style=_part("page.css"),
+        script=_part("page.js"),
+        total=total,
+        seen=problems[:SEEN],
+        folded=problems[SEEN:],
+        rest=sum(1 for _ in found),
+        data=list_data.data(total, rows),
     )
+
+
+def _template(total: Survey) -> jinja2.Template:
+    """Texts are escaped wherever they stand in it, and its JSON ends no script element."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    made.globals |= {"charts": charts, "Condition": Condition}
+    made.filters |= {"ago": lambda last: list_data.ago(total, last) if last.checked_at else "-", "hash": _hash}
+    made.filters |= {"short": short, "size": size, "visible": lambda text: visible(str(text))}
+    made.filters |= {"thousands": "{:,}".format, "words": charts.words}
+    return made.get_template("page.html")
 
 
 def _part(name: str) -> str:
@@ -77,56 +85,3 @@ def _part(name: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(value: Any) -> str:
-    """JSON that ends no script element and opens no comment, whatever the texts in it."""
-    text = json.dumps(value, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _data(total: Survey, rows: Sequence[Row]) -> dict[str, Any]:
-    """What the script reads; page.js says what the lists of an image hold."""
-    places = sorted(total.places)
-    index = {place: number for number, place in enumerate(places)}
-    states = [(str(one), html_charts.MEANING[one]) for one in Condition]
-    exact = [(str(one), str(one).replace("_", " ")) for one in Verdict if one is not Verdict.INTACT]
-    return {
-        "symbols": html_charts.SYMBOLS,
-        "conditions": {str(one): html_charts.condition(one) for one in Verdict} | {NEVER: NEVER},
-        "states": [*states, *exact, ("nowhere", "without any copy"), ("cached", "without a durable copy")],
-        "orders": ORDERS,
-        "places": list(_columns(total, places)),
-        "total": total.images,
-        "images": [_image(total, index, row) for row in rows],
-    }
-
-
-def _columns(total: Survey, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
-    group = None
-    for place in places:
-        mine = f"Zone {place.zone}" if place.zone else "Hosts" if place.is_host else "Stores"
-        yield {
-            "name": visible(place.name),
-            "host": place.is_host,
-            "state": total.state(place),
-            "group": visible(mine),
-            "first": mine != group,
-            "key": ("host:" if place.is_host else "store:") + place.name,
-        }
-        group = mine
-
-
-def _image(total: Survey, index: Mapping[Place, int], row: Row) -> list[Any]:
-    steps = {id(one): step for one, _, step in row.problems()}
-    copies: list[list[Any]] = []
-    for one, last, _ in row.copies:
-        where = index[total.place(one)]
-        if last is None:
-            copies.append([where, NEVER, None, None])
-            continue
-        entry = [where, str(last.verdict), str(last.evidence), total.seconds(last)]
-        found = [visible(short(last.detail)), visible(steps[id(one)])] if id(one) in steps else []
-        copies.append(entry + found)
-    image = row.image
-    return [image.id, visible(image.name or ""), image.size, image.status, int(row.severity), copies]

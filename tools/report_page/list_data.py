@@ -1,0 +1,80 @@
+"""What the script of the page reads: all images, with every word and number as it is to be shown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from glance_replicas.model import Result, Verdict
+from glance_replicas.verify.freshness import NEVER
+
+from ..output.text import age, short, size, visible
+from . import charts
+from .condition import Condition
+from .report_model import Place, Row, Survey
+
+Look = tuple[str, str, str, str, str]  # what copies share with which the same was found by looks of the same depth
+
+ORDERS = (
+    *(("worst", "worst first"), ("name", "name"), ("size", "largest first")),
+    *(("oldest", "longest not looked at"), ("copies", "fewest copies first")),
+)
+
+
+def data(total: Survey, rows: Sequence[Row]) -> dict[str, Any]:
+    """As JSON can hold it; page.js names the parts of its lists."""
+    places = sorted(total.places)
+    index = {place: number for number, place in enumerate(places)}
+    looks: dict[Look, int] = {}
+    states = [(str(one), charts.MEANING[one]) for one in Condition]
+    exact = [(str(one), charts.words(one)) for one in Verdict if one is not Verdict.INTACT]
+    return {
+        "states": [*states, *exact, ("nowhere", "without any copy"), ("cached", "without a durable copy")],
+        "orders": ORDERS,
+        "places": list(_columns(total, places)),
+        "total": total.images,
+        "images": [_image(total, index, looks, row) for row in rows],
+        "looks": list(looks),
+    }
+
+
+def ago(total: Survey, last: Result | None) -> str:
+    """How long ago a copy was looked at."""
+    seconds = total.seconds(last) if last else None
+    return NEVER if seconds is None else f"{age(seconds)} ago"
+
+
+def _columns(total: Survey, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+    group = None
+    for place in places:
+        mine = f"Zone {place.zone}" if place.zone else "Hosts" if place.is_host else "Stores"
+        yield {
+            "name": visible(place.name),
+            "label": visible(str(place)),
+            "host": place.is_host,
+            "state": total.state(place),
+            "group": visible(mine),
+            "first": mine != group,
+            "key": ("host:" if place.is_host else "store:") + place.name,
+        }
+        group = mine
+
+
+def _image(total: Survey, index: Mapping[Place, int], looks: dict[Look, int], row: Row) -> list[Any]:
+    steps = {id(one): step for one, _, step in row.problems()}
+    copies = []
+    for one, last, _ in row.copies:
+        entry = [index[total.place(one)], looks.setdefault(_look(last), len(looks)), ago(total, last)]
+        found = [visible(short(last.detail)), visible(steps[id(one)])] if last and id(one) in steps else []
+        copies.append(entry + found)
+    ages = [total.seconds(copy.last) for copy in row.copies if copy.last]
+    known = [seconds for seconds in ages if seconds is not None]
+    oldest = max(known, default=-1) if len(known) == len(copies) else None
+    image = row.image
+    return [image.id, visible(image.name or ""), image.size, size(image.size), image.status, oldest, copies]
+
+
+def _look(last: Result | None) -> Look:
+    """Its condition, mark, verdict, evidence, and what it is called."""
+    found = (str(Condition.of(last)), charts.mark(last))
+    if last is None:
+        return *found, NEVER, "-", NEVER
+    return *found, str(last.verdict), str(last.evidence), charts.words(last.verdict)

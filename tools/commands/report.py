@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from prettytable import PrettyTable
+
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger.best_effort import BATCH
@@ -98,8 +100,8 @@ def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
     if total.only_cached:
         yield f"{count(total.only_cached, 'image')} without a durable copy: only cached, and may vanish at any time"
     yield ""
-    yield from _places(total)
-    yield ""
+    if total.places:
+        yield from [*_places(total), ""]
     yield "last read in full"
     longest = max(number for _, number in total.ages()) or 1
     for name, number in total.ages():
@@ -111,22 +113,19 @@ def _text(total: Survey, bad: Sequence[Row]) -> Iterator[str]:
         yield from _trouble(one, total.now)
 
 
-def _places(total: Survey) -> Iterator[str]:
+def _places(total: Survey) -> list[str]:
     """A table of stores and hosts."""
     names = [str(one).title() for one in Condition]
-    table = [["Place", "Zone", "State", "Copies", "Size", *names, "Used", "Free"]]
+    table = PrettyTable(["Place", "Zone", "State", "Copies", "Size", *names, "Used", "Free"], border=False, align="r")
+    table.left_padding_width, table.right_padding_width = 0, 2
+    table.align.update(dict.fromkeys(table.field_names[:3], "l"))
     for place in sorted(total.places):
         host, one = total.host(place), total.places[place]
-        counts = [str(one.conditions[name]) for name in Condition]
+        counts = [one.conditions[name] for name in Condition]
         room = [size(host.bytes_used), size(host.bytes_free)] if host else ["-", "-"]
         where = [visible(str(place)), visible(place.zone) or "-", total.state(place) or "-"]
-        table.append([*where, str(one.copies), size(one.bytes), *counts, *room])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        cells = [
-            f"{cell:{'<' if n < 3 else '>'}{width}}" for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+        table.add_row([*where, one.copies, size(one.bytes), *counts, *room])
+    return [line.rstrip() for line in table.get_string().splitlines()]
 
 
 def _trouble(row: Row, now: datetime) -> Iterator[str]:

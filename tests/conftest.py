@@ -17,6 +17,7 @@ from services.ceph import Ceph
 from services.cinder import Cinder
 from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
 from services.faulty import FaultyServer
+from services.galera import Galera
 from services.gateway import Gateway
 from services.glance import GlanceHost, GlanceSite
 from services.keystone import Keystone
@@ -39,7 +40,8 @@ LONGEST = [
 ]
 
 # What starts servers or hosts: fixtures, and names that a test's module has imported. Such tests are marked `services`.
-SERVERS = {"cinder", "ceph", "gateway", "keystone", "mariadb", "nginx", "postgres", "site", "swift", "two_hosts"}
+SERVERS = {"cinder", "ceph", "galera", "gateway", "keystone", "mariadb", "nginx", "postgres", "site", "swift"}
+SERVERS |= {"two_hosts"}
 STARTERS = {"Cloud", "Crowd", "Desk", "GlanceSite", "Keystone", "Programs", "Scene", "Swift"}
 
 
@@ -161,6 +163,13 @@ def mariadb() -> Iterator[MariaDB]:
     """A MariaDB for the whole run, in memory: it waits for the disk at each table made, whatever its options."""
     with server_folder("mariadb", memory=True) as folder, MariaDB(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def galera() -> Iterator[Galera]:
+    """A cluster of three nodes for the whole run; a test that takes a node away brings it back."""
+    with server_folder("galera", memory=True) as folder, Galera(folder) as cluster:
+        yield cluster
 
 
 @pytest.fixture

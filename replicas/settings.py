@@ -182,37 +182,47 @@ def _register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(options.ALL, options.GROUP)
 
 
-def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any], *groups: str | None) -> Any:
-    """Options of Glance's, in these groups, or in `[DEFAULT]`: what `conf` says of them, and else the same files.
+def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any], *groups: str) -> dict[str, Any]:
+    """Options of Glance's by name: what the first of these groups says, or `[DEFAULT]`; else their defaults as given.
 
-    In a glance-api `conf` knows them all, whatever set them. In a program it knows few: the modules that define the
-    others bring in all of Glance, seconds at each start, and options of the command line, which cannot be added any
-    more once the files are parsed.
+    In a glance-api `conf` knows them all, whatever set them, and no file is read again: it may be another one by now.
+    In a program it knows few: the modules that define the others bring in all of Glance, seconds at each start, and
+    options of the command line, which cannot be added any more once the files are parsed.
     """
-    own = cfg.ConfigOpts()
-    for group in groups or (None,):
-        own.register_opts(wanted, group)
-    own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
-    for group in groups or (None,):
-        for option in wanted:
-            if _is_set(conf, option.dest, group):
-                own.set_override(option.dest, (conf[group] if group else conf)[option.dest], group)
-    return own
+    places = [(option, group) for group in reversed(groups or (None,)) for option in wanted]
+    unknown = [(option, group) for option, group in places if not _knows(conf, option.dest, group)]
+    own = _read_again(conf, unknown)
+    found = {option.dest: option.default for option in wanted}
+    for option, group in places:
+        source = own if (option, group) in unknown else conf
+        place = source.get_location(option.dest, group)
+        value = (source[group] if group else source)[option.dest]
+        if value is not None and place is not None and place.location is not cfg.Locations.opt_default:
+            found[option.dest] = value
+    return found
 
 
-def _is_set(conf: cfg.ConfigOpts, name: str, group: str | None) -> bool:
-    """Whether `conf` knows the option, and by more than its default."""
+def _knows(conf: cfg.ConfigOpts, name: str, group: str | None) -> bool:
     try:
-        found = conf.get_location(name, group)
-    except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
+        return name in (conf[group] if group else conf)
+    except cfg.NoSuchOptError:  # no such group
         return False
-    return found is not None and found.location is not cfg.Locations.opt_default
+
+
+def _read_again(conf: cfg.ConfigOpts, unknown: Sequence[tuple[Any, str | None]]) -> cfg.ConfigOpts:
+    """The files of `conf`, read for what it does not know."""
+    own = cfg.ConfigOpts()
+    for option, group in unknown:
+        own.register_opt(option, group)
+    if unknown:
+        own([], default_config_files=conf.config_file or [], default_config_dirs=conf.config_dir or [])
+    return own
 
 
 def _cache_options(conf: cfg.ConfigOpts) -> tuple[str | None, int]:
     """`image_cache_dir` and `image_cache_max_size` (bytes) as `glance.image_cache` defines them."""
-    own = peek(conf, [cfg.StrOpt("image_cache_dir"), cfg.IntOpt("image_cache_max_size", default=10 << 30, min=0)])
-    return own.image_cache_dir, own.image_cache_max_size
+    said = peek(conf, [cfg.StrOpt("image_cache_dir"), cfg.IntOpt("image_cache_max_size", default=10 << 30, min=0)])
+    return said["image_cache_dir"], said["image_cache_max_size"]
 
 
 def _files(conf: cfg.ConfigOpts) -> list[str]:

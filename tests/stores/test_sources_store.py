@@ -358,7 +358,7 @@ def test_the_drivers_own_options_are_ours(tmp_path: Path) -> None:
     from glance_store._drivers import filesystem
 
     own = {one.dest: one.default for one in filesystem.Store.OPTIONS}
-    assert own.keys() >= set(options._NAMES)
+    assert own.keys() >= {options._FOLDER, options._FOLDERS}
     assert own[options._FOLDER] == options._DEFAULT_FOLDER
     load(tmp_path, "[glance_store]\nstores = file")
     assert options.file_roots(cfg.CONF, None) == (Path(options._DEFAULT_FOLDER),)

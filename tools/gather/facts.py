@@ -39,7 +39,7 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         stores=tuple(_stores(conf)),
         pipeline=filters,
         pipeline_problem=filters_problem,
-        delayed_delete=peek(conf, [cfg.BoolOpt("delayed_delete", default=False)]).delayed_delete,
+        delayed_delete=peek(conf, [cfg.BoolOpt("delayed_delete", default=False)])["delayed_delete"],
         show_multiple_locations=bool(conf.show_multiple_locations),
         image_location_quota=conf.image_location_quota,
         charges_locations=conf.user_storage_quota not in ("0", 0, None) or bool(conf.use_keystone_limits),
@@ -134,17 +134,12 @@ def _members_add_locations() -> bool | None:
 
 def _stock_cache(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """Glance's options for its own cache programs, and what runs these here."""
-    said = peek(
-        conf,
-        [
-            cfg.StrOpt("image_cache_driver", default="centralized_db", ignore_case=True),
-            cfg.IntOpt("image_cache_max_size", default=10 << 30),
-        ],
-    )
+    driver = cfg.StrOpt("image_cache_driver", default="centralized_db", ignore_case=True)
+    said = peek(conf, [driver, cfg.IntOpt("image_cache_max_size", default=10 << 30)])
     jobs, unread = cache_jobs.find()
     return {
-        "cache_driver": said.image_cache_driver.lower(),
-        "glance_max_bytes": said.image_cache_max_size,
+        "cache_driver": said["image_cache_driver"].lower(),
+        "glance_max_bytes": said["image_cache_max_size"],
         "cache_jobs": jobs,
         "unread_jobs": unread,
     }

@@ -15,7 +15,6 @@ def tls(conf: cfg.ConfigOpts) -> Tls:
     """
     store = next((one for one in stores(conf) if one.kind == "http"), None)
     where = groups(store.id if store else None)
-    own = peek(conf, [cfg.StrOpt("https_ca_certificates_file"), cfg.BoolOpt("https_insecure")], *where)
-    ca_files = [own[group].https_ca_certificates_file for group in where if own[group].https_ca_certificates_file]
-    said = [own[group].https_insecure for group in where if own[group].https_insecure is not None]
-    return Tls(ca_files[0]) if ca_files else Tls(insecure=bool(said and said[0]))
+    said = peek(conf, [cfg.StrOpt("https_ca_certificates_file"), cfg.BoolOpt("https_insecure", default=False)], *where)
+    ca_file = said["https_ca_certificates_file"]
+    return Tls(ca_file) if ca_file else Tls(insecure=said["https_insecure"])

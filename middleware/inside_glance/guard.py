@@ -25,7 +25,8 @@ from glance.api.v2.images import ImagesController
 
 from glance_replicas import location
 from glance_replicas.cache import Cache
-from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.catalogue.images import Catalogue, LockedImage
+from glance_replicas.database import several_writers
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
@@ -154,7 +155,8 @@ class Guard:
 
     def _decide(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
         known = self._ask(image_id)
-        with self._catalogue.locked(image_id, wait_seconds=_LOCK_SECONDS) as locked:
+
+        def work(locked: LockedImage) -> tuple[list[Location], bool]:
             image = locked.image
             target = _target(image, entry)
             if image.status not in _LIVES or target is None:
@@ -166,12 +168,17 @@ class Guard:
                 return [], why is None
             if why is not None:
                 raise LastCopy(why)
-            return ([target] if locked.withdraw(target) else []), True
+            taken = [target] if locked.withdraw(target) else []
+            locked.keep([one for one in image.durable if one.row not in _rows([target, *request.going])])
+            return taken, True
+
+        return self._catalogue.decide(image_id, work, wait_seconds=_LOCK_SECONDS)
 
     def _ask(self, image_id: str) -> Known:
         """What the ledger knows of the image's copies. Raises LedgerError: what it knows may decide."""
         try:
-            return self._known.of([image_id])
+            with several_writers.causal_reads():
+                return self._known.of([image_id])
         except LedgerError as error:
             raise LedgerError(f"which copies are intact could not be asked: {error}") from error
 
@@ -226,6 +233,10 @@ def _why_kept(image: Image, target: Location, going: Sequence[Location], known: 
         why = last_copy.why_kept(image, key(target), known)
         return f"Not removed: {why}. Repair the image first: replica repair {image.id} --yes" if why else None
     return last_durable.why_kept(image, target, going, lambda one: last_copy.is_damaged(known.lasts.get(key(one))))
+
+
+def _rows(found: Sequence[Location]) -> set[int | None]:
+    return {one.row for one in found}
 
 
 def _going(rows: Sequence[Location], changes: Sequence[Mapping[str, Any]]) -> list[Location]:

@@ -6,21 +6,23 @@ Only rows Glance itself would show count: `status` active and not deleted. Nothi
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..database import transactions
+from ..database import several_writers, transactions
 from ..database.dialect import clock
 from ..errors import Gone, Refused
 from ..location import is_ours
 from ..model import HOST_KEY, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
 from .read_images import LIVE, ReadOnlyCatalogue
-from .tables import images, live_status, locations
+from .tables import images, is_listed, live_status, locations
 
 __all__ = ["LIVE", "Catalogue", "LockedImage"]
+
+T = TypeVar("T")
 
 
 class LockedImage:
@@ -33,6 +35,16 @@ class LockedImage:
     def withdraw(self, location: Location) -> bool:
         """As `Catalogue.withdraw`, in the transaction that holds the lock."""
         return _withdraw(self._connection, location)
+
+    def keep(self, kept: Collection[Location]) -> None:
+        """These rows, which a decision counts on, are there when the transaction commits; else it is done again.
+
+        They are written, so that a removal of one of them that commits elsewhere meanwhile, also one by a Glance that
+        knows nothing of us, makes this transaction fail (`several_writers`). Raises Changed.
+        """
+        these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_({one.row for one in kept}))
+        if self._connection.execute(_touched(these)).rowcount != len({one.row for one in kept}):
+            raise transactions.Changed(f"locations of image {self.image.id} are removed meanwhile, again and again")
 
 
 class Catalogue(ReadOnlyCatalogue):
@@ -70,6 +82,7 @@ class Catalogue(ReadOnlyCatalogue):
         values = {"deleted": False, "status": "active", "deleted_at": None, "updated_at": _now()}
 
         def work(connection: sa.Connection) -> bool:
+            _begin(connection, location.image_id)
             row = connection.execute(_lock(location.image_id)).one_or_none()
             if row is None or live_status(row.status, row.deleted) not in LIVE:
                 return False
@@ -103,11 +116,33 @@ class Catalogue(ReadOnlyCatalogue):
         """The image as it is now, its row locked until the end: commit, or rollback on an exception.
 
         Glance's own changes of the image wait meanwhile: keep it short. On SQLite the whole file is locked
-        for writing, the ledger too if it lives there. A Galera cluster holds the lock on one node only: let
-        all writes go to one node, as Glance needs for its quotas anyway. Raises Refused if there is no such
-        image, CatalogueError if another holds the lock longer than `wait_seconds`.
+        for writing, the ledger too if it lives there. On Galera nobody waits on another node: of two, one fails at its
+        end with CatalogueError. Raises Refused if there is no such image, CatalogueError if another holds the lock
+        longer than `wait_seconds`.
         """
-        with self._errors(), transactions.transaction(self._engine, wait_seconds) as connection:
+        with self._errors(), self._locked(image_id, wait_seconds) as held:
+            yield held
+
+    def decide(
+        self, image_id: str, work: Callable[[LockedImage], T], *, wait_seconds: float = transactions.LOCK_WAIT
+    ) -> T:
+        """What `work` returns of the image, `locked` meanwhile; it is called again when another node was first.
+
+        It must do nothing outside. Raises what `locked` does, and CatalogueError which says that it is not known what
+        became of it, when the database does not say whether it has committed.
+        """
+
+        def attempt() -> T:
+            with self._locked(image_id, wait_seconds) as held:
+                return work(held)
+
+        with self._errors():
+            return transactions.persist(attempt)
+
+    @contextlib.contextmanager
+    def _locked(self, image_id: str, wait_seconds: float) -> Iterator[LockedImage]:
+        with transactions.transaction(self._engine, wait_seconds) as connection:
+            _begin(connection, image_id)
             connection.execute(_lock(image_id))
             image = self._image(connection, image_id)
             if image is None:
@@ -122,6 +157,7 @@ class Catalogue(ReadOnlyCatalogue):
         metadata: Mapping[str, object],
         digest: Digest | None,
     ) -> bool:
+        _begin(connection, image_id)
         row = connection.execute(_lock(image_id)).one_or_none()
         state = live_status(row.status, row.deleted) if row and row.id == image_id else "unknown"
         if state not in LIVE:
@@ -163,6 +199,26 @@ def _withdraw(connection: sa.Connection, location: Location) -> bool:
     change = locations.update().where(this, locations.c.deleted == sa.false())
     done = connection.execute(change.values(deleted=True, status="deleted", deleted_at=now, updated_at=now))
     return done.rowcount == 1
+
+
+def _begin(connection: sa.Connection, image_id: str) -> None:
+    """Before anything is read: of all that decide about this image one commits at a time, on whatever node.
+
+    Where our tables are in another database, its own location rows are what all of them write.
+    """
+    try:
+        several_writers.guard(connection, image_id)
+    except sa.exc.DBAPIError as error:
+        if transactions.fault(error) is not transactions.Fault.NO_TABLE:
+            raise
+        connection.execute(_touched(locations.c.image_id == image_id))
+
+
+def _touched(which: sa.ColumnElement[bool]) -> sa.Update:
+    """Changes these active rows and nothing that anybody reads; in any case really, or it would be no write."""
+    now = _now().replace(microsecond=0)
+    later = sa.case((locations.c.updated_at == now, now + timedelta(seconds=1)), else_=now)
+    return locations.update().where(which, is_listed).values(updated_at=later)
 
 
 def _lock(image_id: str) -> sa.Select[Any]:

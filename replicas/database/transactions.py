@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from ..errors import ConfigError, ReplicaError
+from . import several_writers
 
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 60  # seconds a statement may take before the server counts as gone
@@ -33,6 +34,7 @@ class Fault(enum.Enum):
     """What kind of failure a database reported, as far as the remedy differs."""
 
     CONFLICT = "conflict"  # the transaction was rolled back for another's sake: do it again
+    NO_QUORUM = "no quorum"  # this node of a cluster does nothing now; the next connection may be to another one
     NO_TABLE = "no table"  # or a table of another version
     OTHER = "other"
 
@@ -43,7 +45,20 @@ _MYSQL = {  # 1020 is innodb_snapshot_isolation, 1205 not among them: that wait 
     1020: Fault.CONFLICT,
     1146: Fault.NO_TABLE,
     1054: Fault.NO_TABLE,
+    1047: Fault.NO_QUORUM,
 }
+
+
+class Changed(Exception):
+    """What a decision rests on was changed by another meanwhile: the transaction is to be done again."""
+
+
+class Unsettled(Exception):
+    """The server did not say whether it has committed: the change may have been made, or not."""
+
+    def __init__(self, error: sa.exc.DBAPIError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def engine(url: str, *, patient: bool = False) -> sa.Engine:
@@ -80,7 +95,7 @@ def reading(bind: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with bind.connect() as connection:
             return work(connection)
 
-    return _persist(attempt)
+    return persist(attempt)
 
 
 def tuples(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
@@ -90,13 +105,13 @@ def tuples(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, 
 
 
 def writing(bind: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    """What `work` returned, committed. It may be called several times (deadlock, busy SQLite)."""
+    """What `work` returned, committed. It may be called several times (deadlock, busy SQLite, another node's write)."""
 
     def attempt() -> T:
         with transaction(bind) as connection:
             return work(connection)
 
-    return _persist(attempt)
+    return persist(attempt)
 
 
 def clean(text: str, length: int) -> str:
@@ -112,8 +127,19 @@ def transaction(bind: sa.Engine, wait_seconds: float | None = None) -> Iterator[
     """
     if wait_seconds is None:
         wait_seconds = BUSY_WAIT if bind.dialect.name == "sqlite" else LOCK_WAIT
-    with bind.connect().execution_options(**{_WAIT: wait_seconds}) as connection, connection.begin():
+    with bind.connect().execution_options(**{_WAIT: wait_seconds}) as connection, connection.begin() as begun:
         yield connection
+        _commit(begun)
+
+
+def _commit(begun: sa.RootTransaction) -> None:
+    """Raises Unsettled unless the database says that it did, or that it did not."""
+    try:
+        begun.commit()
+    except sa.exc.DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error) or fault(error) is Fault.CONFLICT:
+            raise
+        raise Unsettled(error) from error
 
 
 @contextlib.contextmanager
@@ -124,6 +150,11 @@ def translate(kind: type[ReplicaError], bind: sa.Engine, *, no_table: str, remed
     except sa.exc.SQLAlchemyError as error:
         advice = no_table if fault(error) is Fault.NO_TABLE else remedy
         raise kind(f"{shown(bind.url)}: {_reason(error, bind.url)}; {advice}") from error
+    except Changed as error:
+        raise kind(f"{shown(bind.url)}: {error}; run the command again") from error
+    except Unsettled as error:
+        why = f"whether the change was made is not known, its commit failed: {_reason(error.error, bind.url)}"
+        raise kind(f"{shown(bind.url)}: {why}; {remedy}, then run it again: it begins with what is there") from error
 
 
 def fault(error: BaseException) -> Fault:
@@ -146,12 +177,16 @@ def _sqlite_fault(cause: sqlite3.Error) -> Fault:
     return Fault.NO_TABLE if absent else Fault.OTHER
 
 
-def _persist(attempt: Callable[[], T]) -> T:
+def persist(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns, tried again while others come between; it has changed nothing when it fails so."""
     for number in range(1, ATTEMPTS):
         try:
             return attempt()
+        except Changed:
+            pass
         except sa.exc.DBAPIError as error:
-            if fault(error) is not Fault.CONFLICT:
+            kind = fault(error)
+            if kind is not Fault.CONFLICT and (kind is not Fault.NO_QUORUM or number > 1):
                 raise
         time.sleep(random.uniform(0.005, 0.02) * 2**number)  # noqa: S311
     return attempt()
@@ -190,14 +225,23 @@ def _arguments(url: sa.URL, patient: bool) -> dict[str, object]:
 
 def _listen(made: sa.Engine) -> None:
     sa.event.listen(made, "begin", _begin)
+    sa.event.listen(made, "handle_error", _failed)
     sa.event.listen(made, "connect", _connected)
     sa.event.listen(made, "checkout", _checked_out)
 
 
 def _connected(connection: Any, record: Any) -> None:
     record.info["pid"] = os.getpid()
+    if type(connection).__module__.partition(".")[0] in ("pymysql", "MySQLdb"):
+        several_writers.connected(connection, record.info)
     if isinstance(connection, sqlite3.Connection):
         connection.isolation_level = None  # or sqlite3 begins by itself, too late and never IMMEDIATE
+
+
+def _failed(context: sa.engine.ExceptionContext) -> None:
+    """A node without quorum refuses to roll back, too: its connection is given up, and the next one is a new one."""
+    if context.sqlalchemy_exception and fault(context.sqlalchemy_exception) is Fault.NO_QUORUM:
+        context.is_disconnect = True
 
 
 def _checked_out(connection: Any, record: Any, proxy: Any) -> None:
@@ -210,6 +254,7 @@ def _checked_out(connection: Any, record: Any, proxy: Any) -> None:
 def _begin(connection: sa.Connection) -> None:
     for statement in _opening(connection.dialect.name, connection.get_execution_options().get(_WAIT)):
         connection.exec_driver_sql(statement)
+    several_writers.begin(connection)
 
 
 def _opening(dialect: str, wait: float | None) -> list[str]:

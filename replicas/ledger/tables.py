@@ -184,3 +184,11 @@ strays = _table(
     sa.Column("last_seen", Moment, nullable=False),
     sa.Column("sightings", sa.Integer, nullable=False),
 )
+
+guards = _table(
+    "guards",  # `database.several_writers` writes them
+    sa.Column("name", sa.String(64), primary_key=True),  # an image's id, or what else one transaction at a time decides
+    sa.Column("n", sa.BigInteger, nullable=False),  # other than before with each
+    sa.Column("owner", sa.String(255)),  # of a lease on the name
+    sa.Column("expires_at", Moment),
+)

@@ -9,10 +9,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import location
 from ..caller import who
+from ..database import several_writers
 from ..errors import LedgerError, ReplicaError
 from ..ledger.ledger import place_key
 from ..model import Evidence, Image, Location, Result, Verdict
@@ -116,8 +118,7 @@ class Removal:
         proof, reason = step.answer.as_dict(), step.answer.reason
         request = self._ledger.request_withdrawal(step.target, reason=reason, who=who(), proof=proof, row_only=True)
         step = self._anew(step)
-        with self._catalogue.locked(step.image.id) as locked:
-            answer = self._withdraw(step, locked)
+        answer = self._catalogue.decide(step.image.id, partial(self._withdraw, step))
         step = replace(step, answer=answer, removed=isinstance(answer, prune.Proof))
         self._close(step, request)
         return step
@@ -134,19 +135,21 @@ class Removal:
 
     def _anew(self, step: Step) -> Step:
         """The facts as they are now that others can see what is about to go, and looks of others since ours."""
-        cause = self._order.causes([step.image])(step.target)
+        with several_writers.causal_reads():
+            cause = self._order.causes([step.image])(step.target)
+            recorded = self._ledger.recorded_since(step.looks.mark, step.image.id)
         named = {place_key(one): one for one in step.image.locations}  # the ledger does not keep all that names a copy
-        news = tuple(
-            replace(one, location=named.get(place_key(one.location), one.location))
-            for one in self._ledger.recorded_since(step.looks.mark, step.image.id)
-        )
+        news = tuple(replace(one, location=named.get(place_key(one.location), one.location)) for one in recorded)
         return replace(step, cause=cause, looks=replace(step.looks, news=news))
 
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
         """Prove it again with the rows as they are under the lock; only then does the row go."""
         answer = self._decide(locked.image, step.target, step.cause, step.looks)
-        if isinstance(answer, prune.Proof) and not locked.withdraw(step.target):
+        if isinstance(answer, prune.Refusal):
+            return answer
+        if not locked.withdraw(step.target):
             return self._refusal(step, "the location is no longer in the catalogue")
+        locked.keep([one for one in locked.image.durable if one.row != step.target.row])
         return answer
 
     def _decide(self, image: Image, target: Location, cause: Cause, looks: Looks) -> prune.Proof | prune.Refusal:

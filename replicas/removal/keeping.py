@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, own_file
+from ..database import several_writers
 from ..errors import CacheError, CatalogueError
 from ..ledger.host_registry import Hosts
 from ..ledger.ledger import Ledger
@@ -62,12 +63,14 @@ class Keeping:
         return found
 
     def _asked(self, image_ids: Collection[str]) -> set[str]:
-        lasts = self._known.doubtful_stores(image_ids)
-        return {image.id for image in self._catalogue.images(image_ids) if not has_durable(image, lasts)}
+        with several_writers.causal_reads():
+            lasts = self._known.doubtful_stores(image_ids)
+            return {image.id for image in self._catalogue.images(image_ids) if not has_durable(image, lasts)}
 
     def _without_store(self, image_ids: Collection[str]) -> set[str]:
         """Those that need no ledger to be known: nothing but cached rows is left of them."""
-        return {image.id for image in self._catalogue.images(image_ids) if not has_store(image)}
+        with several_writers.causal_reads():
+            return {image.id for image in self._catalogue.images(image_ids) if not has_store(image)}
 
     def _remember(self, image_ids: Collection[str]) -> None:
         own_file.write(self._cache, NAME, sorted(image_ids))

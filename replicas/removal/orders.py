@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..database import several_writers
 from ..errors import LastCopy, LedgerError
 from ..ledger.host_registry import silent_after_seconds
 from ..ledger.ledger import Ledger, Withdrawal
@@ -80,8 +81,9 @@ class RemovalOrders:
     def expendable(self, rows: Iterable[Location]) -> Iterator[Location]:
         """Of these rows, whose hosts or files cannot be had, those that may go: not those of a last intact copy."""
         found = list(rows)
-        images = {image.id: image for image in self._catalogue.images({one.image_id for one in found})}
-        known = self._known.of({one.image_id for one in found})
+        with several_writers.causal_reads():
+            images = {image.id: image for image in self._catalogue.images({one.image_id for one in found})}
+            known = self._known.of({one.image_id for one in found})
         for one in found:
             if (why := why_kept(images.get(one.image_id), (one.image_id, place_key(one)), known)) is None:
                 yield one
@@ -89,7 +91,8 @@ class RemovalOrders:
                 log.warning("image %s: row of host %s stays: %s", one.image_id, one.host, why)
 
     def _why_kept(self, key: Key, line: int, verified_at: float | None = None) -> str | None:
-        known, image = self._known.of([key[0]], but=line), self._catalogue.image(key[0])
+        with several_writers.causal_reads():
+            known, image = self._known.of([key[0]], but=line), self._catalogue.image(key[0])
         last = known.lasts.get(key)
         if last is not None and verified_at is not None and last.full_checked_at is not None:
             is_older = last.full_checked_at.timestamp() < verified_at

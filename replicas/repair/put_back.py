@@ -113,8 +113,7 @@ class PutBack:
                 self._catalogue.add(one.image_id, one.url, one.metadata)
 
     def _must_be_wanted(self, image: Image) -> None:
-        with self._catalogue.locked(image.id) as locked:
-            now = locked.image
+        now = self._catalogue.decide(image.id, lambda locked: locked.image)
         if now.status not in LIVE or (now.digest, now.size) != (image.digest, image.size):
             raise Refused(f"image {image.id} is {now.status}, or has other bytes by now; nothing was added")
 

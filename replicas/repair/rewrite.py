@@ -88,8 +88,7 @@ class Restorer:
 
     def _must_be_wanted(self, image: Image, target: Location) -> None:
         """Under the lock, so that a change of the image that is under way has come to its end."""
-        with self._catalogue.locked(image.id) as locked:
-            now = locked.image
+        now = self._catalogue.decide(image.id, lambda locked: locked.image)
         if now.status not in LIVE:
             raise Refused(f"image {image.id} is {now.status} by now; nothing was changed")
         if not any(one.row == target.row and one.url == target.url for one in now.locations):

@@ -31,7 +31,7 @@ LINES = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
 
 def download(image_id: str) -> bytes:
     """The request for its bytes."""
-    return f"GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\n{LINES}\r\n".encode()
+    return f"GET /v2/images/{image_id}/file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{LINES}\r\n".encode()
 
 
 class Thousand:

@@ -1,11 +1,14 @@
 """While a host is attacked (attack.py) it answers the image list about as fast as before.
 
 A thousand requests at once have to be accepted before whoever comes behind them, here as with plain Glance: the list
-may wait for that, no longer than at a plain host. From then on it is as fast as ever.
+may wait for that, no longer than at a plain host. From then on it is as fast as ever. Where bodies have a uWSGI of
+their own (etc/haproxy.cfg) it is so from the first moment.
 """
 
+import http.client
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,6 +25,7 @@ import requests
 from services import environment, eventually
 from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
+from services.two_uwsgi import TwoUwsgi
 from support.crowd import DATA, add_images
 from support.scenes import new_image
 
@@ -35,10 +39,10 @@ FLOOR = 0.005  # seconds that two medians differ by on a machine that does other
 ATTACK = Path(__file__).with_name("attack.py")
 
 
-def listed(host: GlanceHost) -> float:
+def listed(host: GlanceHost | TwoUwsgi, patience: float = 40.0) -> float:
     """Seconds of one image list; infinite when it takes longer than anybody waits."""
     client, began = host.client(), time.monotonic()
-    client.timeout = PATIENCE[host.pipeline]
+    client.timeout = patience
     try:
         assert client.request("GET", "/v2/images?limit=5").status_code == 200
     except requests.Timeout:
@@ -46,7 +50,15 @@ def listed(host: GlanceHost) -> float:
     return time.monotonic() - began
 
 
-def lists(host: GlanceHost, seconds: float) -> list[float]:
+def answered(host: TwoUwsgi, path: str) -> int:
+    """The status of a path as it is written."""
+    connection = http.client.HTTPConnection(host.listen, timeout=30)
+    with closing(connection):
+        connection.request("GET", path, headers=host.client().identity)
+        return connection.getresponse().status
+
+
+def lists(host: GlanceHost | TwoUwsgi, seconds: float) -> list[float]:
     """One after the other."""
     taken, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
@@ -66,15 +78,23 @@ class Attacked:
 
 def attacked(host: GlanceHost, *words: str | Path) -> Attacked:
     """Lists right behind the thousand, and, where those are answered, others after them."""
-    command = [sys.executable, ATTACK, host.url.removeprefix("http://"), "90", *words]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment(), **pipes) as attack, ThreadPoolExecutor(BEHIND) as pool:
-        assert attack.stdout is not None
-        assert attack.stdout.readline() == b"attacking\n"
-        behind = list(pool.map(listed, [host] * BEHIND))
-        later = lists(host, SECONDS) if max(behind) < PATIENCE[host.pipeline] else []
+    patience = PATIENCE[host.pipeline]
+    with attacking(host.url.removeprefix("http://"), *words) as attack, ThreadPoolExecutor(BEHIND) as pool:
+        behind = list(pool.map(listed, [host] * BEHIND, [patience] * BEHIND))
+        later = lists(host, SECONDS) if max(behind) < patience else []
         told, _ = attack.communicate(timeout=30)
     return Attacked(behind, later, json.loads(told))
+
+
+@contextmanager
+def attacking(address: str, *words: str | Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """attack.py, begun; it ends with its input, and then says what came of it."""
+    command = [sys.executable, ATTACK, address, "90", *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment(), **pipes) as attack:
+        assert attack.stdout is not None
+        assert attack.stdout.readline() == b"attacking\n"
+        yield attack
 
 
 @contextmanager
@@ -110,3 +130,31 @@ def test_the_image_list_under_attack(site: GlanceSite, faulty: FaultyServer, tmp
     assert ours.later, "the lists behind the thousand were not answered"
     assert median(ours.later) < 2 * median(idle) + FLOOR, (sorted(idle), sorted(ours.later))
     assert host.client().download(hit).content == data
+
+
+def test_the_image_list_where_bodies_have_a_uwsgi_of_their_own(
+    site: GlanceSite, faulty: FaultyServer, tmp_path: Path
+) -> None:
+    """The same attack through the samples: no list takes twice as long at any time, and downloads go on beside it."""
+    with TwoUwsgi(site) as host, thousand(site, faulty) as ids:
+        hit, data = new_image(host, SIZE)
+        assert host.client().download(hit).content == data
+        assert eventually((host.host.cache_dir / hit).exists)
+        cold, _ = new_image(host, SIZE)
+        site.move_to(faulty, cold, rate=MIB // 4)
+        (tmp_path / "ids").write_text("\n".join(ids))
+        for path in (f"/v2/images/{hit}/%66ile", f"/v2.3/images/{hit}/file"):
+            assert answered(host, path) == 200
+        idle = lists(host, 4.0)
+        with attacking(host.listen, tmp_path / "ids", hit, cold) as attack:
+            meanwhile = lists(host, 8.0)
+            assert host.client().download(hit).content == data  # slow readers and silent stores leave places
+            meanwhile += lists(host, 2.0)
+            told, _ = attack.communicate(timeout=30)
+        idle += lists(host, 4.0)
+    answers = json.loads(told)
+    assert answers["most"] == len(ids)
+    assert answers["404"] >= UNKNOWN / 2, answers
+    assert median(meanwhile) < 2 * median(idle), (sorted(idle), sorted(meanwhile))
+    assert " /v2" in host.log("api")
+    assert not re.search(r" /.*/file ", host.log("api")), "a body went through the uWSGI of the API"

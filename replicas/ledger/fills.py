@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..database import several_writers
 from ..database.dialect import clock, upsert
 from . import rows as ledger_rows
 from .connection import LedgerDatabase
@@ -21,7 +22,8 @@ class Fills:
         """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.
 
         Returns what `fills` would. First claims take turns, so that of two hosts the one that started later always
-        sees the other; on MariaDB, too, whose view of the table begins with the first plain read, after the turn.
+        sees the other; on MariaDB, too, whose view of the table begins with the first plain read, after the turn. On
+        Galera a lock holds on one node only: there a claim that another one came before is made again.
         """
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
 
@@ -29,7 +31,8 @@ class Fills:
             row = _lease(connection, url, lease_seconds, done)
             held = fills.update().where(this, fills.c.expires_at >= row["renewed_at"])
             if not connection.execute(held.values(row)).rowcount:
-                connection.execute(sa.select(hosts.c.name).order_by(hosts.c.name).limit(1).with_for_update())
+                if not several_writers.guard(connection, image_id):
+                    connection.execute(sa.select(hosts.c.name).order_by(hosts.c.name).limit(1).with_for_update())
                 row = _lease(connection, url, lease_seconds, done)  # by the clock of our turn
                 begun = {"image_id": image_id, "host": host, "started_at": row["renewed_at"]}
                 upsert(connection, fills, [row | begun])

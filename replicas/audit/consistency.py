@@ -25,6 +25,7 @@ class Rows:
 
     named: dict[str, Location] = field(default_factory=dict)  # active rows
     claimed: set[str] = field(default_factory=set)  # folded names of all rows that are not deleted
+    odd: list[Location] = field(default_factory=list)  # active rows of the place that name nothing that can be in it
 
     def add(self, name: str, location: Location, is_active: bool) -> None:
         """One row."""

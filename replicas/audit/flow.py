@@ -53,6 +53,7 @@ class Report:
     listed: int = 0
     named: int = 0  # by the catalogue
     findings: tuple[Finding, ...] = ()
+    odd: tuple[Location, ...] = ()  # rows that name the place and nothing that can be in it: not judged
     problem: str | None = None
 
     def count(self, kind: Kind) -> int:
@@ -121,6 +122,8 @@ class Auditor:
             for listing, rows in zip(listings, found, strict=True):
                 if (name := listing.name_of(location)) is not None:
                     rows.add(name, location, is_active)
+                elif is_active and listing.place == f"store:{location.store}":
+                    rows.odd.append(location)
         return found
 
     def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> Report:
@@ -145,7 +148,7 @@ class Auditor:
         findings += [
             Finding(stray, None, location=one) for stray, one in zip(strays[len(dark) :], missing.values(), strict=True)
         ]
-        return Report(listing.place, len(listed), len(after.named), tuple(findings))
+        return Report(listing.place, len(listed), len(after.named), tuple(findings), tuple(after.odd))
 
     def _is_old(self, entry: Listed, now: datetime) -> bool:
         return not consistency.is_young(entry, now, self._grace)

@@ -32,7 +32,7 @@ class Audit(ClosedLister):
     """Compare what hosts and stores really hold with the catalogue: dark files, and lost rows.
 
     Dark: a file or object that no row means. Lost: a row whose bytes are not there. Exit status: 0 both agree; 1 there
-    are dark or lost ones; 3 a place could not be listed, and nothing of it was judged.
+    are dark or lost ones; 3 a place could not be listed, or rows name nothing that can be in it: these were not judged.
     """
 
     example = "replica audit --store fast"
@@ -118,9 +118,9 @@ class Audit(ClosedLister):
             yield _row(one, action, advised, now)
         removed = sum(one in ("removed", "asked") for one in actions)
         self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
-        if report.problem:
+        if report.problem or report.odd:
             self.worsen(UNKNOWN)
-        elif len(report.findings) > removed:
+        if not report.problem and len(report.findings) > removed:
             self.worsen(DAMAGED)
 
     def _remove(self, auditor: "Auditor", listing: "Listing", one: "Finding") -> str:
@@ -156,6 +156,9 @@ def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bo
     if report.is_at_fault:
         yield f"    so many lost at once are one problem of the store: {held_back.WHY}"
         yield f"    next: {held_back.NEXT}"
+    if report.odd:
+        yield f"    {count(len(report.odd), 'row')} name this store and nothing that can be in it, and were not judged:"
+        yield from (f"    next: replica verify {one.image_id}" for one in report.odd)
     if refusal:
         yield f"    nothing was removed: {refusal}"
         yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"

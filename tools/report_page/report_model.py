@@ -188,7 +188,7 @@ class Survey:
             return "not known" if place.is_host else ""
         return "dead" if host.age_seconds > self.dead_after_seconds else "alive"
 
-    def as_dict(self, worst: Iterable[Row]) -> dict[str, Any]:
+    def as_dict(self, worst: Iterable[Row], troubled: int) -> dict[str, Any]:
         """All of it as JSON can hold it; bytes, seconds, ISO 8601."""
         found = self.conditions()
         return {
@@ -197,6 +197,7 @@ class Survey:
             "bytes": self.bytes,
             "images_without_location": self.nowhere,
             "images_without_durable_copy": self.only_cached,
+            "images_with_trouble": troubled,
             "copies_without_digest": self.undigested,
             "copies": {"durable": self.durable.copies, "cached": self.cached.copies},
             "conditions": {str(one): found[one] for one in Condition},

@@ -10,12 +10,13 @@ from functools import partial
 
 import pytest
 from services.galera import Galera
-from services.schema import add_image, add_ledger
+from services.schema import add_image, add_ledger, query
 
 from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import transactions
 from glance_replicas.database.several_writers import causal_reads
 from glance_replicas.errors import CatalogueError, LedgerError, ReplicaError
+from glance_replicas.ledger import migrations
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.shared_runs import SharedRuns
 from glance_replicas.model import Host
@@ -117,6 +118,28 @@ def test_a_place_has_one_verifier(nodes: Nodes) -> None:
         found = at_once(*(partial(one.claim, f"machine {n}", places) for n, one in enumerate(runs)))
         mine = [place for one in found if not isinstance(one, LedgerError) for place in one.mine]  # type: ignore[attr-defined]
         assert sorted(mine) == sorted(places)
+
+
+def test_upgrades_from_all_nodes_take_turns(galera: Galera) -> None:
+    """Each node begins one at the same instant: one does it all, the others find it done, and none fails."""
+    for _ in range(3):
+        ledgers = [Ledger(url) for url in galera.create(f"several_{next(_numbers)}")]
+        found = at_once(*(ledger.upgrade for ledger in ledgers))
+        assert sorted(map(str, found)) == [str(migrations.revisions()), "[]", "[]"]
+        assert [ledger.is_current() for ledger in ledgers] == [True] * 3
+        for ledger in ledgers:
+            ledger.close()
+
+
+def test_an_upgrade_that_was_killed_is_gone_on_with(galera: Galera) -> None:
+    """Its lease runs out, and the next one has its turn."""
+    url, *_ = galera.create(f"several_{next(_numbers)}")
+    ledger = Ledger(url)
+    ledger.upgrade()
+    query(url, "UPDATE replica_guards SET owner = 'gone 1', expires_at = UTC_TIMESTAMP(6) + INTERVAL 2 SECOND")
+    assert ledger.upgrade() == []
+    assert query(url, "SELECT owner FROM replica_guards") == [{"owner": None}]
+    ledger.close()
 
 
 def test_a_look_has_what_all_have_committed(nodes: Nodes) -> None:

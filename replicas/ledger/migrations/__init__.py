@@ -3,13 +3,16 @@
 Alembic is loaded by what needs it: it would be a tenth of the start of every program.
 """
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ...database import several_writers
 from ..tables import VERSION_TABLE, metadata
+from . import lease
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -26,8 +29,13 @@ def upgrade(connection: sa.Connection, to: str = LATEST) -> list[str]:
     """The tables are those of revision `to`; returns the revisions applied, in order.
 
     `connection` is in a write transaction. Where the database can (not MariaDB) all of it is one
-    transaction; two upgrades at a time take turns.
+    transaction; two upgrades at a time take turns, on a Galera cluster from whatever nodes.
     """
+    with lease.held(connection.engine) if several_writers.is_galera(connection) else contextlib.nullcontext():
+        return _upgrade(connection, to)
+
+
+def _upgrade(connection: sa.Connection, to: str) -> list[str]:
     from alembic import command
     from alembic.config import Config
 

@@ -4,7 +4,7 @@
     POST, DELETE /v2/images/{id}/replicas/{host}    an operator's orders (orders.py)
     GET   /v2/images/{id}             replica URLs in `locations` and `direct_url` come out signed,
     GET   /v2/images/{id}/locations   for callers who may download the image
-    PATCH /v2/images/{id}             and go in unsigned, so that what was read can be written back
+                                      and go in unsigned by every call (inside_glance/plain_urls.py)
 
 A signature is for one copy on one host: only the exact URL of that image on a living host of ours is ever signed, and
 no answer that carries one is to be stored.
@@ -22,7 +22,6 @@ import webob
 import webob.exc
 from oslo_config import cfg
 
-from glance_replicas import signing
 from glance_replicas.client import choose, document, metalink
 from glance_replicas.client.download import arrange
 from glance_replicas.ledger.host_registry import Hosts
@@ -34,6 +33,7 @@ from glance_replicas.removal.last_copy import only_cached
 
 from . import host
 from .client_words import Alarm, Refusal
+from .inside_glance import plain_urls
 from .inside_glance.access import Access
 from .inside_glance.facts import image_of
 from .orders import Orders
@@ -71,9 +71,11 @@ class ReplicasApi:
         self._app = app
         self._hosts, self._signs = hosts, signs
         self._access, self._orders = access, orders
+        self._unsigning = plain_urls.handlers()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer, sign, unsign or pass on."""
+        """Answer, sign or pass on."""
+        self._unsigning.apply(environ)
         match = _PATH.fullmatch(environ.get("PATH_INFO", ""))
         answer: Any = self._app
         if match is not None:
@@ -93,8 +95,6 @@ class ReplicasApi:
                 return webob.exc.HTTPBadRequest(explanation=Refusal.BAD_QUERY)
         if request.method == "GET" and self._signs:
             return self._signed(request, image_id)
-        if request.method == "PATCH" and what is None:
-            _unsign(request, image_id)
         return self._app
 
     def _replicas(self, request: webob.Request, image_id: str) -> webob.Response:
@@ -220,28 +220,3 @@ def _places(value: Any) -> list[tuple[dict[str, Any], str]]:
         if isinstance(one, dict) and isinstance(one.get("url"), str):
             found.append((one, "url"))
     return found
-
-
-def _unsign(request: webob.Request, image_id: str) -> None:
-    """The request's body names our locations as they are stored. Chunked, large or odd bodies are Glance's business."""
-    if not 0 < (request.content_length or 0) <= MAX_JSON or b"sig=" not in request.body:
-        return
-    try:
-        operations = json.loads(request.body)
-    except (ValueError, RecursionError):
-        return
-    changed = False
-    for operation in operations if isinstance(operations, list) else ():
-        value = operation.get("value") if isinstance(operation, dict) and "/locations" in _path(operation) else None
-        for one, key in _places([value] if isinstance(value, dict) else value):
-            plain = signing.unsign(one[key])
-            if plain != one[key] and plain.endswith(f"/replicas/{image_id}"):
-                one[key], changed = plain, True
-    if changed:
-        request.body = json.dumps(operations).encode()
-
-
-def _path(operation: Mapping[str, Any]) -> str:
-    """What a JSON-patch operation is about, in either of Glance's two media types."""
-    names = ("path", "add", "replace", "remove")
-    return next((text for name in names if isinstance(text := operation.get(name), str)), "")

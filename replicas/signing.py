@@ -10,7 +10,7 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from .errors import ConfigError
 from .location import is_replica_of
@@ -69,7 +69,7 @@ def sign_copy(copy: Location, hosts: Mapping[str, Host], keys: Sequence[Key], li
 def unsign(url: str) -> str:
     """The URL as stored: without our three parameters (and without any other, stored URLs have none)."""
     parts = urlsplit(url)
-    if all(f"{name}=" in parts.query for name in _PARAMETERS):
+    if set(_PARAMETERS) <= parse_qs(parts.query, keep_blank_values=True).keys():  # as `verify` is given them
         return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     return url
 

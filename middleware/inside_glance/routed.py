@@ -115,7 +115,7 @@ class Handlers:
             log.info("Glance has no %s.%s here: nothing to handle", controller.__name__, action)
 
     def apply(self, environ: dict[str, Any]) -> None:
-        """These handlers, beside those of other filters, hold for this request. The latest comes first."""
+        """These handlers hold for this request. Of several for one action `proceed` of the latest calls the next."""
         environ[_KEY] = (self, *environ.get(_KEY, ()))
 
     def find(self, controller: object, action: str) -> _Handler | None:
@@ -169,11 +169,10 @@ def _install() -> None:
 
         @functools.wraps(original)
         def dispatch(self: Any, obj: Any, action: str, *args: Any, **kwargs: Any) -> Any:
-            handler = _handler(self, obj, action, args)
-            if handler is None:
-                return original(self, obj, action, *args, **kwargs)
             do = functools.partial(original, self, obj, action, *args, **kwargs)
-            return _answer(handler, Routed(action, args[0], kwargs, do))
+            for handler in _found(self, obj, action, args):
+                do = functools.partial(_answer, handler, Routed(action, args[0], kwargs, do))
+            return do()
 
         setattr(dispatch, _KEY, True)
         wsgi.Resource.dispatch = dispatch
@@ -189,12 +188,12 @@ def _private(owner: Any, name: str) -> Callable[..., Any]:
     return found
 
 
-def _handler(resource: Any, obj: Any, action: str, args: tuple[Any, ...]) -> _Handler | None:
-    """Who answers, if it is a controller's turn and this request has handlers."""
+def _found(resource: Any, obj: Any, action: str, args: tuple[Any, ...]) -> list[_Handler]:
+    """Who answers, the innermost first, if it is a controller's turn and this request has handlers."""
     if obj is not resource.controller or not args:
-        return None
+        return []
     tables = getattr(args[0], "environ", {}).get(_KEY, ())
-    return next((found for one in tables if (found := one.find(obj, action)) is not None), None)
+    return [found for one in reversed(tables) if (found := one.find(obj, action)) is not None]
 
 
 def _answer(handler: _Handler, call: Routed) -> Any:

@@ -12,7 +12,15 @@ NAVIGATION = {
     "Try it": ["docs/tutorial"],
     "Install": ["docs/install", "docs/upgrade"],
     "Operate": [
-        *("docs/operations", "docs/verify", "docs/repair", "docs/prune", "docs/audit", "docs/troubleshooting"),
+        *(
+            "docs/operations",
+            "docs/verify",
+            "docs/repair",
+            "docs/prune",
+            "docs/audit",
+            "docs/troubleshooting",
+            "docs/databases",
+        ),
         *("docs/clients", "docs/benchmarks"),
     ],
     "Reference": ["docs/reference/index", "docs/commands", "docs/reference/options", "docs/faults", "CHANGELOG"],

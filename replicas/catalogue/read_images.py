@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..database import transactions
+from ..database import several_writers, transactions
 from ..database.chunks import CHUNK, chunks, distinct
 from ..database.dialect import clock
 from ..errors import CatalogueError
@@ -205,6 +205,11 @@ class ReadOnlyCatalogue:
     def stranded(self) -> list[Location]:
         """Rows that wait for Glance's scrubber though their image lives: it asks for those of deleted images only."""
         return [self._reader.location(*row) for row in self._rows(stranded_locations(LIVE))]
+
+    def cluster(self) -> tuple[int, str] | None:
+        """As `several_writers.cluster`."""
+        with self._errors():
+            return transactions.reading(self._engine, several_writers.cluster)
 
     def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
         rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))

@@ -1,7 +1,7 @@
 """Glance's database and the ledger."""
 
 from .facts import Facts
-from .finding import ERROR, INFO, Finding, Findings
+from .finding import ERROR, INFO, WARNING, Finding, Findings
 
 
 def _databases(facts: Facts) -> Findings:
@@ -28,4 +28,29 @@ def _databases(facts: Facts) -> Findings:
         yield Finding(INFO, "metadata_encryption_key is set", why, remedy)
 
 
-RULES = (_databases,)
+def _galera(facts: Facts) -> Findings:
+    """What Galera changes, and what is weak there (docs/databases.md)."""
+    if not facts.galera_nodes:
+        return
+    what = f"Glance's database is a Galera cluster of {facts.galera_nodes} nodes"
+    why = "locks hold on one node only; of two decisions on two nodes one is done again, or refused, when it commits"
+    remedy = "nothing, where all hosts have this version; docs/databases.md says what each error means"
+    yield Finding(INFO, what, why, remedy)
+    if facts.galera_nodes == 2:
+        why = "when one fails, or they cannot reach each other, both stop: no image is found and no copy is registered"
+        yield Finding(
+            WARNING, "a Galera cluster of 2 nodes has no majority", why, "add a third node, or an arbitrator (garbd)"
+        )
+    if facts.galera_state != "Synced":
+        why = "what it answers may be old, and writes wait for it"
+        yield Finding(
+            WARNING, f"the Galera node is in state {facts.galera_state}", why, "let it catch up, or use another node"
+        )
+    if facts.ledger_is_elsewhere:
+        why = "in place of our rows, which rivals both write, the location rows of the image are written (updated_at)"
+        yield Finding(
+            INFO, "[replicas] connection is not Glance's database", why, "nothing; unset it where that may be"
+        )
+
+
+RULES = (_databases, _galera)

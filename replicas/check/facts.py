@@ -49,6 +49,9 @@ class Facts:
     max_bytes: int = 0
     min_free_bytes: int = 0
     dialect: str = ""  # of Glance's database
+    galera_nodes: int = 0  # of the cluster that Glance's database is on; 0: no Galera
+    galera_state: str = ""  # of the node that answered, in Galera's word
+    ledger_is_elsewhere: bool = False  # not in Glance's database
     encrypts_locations: bool = False
     catalogue_problem: str | None = None
     ledger_problem: str | None = None

@@ -44,6 +44,17 @@ def is_galera(connection: sa.Connection) -> bool:
     return bool(connection.info.get(_GALERA))
 
 
+def cluster(connection: sa.Connection) -> tuple[int, str] | None:
+    """How many nodes the cluster has and the state of this one, in Galera's word; None where there is one server."""
+    if not is_galera(connection):
+        return None
+    rows = connection.exec_driver_sql(
+        "SHOW STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_local_state_comment')"
+    )
+    found = {str(name).lower(): str(value) for name, value in rows}
+    return int(found["wsrep_cluster_size"]), found["wsrep_local_state_comment"]
+
+
 def begin(connection: sa.Connection) -> None:
     """A transaction begins; it waits for other nodes as the server is configured, or as `causal_reads` wants it."""
     if is_galera(connection):

@@ -155,6 +155,11 @@ def test_a_look_has_what_all_have_committed(nodes: Nodes) -> None:
         assert 2 in at_once(partial(note, 0), partial(note, 1))
 
 
+def test_the_cluster_is_known(galera: Galera, nodes: Nodes) -> None:
+    """How many nodes there are, and that the one that answers has what they have."""
+    assert [one.cluster() for one in nodes.catalogues] == [(len(galera.nodes), "Synced")] * 3
+
+
 def test_what_a_read_waits_for_is_put_back(nodes: Nodes) -> None:
     """A read that decides waits for all nodes; the next one on the same connection as the server is configured."""
     engine = transactions.engine(nodes.urls[0])

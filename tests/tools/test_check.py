@@ -40,6 +40,15 @@ def test_a_sound_host_has_no_findings() -> None:
     assert findings(SOUND) == []
 
 
+def test_what_is_weak_on_galera() -> None:
+    """Two nodes, a node that is behind, and our tables elsewhere: each is said, and only where it is so."""
+    weak = replace(SOUND, galera_nodes=2, galera_state="Joined", ledger_is_elsewhere=True)
+    said = " ".join(one.what for one in findings(weak))
+    assert all(part in said for part in ("no majority", "state Joined", "[replicas] connection"))
+    sound = findings(replace(SOUND, galera_nodes=3, galera_state="Synced"))
+    assert [one.severity for one in sound] == [Severity.INFO]
+
+
 PRUNER = Job("glance-cache-pruner", "/etc/cron.d/glance")
 CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"stores": (Store("fast", "file"),)}, Severity.ERROR, "no store of type http"),
@@ -77,6 +86,7 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"ledger_problem": "refused"}, Severity.ERROR, "the ledger: refused"),
     ({"ledger_is_current": False}, Severity.ERROR, "missing or old"),
     ({"encrypts_locations": True}, Severity.INFO, "metadata_encryption_key"),
+    ({"galera_nodes": 3, "galera_state": "Synced"}, Severity.INFO, "Galera cluster of 3 nodes"),
     ({"clock_skew_seconds": 60.0}, Severity.WARNING, "60 s ahead of the database"),
     ({"clock_skew_seconds": -60.0}, Severity.WARNING, "60 s behind the database"),
     ({"hosts": (host("api1", "http://10.0.0.9:9292"),)}, Severity.ERROR, "host_name api1 is in the ledger with"),

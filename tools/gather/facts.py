@@ -169,6 +169,8 @@ def _databases(settings: Settings) -> dict[str, Any]:
     except CatalogueError as error:
         return {"catalogue_problem": str(error)}
     found["only_cached"] = tuple(catalogue.only_cached())
+    found["galera_nodes"], found["galera_state"] = catalogue.cluster() or (0, "")
+    found["ledger_is_elsewhere"] = settings.ledger != settings.database
     ledger = Ledger(settings.ledger)
     try:
         found["ledger_is_current"] = ledger.is_current()

@@ -4,6 +4,7 @@ Standard input is a socket. `{"words", "env", "cwd"}` with the file of the log s
 pid; `{"poll": PID}` is answered with its exit status, null while it runs. The end of the socket is the end.
 """
 
+import gc
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ def preload() -> None:
         __import__(name)
     glance_store.register_opts(cfg.ConfigOpts())  # imports the drivers of all stores
     del sys.modules["glance.common.wsgi_app"]
+    gc.freeze()  # no host looks through these again and again, nor copies the pages that they are on
 
 
 def serve(channel: socket.socket) -> None:

@@ -24,9 +24,9 @@ from oslo_config import cfg
 
 from glance_replicas.client import choose, document, metalink
 from glance_replicas.client.download import arrange
-from glance_replicas.ledger.host_registry import Hosts
+from glance_replicas.ledger.host_registry import HostRegistry
 from glance_replicas.ledger.ledger import place_key
-from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.location import replica_url
 from glance_replicas.model import IMAGE_ACTIVE, Image, Last, Location, Result, is_image_id
 from glance_replicas.removal.last_copy import only_cached
@@ -36,7 +36,7 @@ from .client_words import Alarm, Refusal
 from .inside_glance import plain_urls
 from .inside_glance.access import Access
 from .inside_glance.facts import image_of
-from .orders import Orders
+from .orders import CopyOrders
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,12 @@ def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable
     """Paste entry point `egg:glance-replicas#api`. Raises ConfigError, which stops the start."""
     local = host.local_host()
     access = Access()
-    orders = Orders(
+    orders = CopyOrders(
         settings=local.settings,
         ledger=local.ledger,
         pins=local.pins,
         removals=local.removals,
-        requests=Copies(local.ledger.database),
+        requests=PrefetchRequests(local.ledger.database),
         access=access,
     )
     return lambda app: ReplicasApi(app, local.host_registry, bool(local.settings.signing_keys), access, orders)
@@ -67,7 +67,7 @@ def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable
 class ReplicasApi:
     """One WSGI filter; see the module."""
 
-    def __init__(self, app: App, hosts: Hosts, signs: bool, access: Access, orders: Orders) -> None:
+    def __init__(self, app: App, hosts: HostRegistry, signs: bool, access: Access, orders: CopyOrders) -> None:
         self._app = app
         self._hosts, self._signs = hosts, signs
         self._access, self._orders = access, orders
@@ -116,16 +116,16 @@ class ReplicasApi:
         return bool(shown or rules.check("get_locations"))
 
     def _document(self, image: Image, sees_stores: bool, hints: Mapping[str, str]) -> document.Document:
-        hosts = self._hosts.knowing(one.host for one in image.cached)
+        hosts = self._hosts.knowing(location.host for location in image.cached)
         states, now = self._hosts.states(image.id), self._hosts.now()
         rows = []
-        for one in image.locations:
-            known = hosts.get(one.host or "")
-            ours = known is not None and one.url == replica_url(known.url, image.id)
+        for location in image.locations:
+            known = hosts.get(location.host or "")
+            ours = known is not None and location.url == replica_url(known.url, image.id)
             if ours or sees_stores:
-                url = self._hosts.sign(one) if image.status == IMAGE_ACTIVE else one.url
+                url = self._hosts.sign(location) if image.status == IMAGE_ACTIVE else location.url
                 age = known.age_seconds if ours and known and known.heartbeat else None
-                rows.append(document.replica(one, url, states.get((image.id, place_key(one))), age, now))
+                rows.append(document.replica(location, url, states.get((image.id, place_key(location))), age, now))
         here = choose.Here(hints.get("host", "")[:MAX_HINT] or None, hints.get("zone", "")[:MAX_HINT] or None)
         seed = hints.get("seed", "")[:MAX_HINT] or secrets.token_hex(8)
         alarm = _alarm(image, states, sees_stores)
@@ -138,7 +138,7 @@ class ReplicasApi:
             return answer
         if replica_url("", image_id).encode() not in answer.body:
             return answer
-        signed = {one.url: self._hosts.sign(one) for one in self._downloadable(request, image_id)}
+        signed = {location.url: self._hosts.sign(location) for location in self._downloadable(request, image_id)}
         text = _replaced(answer.body, {url: new for url, new in signed.items() if new != url})
         if text is not None:
             answer.body = text
@@ -166,7 +166,7 @@ def _alarm(image: Image, states: Mapping[tuple[str, str], Result], sees_stores: 
 
 def _answer_of(made: document.Document, living: Container[str | None], request: webob.Request) -> webob.Response:
     """JSON, or Metalink for those who ask for it; what is to be read at once names copies on living hosts only."""
-    kept = tuple(one for one in made.replicas if one.durable or one.host in living)
+    kept = tuple(replica for replica in made.replicas if replica.durable or replica.host in living)
     at_once = replace(made, replicas=kept)
     offers = [offer for offer, _ in request.accept.acceptable_offers([JSON, metalink.MEDIA_TYPE])]
     if made.size == 0 and not at_once.readable and metalink.MEDIA_TYPE in offers:  # a file in it must have a URL
@@ -216,7 +216,7 @@ def _places(value: Any) -> list[tuple[dict[str, Any], str]]:
     if isinstance(value, dict) and isinstance(value.get("direct_url"), str):
         found.append((value, "direct_url"))
     rows = value.get("locations") if isinstance(value, dict) else value
-    for one in rows if isinstance(rows, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("url"), str):
-            found.append((one, "url"))
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and isinstance(row.get("url"), str):
+            found.append((row, "url"))
     return found

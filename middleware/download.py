@@ -13,7 +13,7 @@ from glance.api import policy
 from glance.api.common import image_send_notification
 
 from glance_replicas.bounded_wait import Begun
-from glance_replicas.cache import Copy
+from glance_replicas.cache import OpenFile
 from glance_replicas.cache.eviction import NoRoom
 from glance_replicas.errors import CacheError, ClientLeft, SourceError
 from glance_replicas.model import Image
@@ -28,7 +28,7 @@ from .client_words import Bypass, bypass
 from .inside_glance import whole
 from .sending import connection, direct, serve
 from .sending.parking import Parking, Spot
-from .sending.streams import Place
+from .sending.streams import StreamSlot
 from .serving import Serving
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Download:
         self._client = connection.of(request)
         self._has_left = self._client.has_left if self._client else None
         self._at_once = False
-        self._place: Place | Spot | None = None
+        self._place: StreamSlot | Spot | None = None
 
     def answer(self) -> webob.Response | None:
         """From the cache; None: Glance answers alone. Raises ReplicaError before anything is sent."""
@@ -160,8 +160,8 @@ class Download:
         body = guarded(iter(given), image.digest, image.size)
 
         def closed(sent: int, expected: int) -> None:
-            for one in (body, given):
-                getattr(one, "close", _nothing)()
+            for iterator in (body, given):
+                getattr(iterator, "close", _nothing)()
             self._let_go()
             self._serving.usage_count.served(image.id, sent, hit=False)
 
@@ -189,7 +189,7 @@ class Download:
         detail = serve.progress(reading.number, follower.length(), plan.size)
         return self._response(read, close, f"{how}; detail={detail}", follower)
 
-    def _unread(self, plan: Plan, copy: Copy) -> webob.Response:
+    def _unread(self, plan: Plan, copy: OpenFile) -> webob.Response:
         def body(_start: int, _stop: int) -> Iterator[bytes]:
             return unread.whole(self._serving, plan, copy, goes_on=True)
 

@@ -18,7 +18,7 @@ from glance_replicas.host import server_note
 from glance_replicas.host.cache_calls import CacheCalls
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.settings import Settings
 
 from . import trust
@@ -94,7 +94,7 @@ def cache_calls(host: LocalHost, wake: Callable[[], None]) -> CacheCalls:
         cache=host.cache,
         catalogue=host.catalogue,
         hosts=host.host_registry,
-        requests=Copies(host.ledger.database),
+        requests=PrefetchRequests(host.ledger.database),
         usage=host.usage,
         eviction=host.eviction,
         own_copies=host.own_copies,

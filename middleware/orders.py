@@ -19,7 +19,7 @@ from glance.api.v2 import policy
 from glance_replicas.errors import CatalogueError, LastCopy, LedgerError
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, PrefetchRequests
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, IMAGE_ACTIVE, Host, Image, Location, is_image_id
 from glance_replicas.removal.orders import RemovalOrders
@@ -35,7 +35,7 @@ _MAX_BODY = 4096  # bytes
 _NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
-class Orders:
+class CopyOrders:
     """Answers the two calls."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Orders:
         ledger: Ledger,
         pins: Pins,
         removals: RemovalOrders,
-        requests: Copies,
+        requests: PrefetchRequests,
         access: Access,
     ) -> None:
         self._settings, self._ledger, self._pins = settings, ledger, pins
@@ -102,7 +102,7 @@ class Orders:
         return {"image_id": image.id, "host": host.name, "state": "removing", "cancelled": cancelled}
 
     def _known(self, name: str) -> Host:
-        hosts = {one.name: one for one in self._ledger.hosts()}
+        hosts = {host.name: host for host in self._ledger.hosts()}
         if name not in hosts:
             raise webob.exc.HTTPNotFound(explanation=Refusal.NO_HOST.format(host=name))
         return hosts[name]

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs
 import webob
 
 from glance_replicas import signing
-from glance_replicas.cache import Copy
+from glance_replicas.cache import OpenFile
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import ClientLeft, ReplicaError
 from glance_replicas.host.local_host import LocalHost
-from glance_replicas.ledger.host_registry import Hosts
+from glance_replicas.ledger.host_registry import HostRegistry
 from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.stores.hosts import remote
@@ -28,7 +28,7 @@ from glance_replicas.transfer.follow import Follower, growing_or_ended
 from . import host, unread
 from .client_words import Refusal
 from .sending import connection, direct, serve
-from .sending.streams import Place, Streams
+from .sending.streams import Streams, StreamSlot
 from .serving import Serving
 from .trust import Trust
 
@@ -59,7 +59,7 @@ def assembled(local: LocalHost, app: App) -> "ReplicaServer":
 class ReplicaServer:
     """One WSGI filter; see the module."""
 
-    def __init__(self, serving: Serving, catalogue: Catalogue, hosts: Hosts, app: App) -> None:
+    def __init__(self, serving: Serving, catalogue: Catalogue, hosts: HostRegistry, app: App) -> None:
         self._serving, self._catalogue = serving, catalogue
         self._app = app
         self._trust = Trust(serving.settings, hosts.all)
@@ -118,7 +118,7 @@ class ReplicaServer:
         fd = growing_or_ended(self._serving.cache, image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
-    def _unread(self, request: webob.Request, image: Image, copy: Copy) -> Any:
+    def _unread(self, request: webob.Request, image: Image, copy: OpenFile) -> Any:
         """All of a file that nobody has read yet, read on its way; for a part of it, elsewhere is better."""
         status, span = (
             f"{serve.quoted(self._serving.settings.host_name)}; hit; detail=adopted",
@@ -155,7 +155,7 @@ class ReplicaServer:
         return self._followed(request, image, fd, place, span[0], filling=filling)
 
     def _followed(
-        self, request: webob.Request, image: Image, fd: int, place: Place, first: int, *, filling: bool
+        self, request: webob.Request, image: Image, fd: int, place: StreamSlot, first: int, *, filling: bool
     ) -> Any:
         """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
         urgent = _is_use(request)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.statistics import Activity
+from glance_replicas.cache.statistics import Statistics
 from glance_replicas.host.fill_setup import FillSetup
 from glance_replicas.host.full_reads import FullReads
 from glance_replicas.host.local_host import LocalHost
@@ -22,7 +22,7 @@ class Serving:
     own_copies: OwnCopies
     fill_setup: FillSetup
     full_reads: FullReads
-    statistics: Activity
+    statistics: Statistics
     usage_count: UsageCount
 
     @classmethod

@@ -8,12 +8,12 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from glance_replicas.cache import Copy
+from glance_replicas.cache import OpenFile
 from glance_replicas.cache.partial_file import read
 from glance_replicas.errors import CacheError, Corrupt, ReplicaError
 from glance_replicas.model import Image
 from glance_replicas.removal import withheld
-from glance_replicas.transfer.failover_stream import Relay, guarded
+from glance_replicas.transfer.failover_stream import FailoverStream, guarded
 from glance_replicas.transfer.plan import Plan
 
 from .serving import Serving
@@ -21,7 +21,7 @@ from .serving import Serving
 log = logging.getLogger(__name__)
 
 
-def whole(serving: Serving, plan: Plan, copy: Copy, *, goes_on: bool = False) -> Iterator[bytes]:
+def whole(serving: Serving, plan: Plan, copy: OpenFile, *, goes_on: bool = False) -> Iterator[bytes]:
     """All bytes of the file. Raises Corrupt in place of a wrong end, CacheError where it cannot be read.
 
     With `goes_on` the rest comes from the sources then: what they gave says nothing of the file.
@@ -52,7 +52,7 @@ def _adopted(serving: Serving, image: Image) -> None:
 class _Reading:
     """The bytes of a file; from where it cannot be read it is withheld, and `has_failed`."""
 
-    def __init__(self, serving: Serving, plan: Plan, copy: Copy, goes_on: bool) -> None:
+    def __init__(self, serving: Serving, plan: Plan, copy: OpenFile, goes_on: bool) -> None:
         self._serving, self._plan, self._copy, self._goes_on = serving, plan, copy, goes_on
         self.has_failed = False
 
@@ -68,10 +68,10 @@ class _Reading:
             if not self._goes_on:
                 raise
             log.warning("image %s: read from the sources at byte %d", plan.image.id, position)
-            yield from Relay(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, position)
+            yield from FailoverStream(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, position)
 
 
-def _set_aside(serving: Serving, plan: Plan, copy: Copy) -> None:
+def _set_aside(serving: Serving, plan: Plan, copy: OpenFile) -> None:
     try:
         serving.own_copies.set_aside(plan.image, copy)
     except ReplicaError as error:

@@ -25,12 +25,12 @@ _SIGNATURES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     (frozenset({"kid", "expires", "sig"}), frozenset()),  # our own
     (
         frozenset({"X-Amz-Signature"}),
-        frozenset(f"X-Amz-{one}" for one in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders"))
+        frozenset(f"X-Amz-{literal}" for literal in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders"))
         | {"X-Amz-Security-Token"},
     ),
     (
         frozenset({"X-Goog-Signature"}),
-        frozenset(f"X-Goog-{one}" for one in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")),
+        frozenset(f"X-Goog-{literal}" for literal in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")),
     ),
     (frozenset({"Expires", "Signature"}), frozenset({"AWSAccessKeyId", "GoogleAccessId"})),
     (frozenset({"temp_url_sig", "temp_url_expires"}), frozenset({"temp_url_ip_range"})),  # Swift
@@ -170,7 +170,13 @@ def _normal(path: str) -> str:
     return re.sub("^//+", "/", posixpath.normpath(unquote(path))) if path else ""
 
 
-def described(one: Location) -> str:
+def described(location: Location) -> str:
     """A location in words: the host of a cached copy or the store, and the URL."""
-    owner = f"cached on {one.host}" if one.host else f"in store {one.store}" if one.store else "in the store"
-    return f"{owner} at {redact(one.url)}"
+    owner = (
+        f"cached on {location.host}"
+        if location.host
+        else f"in store {location.store}"
+        if location.store
+        else "in the store"
+    )
+    return f"{owner} at {redact(location.url)}"

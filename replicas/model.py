@@ -188,12 +188,12 @@ class Image:
     @property
     def durable(self) -> tuple[Location, ...]:
         """Locations in stores."""
-        return tuple(one for one in self.locations if not one.is_cached)
+        return tuple(location for location in self.locations if not location.is_cached)
 
     @property
     def cached(self) -> tuple[Location, ...]:
         """Locations on hosts."""
-        return tuple(one for one in self.locations if one.is_cached)
+        return tuple(location for location in self.locations if location.is_cached)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Together(Generic[T]):
+class SingleFlight(Generic[T]):
     """Asks once for all who want to know the same. For threads.
 
     Nobody gets an answer whose question was begun before he asked: who comes while it is being asked waits with all

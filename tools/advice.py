@@ -28,7 +28,9 @@ def problem(image: Image, result: Result) -> str:
 def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
     """Two lines about copies of an image without a digest that are not the same."""
     name = f" ({image.name})" if image.name else ""
-    copies = " and ".join(f"{described(one.location)} ({one.digest.value})" for one in (first, other) if one.digest)
+    copies = " and ".join(
+        f"{described(result.location)} ({result.digest.value})" for result in (first, other) if result.digest
+    )
     yield visible(short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
     yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one anew"
 

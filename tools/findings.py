@@ -64,5 +64,5 @@ def as_dict(found: Summary) -> dict[str, Any]:
 
 
 def _counts(verdicts: Mapping[str, int]) -> str:
-    order = sorted(verdicts, key=lambda one: list(Verdict).index(Verdict(one)))
+    order = sorted(verdicts, key=lambda verdict: list(Verdict).index(Verdict(verdict)))
     return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in order) or "none"

@@ -24,17 +24,17 @@ class HeldBack:
         self._missing: set[tuple[str, str]] = set()  # image id and URL
         self._stores: set[str] = set()
 
-    def see(self, one: Location, last: Result | None) -> None:
+    def see(self, location: Location, last: Result | None) -> None:
         """A location, and what the ledger says of it."""
-        if last is not None and not one.is_cached:
-            self._losses.add(backend(one), last.verdict)
+        if last is not None and not location.is_cached:
+            self._losses.add(backend(location), last.verdict)
             if last.verdict is Verdict.MISSING:
-                self._missing.add((one.image_id, one.url))
+                self._missing.add((location.image_id, location.url))
 
-    def has(self, one: Location, verdict: Verdict | None = None) -> bool:
+    def has(self, location: Location, verdict: Verdict | None = None) -> bool:
         """Whether this location is to be left alone: missing, by the ledger or by this verdict, in a store at fault."""
-        is_missing = verdict is Verdict.MISSING or (one.image_id, one.url) in self._missing
-        return is_missing and not one.is_cached and backend(one) in self._stores
+        is_missing = verdict is Verdict.MISSING or (location.image_id, location.url) in self._missing
+        return is_missing and not location.is_cached and backend(location) in self._stores
 
     def decide(self, say: Callable[[str], None]) -> bool:
         """All were seen. One line for each store that is left alone; whether there is any."""

@@ -49,7 +49,7 @@ class PuttingBack:
             raise
         except ReplicaError as error:
             self._say(str(error))
-            self._command.worsen(UNKNOWN if any(one.verdict.is_unknown for one in results) else DAMAGED)
+            self._command.worsen(UNKNOWN if any(result.verdict.is_unknown for result in results) else DAMAGED)
             return self._row(image, "refused", None, results)
 
     def _look(self, image: Image) -> "list[Result]":
@@ -63,5 +63,7 @@ class PuttingBack:
         self.lines.append(short(text))
 
     def _row(self, image: Image, action: str, url: str | None, results: "list[Result]") -> tuple[Any, ...]:
-        hosts = [one.location.host for one in results if not one.verdict.is_damage and not one.verdict.is_unknown]
+        hosts = [
+            result.location.host for result in results if not result.verdict.is_damage and not result.verdict.is_unknown
+        ]
         return (image.id, Text(image.name), action, Text(self._store), Text(hosts[0] if hosts else None), Text(url))

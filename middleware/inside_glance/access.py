@@ -9,7 +9,7 @@ from glance.common import exception
 from glance.db import ImageProxy, ImageRepo, get_api
 
 from glance_replicas.model import IMAGE_DEACTIVATED
-from glance_replicas.single_flight import Together
+from glance_replicas.single_flight import SingleFlight
 
 from ..client_words import Refusal
 
@@ -20,7 +20,7 @@ class Access:
     def __init__(self) -> None:
         self.enforcer = policy.Enforcer()
         self._db = get_api()
-        self._together: Together[Any] = Together()
+        self._together: SingleFlight[Any] = SingleFlight()
 
     def find(self, context: Any, image_id: str) -> Any:
         """The image as the caller may see it (a `glance.domain.Image` behind its proxy); raises HTTPNotFound.

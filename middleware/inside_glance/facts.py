@@ -13,7 +13,8 @@ _IMAGE_PATH = re.compile(r"/v2/images/([^/]+)(/file)?")
 def image_of(found: Any) -> Image:
     """Our Image of a `glance.domain.Image`, its locations in Glance's order (by store weight)."""
     locations = tuple(
-        Location(found.image_id, one["url"], dict(one.get("metadata") or {}), one.get("id")) for one in found.locations
+        Location(found.image_id, location["url"], dict(location.get("metadata") or {}), location.get("id"))
+        for location in found.locations
     )
     return Image(
         id=found.image_id,

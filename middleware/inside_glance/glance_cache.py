@@ -141,12 +141,12 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
     @_answers
     def get_hit_count(self, image_id: str) -> int:
         """Downloads from this host."""
-        return next((one.downloads for one in self._calls.state()[0] if one.image_id == image_id), 0)
+        return next((held.downloads for held in self._calls.state()[0] if held.image_id == image_id), 0)
 
     @_answers
     def get_cache_size(self) -> int:
         """Bytes of complete files."""
-        return sum(one.size for one in self._calls.state()[0])
+        return sum(held.size for held in self._calls.state()[0])
 
     @_answers
     def get_queued_images(self) -> list[str]:

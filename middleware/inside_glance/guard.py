@@ -32,7 +32,7 @@ from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 from glance_replicas.removal import last_copy, last_durable
 from glance_replicas.removal.known import KnownCopies
-from glance_replicas.removal.last_copy import Known
+from glance_replicas.removal.last_copy import LedgerFacts
 
 from ..client_words import Refusal
 from . import routed
@@ -94,7 +94,7 @@ class Guard:
     def _update(self, call: Routed) -> Any:
         """Glance takes away one location after the other: nothing goes of a request whose last removal is refused."""
         changes = [one for one in call.arguments.get("changes", ()) if one["path"][0] == "locations"]
-        if sum(one["op"] == "remove" for one in changes) < 2:
+        if sum(change["op"] == "remove" for change in changes) < 2:
             return _proceed(call, _Request())
         try:
             found = self._access.find(call.request.context, call.arguments["image_id"])
@@ -174,7 +174,7 @@ class Guard:
 
         return self._catalogue.decide(image_id, work, wait_seconds=_LOCK_SECONDS)
 
-    def _ask(self, image_id: str) -> Known:
+    def _ask(self, image_id: str) -> LedgerFacts:
         """What the ledger knows of the image's copies. Raises LedgerError: what it knows may decide."""
         try:
             with several_writers.causal_reads():
@@ -190,11 +190,11 @@ class Guard:
 
     def _put_back(self, rows: Sequence[Location]) -> None:
         """Killed in between: a host registers its copy again, and an audit finds the file of a store."""
-        for one in rows:
+        for row in rows:
             try:
-                self._catalogue.put_back(one)
+                self._catalogue.put_back(row)
             except ReplicaError as error:
-                log.error("image %s: %s is no longer registered: %s", one.image_id, location.redact(one.url), error)
+                log.error("image %s: %s is no longer registered: %s", row.image_id, location.redact(row.url), error)
 
 
 def _proceed(call: Routed, request: _Request) -> Any:
@@ -222,7 +222,7 @@ def _target(image: Image, entry: Mapping[str, Any]) -> Location | None:
     return next(iter(same), None) or next((one for one in image.locations if location.place(one) == place), None)
 
 
-def _why_kept(image: Image, target: Location, going: Sequence[Location], known: Known) -> str | None:
+def _why_kept(image: Image, target: Location, going: Sequence[Location], known: LedgerFacts) -> str | None:
     """The rule for a copy on a host, or the one for a copy in a store."""
 
     def key(one: Location) -> tuple[str, str]:
@@ -243,10 +243,10 @@ def _going(rows: Sequence[Location], changes: Sequence[Mapping[str, Any]]) -> li
     """Which of these locations a patch takes away; positions as `ImagesController._get_locations_op_pos` counts."""
     left: list[Location | None] = list(rows)
     gone: list[Location] = []
-    for one in changes:
-        if one["op"] == "replace" or len(one["path"]) != 2:
+    for change in changes:
+        if change["op"] == "replace" or len(change["path"]) != 2:
             continue
-        text, adds = one["path"][1], one["op"] == "add"
+        text, adds = change["path"][1], change["op"] == "add"
         position = int(text) if text.isdecimal() else len(left) if adds else len(left) - 1
         if adds:
             left.insert(position, None)

@@ -121,7 +121,7 @@ class Handlers:
     def find(self, controller: object, action: str) -> _Handler | None:
         """The handler of an action, those of base classes too."""
         kinds = ((kind, action) for kind in type(controller).__mro__)
-        return next((self._found[one] for one in kinds if one in self._found), None)
+        return next((self._found[kind] for kind in kinds if kind in self._found), None)
 
 
 class _Removals:
@@ -193,7 +193,7 @@ def _found(resource: Any, obj: Any, action: str, args: tuple[Any, ...]) -> list[
     if obj is not resource.controller or not args:
         return []
     tables = getattr(args[0], "environ", {}).get(_KEY, ())
-    return [found for one in reversed(tables) if (found := one.find(obj, action)) is not None]
+    return [found for table in reversed(tables) if (found := table.find(obj, action)) is not None]
 
 
 def _answer(handler: _Handler, call: Routed) -> Any:

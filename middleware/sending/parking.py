@@ -17,7 +17,7 @@ from typing import Any
 from glance_replicas.errors import ReplicaError
 
 from .connection import Connection
-from .streams import Place, Streams
+from .streams import Streams, StreamSlot
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Parking:
         self._waiting = Streams(waiting)
         self._parked: set[threading.Thread] = set()
 
-    def place(self) -> "Place | Spot | None":
+    def place(self) -> "StreamSlot | Spot | None":
         """Where a body is sent from; None: there is no room, come again."""
         place = self._threads.take()
         if place is not None or self._most is None:
@@ -48,8 +48,8 @@ class Parking:
     def drain(self) -> None:
         """All bodies have ended, or the time for that is over."""
         end = time.monotonic() + _LAST_SECONDS
-        for one in list(self._parked):
-            one.join(max(0.0, end - time.monotonic()))
+        for thread in list(self._parked):
+            thread.join(max(0.0, end - time.monotonic()))
 
     def drain_at_exit(self) -> None:
         """uWSGI calls it when a worker retires; whoever had asked for that is called, too."""
@@ -67,7 +67,7 @@ class Parking:
 class Spot:
     """One body's place beside the server's threads."""
 
-    def __init__(self, spare: Place, parked: set[threading.Thread], waiting: Streams) -> None:
+    def __init__(self, spare: StreamSlot, parked: set[threading.Thread], waiting: Streams) -> None:
         self._spare, self._parked, self._waiting = spare, parked, waiting
 
     @contextmanager

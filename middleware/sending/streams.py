@@ -3,7 +3,7 @@
 from collections import deque
 
 
-class Place:
+class StreamSlot:
     """One body's share; free again when told, or when nobody holds it any more (WebOb drops some bodies unread)."""
 
     def __init__(self, left: deque[None] | None) -> None:
@@ -25,11 +25,11 @@ class Streams:
     def __init__(self, most: int) -> None:
         self._left: deque[None] | None = deque([None] * most) if most else None
 
-    def take(self) -> Place | None:
+    def take(self) -> StreamSlot | None:
         """A place, or None when all are taken; never waits."""
         if self._left is not None:
             try:
                 self._left.pop()
             except IndexError:
                 return None
-        return Place(self._left)
+        return StreamSlot(self._left)

@@ -65,7 +65,7 @@ def empty_part(parts: Iterable[str], rows: Rows, listed: Iterable[str]) -> str |
     """
     names = list(listed)
     for part in parts:
-        if any(one.startswith(part) for one in rows.named) and not any(one.startswith(part) for one in names):
+        if any(one.startswith(part) for one in rows.named) and not any(name.startswith(part) for name in names):
             return part
     return None
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from ..catalogue.images import LIVE, Catalogue
 from ..errors import CacheError, SourceError
 from ..ledger.ledger import Ledger
-from ..ledger.orphans import DARK, Kind, Sighting, Stray, Strays
+from ..ledger.orphans import DARK, Kind, Orphan, Orphans, Sighting
 from ..model import Evidence, Location, Verdict
 from ..stores.contract import Listed, Listing
 from ..stores.hosts import remote
@@ -30,10 +30,10 @@ _WAITS = "pending_delete"
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing in one side only."""
 
-    stray: Stray
+    stray: Orphan
     status: str | None  # of the image that the name stands for; None: none, or deleted long ago
     entry: Listed | None = None  # of what is dark
     location: Location | None = None  # of what is lost
@@ -46,19 +46,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class AuditReport:
     """What an audit of one place found; with a `problem` nothing of it was judged."""
 
     place: str
     listed: int = 0
     named: int = 0  # by the catalogue
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[AuditFinding, ...] = ()
     odd: tuple[Location, ...] = ()  # rows that name the place and nothing that can be in it: not judged
     problem: str | None = None
 
     def count(self, kind: Kind) -> int:
         """How many findings are of this kind."""
-        return sum(one.stray.kind is kind for one in self.findings)
+        return sum(finding.stray.kind is kind for finding in self.findings)
 
     @property
     def is_at_fault(self) -> bool:
@@ -79,18 +79,18 @@ class Auditor:
 
     def __init__(self, catalogue: Catalogue, ledger: Ledger, sources: Sources, *, grace_seconds: float) -> None:
         self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
-        self._strays = Strays(ledger.database)
+        self._strays = Orphans(ledger.database)
         self._grace = grace_seconds
 
-    def audit(self, listings: Sequence[Listing]) -> list[Report]:
+    def audit(self, listings: Sequence[Listing]) -> list[AuditReport]:
         """A report for each. Raises CatalogueError: then nothing is known of any. Raises LedgerError."""
         before = self._rows(listings)
-        lists = [_listed(one) for one in listings]
+        lists = [_listed(listing) for listing in listings]
         after = self._rows(listings)
         groups = zip(listings, before, lists, after, strict=True)
         return [self._judge(*group) for group in groups]
 
-    def remove(self, listing: Listing, finding: Finding, who: str) -> bool:
+    def remove(self, listing: Listing, finding: AuditFinding, who: str) -> bool:
         """A dark thing is gone, noted in the ledger first; False: it, or its image, is not as it was judged.
 
         Another host is asked by that line, and does it. Killed in between, the line in the ledger stays open and the
@@ -126,19 +126,21 @@ class Auditor:
                     rows.odd.append(location)
         return found
 
-    def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> Report:
+    def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> AuditReport:
         if isinstance(listed, str):
-            return Report(listing.place, problem=listed)
+            return AuditReport(listing.place, problem=listed)
         whole = [one.name for one in listed.values() if not one.spare]
         if (part := consistency.empty_part(listing.parts, before, whole)) is not None:
             where = part.rstrip("/") or "the directory"
-            return Report(listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?")
+            return AuditReport(
+                listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?"
+            )
         now = datetime.now(UTC)
         old = [one for one in consistency.dark(before, listed.values(), after) if self._is_old(one, now)]
         try:
             missing = dict(self._confirmed(consistency.lost(before, listed, after)))
         except SourceError as error:
-            return Report(listing.place, problem=f"{error}")
+            return AuditReport(listing.place, problem=f"{error}")
         statuses = self._statuses(old)
         dark = [one for one in old if statuses.get(one.image_id or "") != _WAITS]  # those are the scrubber's
         seen = [Sighting(one.name, Kind.DARK, one.image_id, one.size) for one in dark]
@@ -146,9 +148,10 @@ class Auditor:
         strays = self._strays.saw(listing.place, seen)
         findings = [_dark(stray, one, statuses) for stray, one in zip(strays, dark, strict=False)]
         findings += [
-            Finding(stray, None, location=one) for stray, one in zip(strays[len(dark) :], missing.values(), strict=True)
+            AuditFinding(stray, None, location=one)
+            for stray, one in zip(strays[len(dark) :], missing.values(), strict=True)
         ]
-        return Report(listing.place, len(listed), len(after.named), tuple(findings), tuple(after.odd))
+        return AuditReport(listing.place, len(listed), len(after.named), tuple(findings), tuple(after.odd))
 
     def _is_old(self, entry: Listed, now: datetime) -> bool:
         return not consistency.is_young(entry, now, self._grace)
@@ -158,7 +161,9 @@ class Auditor:
 
         A listing may be behind, and may spell a name otherwise. Raises SourceError when a place does not answer.
         """
-        images = {image.id: image for image in self._catalogue.images([one.image_id for one in lost.values()])}
+        images = {
+            image.id: image for image in self._catalogue.images([location.image_id for location in lost.values()])
+        }
         for name, one in lost.items():
             image = images.get(one.image_id)
             if image is None or one not in image.locations or image.status not in LIVE:
@@ -170,24 +175,24 @@ class Auditor:
                 raise SourceError(result.detail)
 
     def _statuses(self, entries: Sequence[Listed]) -> dict[str, str]:
-        return self._catalogue.statuses({one.image_id for one in entries if one.image_id})
+        return self._catalogue.statuses({entry.image_id for entry in entries if entry.image_id})
 
 
 def _listed(listing: Listing) -> dict[str, Listed] | str:
     """Everything in a place by name, or why that could not be had."""
     try:
-        return {one.name: one for one in listing.entries()}
+        return {entry.name: entry for entry in listing.entries()}
     except (SourceError, CacheError) as error:
         log.warning("%s: %s", listing.place, error)
         return str(error)
 
 
-def _dark(stray: Stray, entry: Listed, statuses: dict[str, str]) -> Finding:
+def _dark(stray: Orphan, entry: Listed, statuses: dict[str, str]) -> AuditFinding:
     status = statuses.get(entry.image_id or "")
     if entry.image_id is None:
-        return Finding(stray, None, entry, why_kept="no name that Glance gives")
+        return AuditFinding(stray, None, entry, why_kept="no name that Glance gives")
     if entry.spare and status not in (None, "deleted"):
-        return Finding(stray, status, entry, why_kept=entry.spare)
+        return AuditFinding(stray, status, entry, why_kept=entry.spare)
     if status not in (None, "deleted"):
-        return Finding(stray, status, entry, why_kept=f"the image is {status}")
-    return Finding(stray, status, entry)
+        return AuditFinding(stray, status, entry, why_kept=f"the image is {status}")
+    return AuditFinding(stray, status, entry)

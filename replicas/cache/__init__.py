@@ -1,6 +1,6 @@
 """One host's directory: its complete files, the files that grow, and room for both."""
 
-from .entry import Copy, Entry
+from .cached_file import CachedFile, OpenFile
 from .host_cache import Cache
 
-__all__ = ["Cache", "Copy", "Entry"]
+__all__ = ["Cache", "CachedFile", "OpenFile"]

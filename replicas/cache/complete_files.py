@@ -20,8 +20,8 @@ from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..folder_sync import sync_folder
 from ..model import Image, is_image_id
+from .cached_file import STICKY, CachedFile, OpenFile, entry
 from .directory import Directory
-from .entry import STICKY, Copy, Entry, entry
 from .notes import FAULT, PINNED, READ, parse
 from .partial_file import try_lock
 from .regular_file import is_regular, open_regular, unlink
@@ -43,7 +43,7 @@ class CompleteFiles:
         with self._directory.errors(image_id):
             return is_regular(path)
 
-    def open(self, image_id: str) -> Copy | None:
+    def open(self, image_id: str) -> OpenFile | None:
         """The complete file, verified or not (the caller looks), or None. Raises CacheError, its child Unreadable."""
         with self._directory.errors(image_id):
             fd = open_regular(self._directory.path(image_id))
@@ -52,7 +52,7 @@ class CompleteFiles:
             try_lock(fd, fcntl.LOCK_SH)  # taken or not, the open file stays readable
             return self._copy(fd, image_id)
 
-    def hold(self, image_id: str) -> Copy | None:
+    def hold(self, image_id: str) -> OpenFile | None:
         """The complete file, kept from eviction until closed; None when it is gone or going. Raises CacheError."""
         with self._directory.errors(image_id):
             fd = open_regular(self._directory.path(image_id))
@@ -64,7 +64,7 @@ class CompleteFiles:
             return None
 
     @crash_points
-    def take(self, image_id: str) -> Copy | None:
+    def take(self, image_id: str) -> OpenFile | None:
         """The complete file while nobody reads it, or None; nobody evicts it at the same time. Raises CacheError.
 
         Also None when it cannot be opened: nobody knows whether it is read.
@@ -81,7 +81,7 @@ class CompleteFiles:
             os.close(fd)  # no crash test: somebody reads it
             return None
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[CachedFile]:
         """Every complete file, in no order. Names that are no image id are left alone. Raises CacheError."""
         user = self._directory.user()
         groups = user.groups
@@ -97,7 +97,7 @@ class CompleteFiles:
                     except FileNotFoundError:
                         continue
 
-    def _listed(self, path: Path, facts: os.stat_result) -> Entry:
+    def _listed(self, path: Path, facts: os.stat_result) -> CachedFile:
         """One whose notes cannot be read cannot be read itself: it is none the less there."""
         try:
             return self._entry(path, path.name, facts)
@@ -107,7 +107,7 @@ class CompleteFiles:
             return replace(entry(path.name, facts), readable=False, fault=error.strerror or str(error))
 
     @crash_points
-    def mark_verified(self, image: Image, copy: Copy) -> bool:
+    def mark_verified(self, image: Image, copy: OpenFile) -> bool:
         """The open file was hashed just now, and agreed; False: somebody wrote to it meanwhile. Raises CacheError.
 
         Its bytes are on disk before the note is: the stock cache, which may have written them, does not see to that.
@@ -173,7 +173,7 @@ class CompleteFiles:
         return freed
 
     @crash_points
-    def set_aside(self, image_id: str, copy: Copy) -> None:
+    def set_aside(self, image_id: str, copy: OpenFile) -> None:
         """The complete file, which turned out wrong, goes to `invalid/`; not one that took its place meanwhile."""
         with self._directory.errors(image_id):
             try:
@@ -184,7 +184,7 @@ class CompleteFiles:
             sync_folder(self._directory.folder)
 
     @crash_points
-    def remove_copy(self, image_id: str, copy: Copy) -> int:
+    def remove_copy(self, image_id: str, copy: OpenFile) -> int:
         """The complete file is gone, unless another took its place meanwhile; bytes freed.
 
         Its registration must be gone already.
@@ -196,15 +196,15 @@ class CompleteFiles:
                 return copy.entry.size
         return 0
 
-    def _copy(self, fd: int, image_id: str) -> Copy:
+    def _copy(self, fd: int, image_id: str) -> OpenFile:
         try:
             facts = os.fstat(fd)
-            return Copy(fd, self._entry(fd, image_id, facts), facts)
+            return OpenFile(fd, self._entry(fd, image_id, facts), facts)
         except BaseException:
             os.close(fd)
             raise
 
-    def _entry(self, file: int | Path, image_id: str, facts: os.stat_result) -> Entry:
+    def _entry(self, file: int | Path, image_id: str, facts: os.stat_result) -> CachedFile:
         known = parse(self._directory.notes.get(file, image_id, READ))
         pinned = self._directory.notes.get(file, image_id, PINNED) is not None
         return entry(image_id, facts, known, pinned, self._directory.notes.get(file, image_id, FAULT))

@@ -15,7 +15,7 @@
 
 All that is known of a file is on its inode, so that a rename carries it: size, notes (what was read, pinned), mtime
 (when written), atime (when used). Its mode says nothing. A kill -9 at any line leaves one of these states, each of
-which the next start understands: a growing file without a lock is taken over, a complete one without a row is
+which the next start understands: a partial file without a lock is taken over, a complete one without a row is
 registered.
 """
 
@@ -79,7 +79,7 @@ class Directory:
             return ownership.current() or ownership.user_of(self.folder, OWN, *_STOCK) or ownership.ROOT
 
     def partial_path(self, image_id: str) -> Path:
-        """Where the growing file of an image is or would be."""
+        """Where the partial file of an image is or would be."""
         return self.folder / _FOLDERS["partial"] / image_id
 
     def path(self, image_id: str) -> Path:

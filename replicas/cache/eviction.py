@@ -3,7 +3,7 @@
 What is wrong (`invalid/`) goes first, then copies that another host holds as well, then copies that only this host has,
 of each the least recently used first; whatever was used in the last hour comes after all the rest.
 
-Growing files that nobody fills go last of all, where nothing else is left: they wait for the background, and whoever
+Partial files that nobody fills go last of all, where nothing else is left: they wait for the background, and whoever
 goes on with one then begins anew.
 
 It is decided first what goes; when that is not enough, nothing goes. The lock of the space is held while bytes are
@@ -21,9 +21,9 @@ from itertools import islice
 
 from ..crash_points import crash_points
 from ..errors import CacheError
-from .entry import Copy, Entry
+from .cached_file import CachedFile, OpenFile
 from .host_cache import Cache
-from .partial_file import Growing, on_disk
+from .partial_file import PartialFile, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Victims:
 
     over: int  # bytes that are still wanted when all of it has gone; not positive: none
     wrong: list[str] = field(default_factory=list)  # in `invalid/`
-    left: list[str] = field(default_factory=list)  # growing files without a filler
-    files: list[Entry] = field(default_factory=list)
-    kept: list[Entry] = field(default_factory=list)  # last copies that were passed over
+    left: list[str] = field(default_factory=list)  # partial files without a filler
+    files: list[CachedFile] = field(default_factory=list)
+    kept: list[CachedFile] = field(default_factory=list)  # last copies that were passed over
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Evicted:
         return self.copy_bytes + self.other_bytes
 
 
-class Space:
+class Eviction:
     """The limits of one host's directory, in bytes; 0 for `max_bytes`: no quota. Watermarks are parts of the quota.
 
     `withdraw(image_id)` is called before a file goes, `withdraw_soon` in its place where somebody waits for the room;
@@ -92,8 +92,8 @@ class Space:
         self._high = max_bytes * high_percent // 100
         self._low = max_bytes * min(low_percent, high_percent) // 100
         self._elsewhere, self._kept = elsewhere, kept
-        self._eviction = _Eviction(cache, kept, withdraw)
-        self._eviction_for_fills = _Eviction(cache, kept, withdraw_soon or withdraw)
+        self._eviction = _Remover(cache, kept, withdraw)
+        self._eviction_for_fills = _Remover(cache, kept, withdraw_soon or withdraw)
 
     def used(self) -> int:
         """Bytes of complete, growing (as reserved) and invalid files, and of what others left. Raises CacheError.
@@ -113,13 +113,13 @@ class Space:
             return facts.f_bavail * facts.f_frsize
 
     @crash_points
-    def reserve(self, growing: Growing, size: int) -> None:
-        """`growing` may become `size` bytes; what must go to make room has gone. Raises NoRoom, CacheError.
+    def reserve(self, partial_file: PartialFile, size: int) -> None:
+        """`partial_file` may become `size` bytes; what must go to make room has gone. Raises NoRoom, CacheError.
 
         NoRoom when it cannot fit, and then nothing has gone. Reservations of several processes add up.
         """
         for _ in range(_ROUNDS):
-            over = self._claim(growing, size)
+            over = self._claim(partial_file, size)
             if over <= 0:
                 return
             victims = self._choose(over, whole=True)
@@ -143,16 +143,16 @@ class Space:
         return self._eviction.run(victims)
 
     @crash_points
-    def _claim(self, growing: Growing, size: int) -> int:
+    def _claim(self, partial_file: PartialFile, size: int) -> int:
         """The file has its room, or so many bytes must go first. What it holds already counts as used."""
-        if growing.held < size and 0 < self.max_bytes < size:
+        if partial_file.held < size and 0 < self.max_bytes < size:
             raise NoRoom(f"{size} bytes are more than max_bytes = {self.max_bytes}")
         with self._lock():
-            over = self._excess(size - growing.held) if growing.held < size else 0
+            over = self._excess(size - partial_file.held) if partial_file.held < size else 0
             if over > 0:
                 return over
             with self._cache.errors("reserve"):
-                if not growing.reserve(size):
+                if not partial_file.reserve(size):
                     raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
         return 0
 
@@ -180,9 +180,9 @@ class Space:
         return victims
 
     def _left(self) -> dict[str, int]:
-        """Bytes of the disk that growing files have which nobody fills, the longest untouched first."""
-        growing = sorted(self._cache.listed("partial"), key=lambda one: one[1].st_mtime)
-        return {image_id: on_disk(facts) for image_id, facts in growing if not self._cache.partials.is_filled(image_id)}
+        """Bytes of the disk that partial files have which nobody fills, the longest untouched first."""
+        partial = sorted(self._cache.listed("partial"), key=lambda one: one[1].st_mtime)
+        return {image_id: on_disk(facts) for image_id, facts in partial if not self._cache.partials.is_filled(image_id)}
 
     @staticmethod
     def _choose_left(left: dict[str, int], victims: Victims) -> None:
@@ -191,7 +191,7 @@ class Space:
                 victims.left.append(image_id)
                 victims.over -= size
 
-    def _choose_files(self, entries: Iterable[Entry], victims: Victims) -> None:
+    def _choose_files(self, entries: Iterable[CachedFile], victims: Victims) -> None:
         """As many as it takes, asked about together."""
         idle = (entry for entry in entries if self._is_idle(entry))
         while victims.over > 0 and (batch := list(_enough(idle, victims.over))):
@@ -200,13 +200,13 @@ class Space:
                 (victims.kept if entry.image_id in kept else victims.files).append(entry)
                 victims.over -= 0 if entry.image_id in kept else entry.size
 
-    def _in_order(self, entries: Collection[Entry]) -> list[Entry]:
+    def _in_order(self, entries: Collection[CachedFile]) -> list[CachedFile]:
         """The first to go first."""
         elsewhere = set(self._elsewhere([entry.image_id for entry in entries])) if entries else set()
         hot = time.time() - _HOT_SECONDS
-        return sorted(entries, key=lambda one: (one.used_at > hot, one.image_id not in elsewhere, one.used_at))
+        return sorted(entries, key=lambda file: (file.used_at > hot, file.image_id not in elsewhere, file.used_at))
 
-    def _is_idle(self, entry: Entry) -> bool:
+    def _is_idle(self, entry: CachedFile) -> bool:
         """Whether nobody reads it just now."""
         copy = self._cache.complete.take(entry.image_id)
         if copy is not None:
@@ -245,7 +245,7 @@ class Space:
             os.close(fd)
 
 
-class _Eviction:
+class _Remover:
     """Takes away what was chosen, the rows of copies first."""
 
     def __init__(self, cache: Cache, kept: Kept, withdraw: Withdraw) -> None:
@@ -262,7 +262,7 @@ class _Eviction:
         return evicted
 
     @crash_points
-    def _take(self, entries: Collection[Entry], evicted: Evicted) -> None:
+    def _take(self, entries: Collection[CachedFile], evicted: Evicted) -> None:
         """These go, but none that is being read or was pinned just now.
 
         Whether one is a last copy is asked once more when the rows are gone: by then whoever orders another copy away
@@ -281,7 +281,7 @@ class _Eviction:
                     self._drop(copy, evicted)
 
     @crash_points
-    def _drop(self, copy: Copy, evicted: Evicted) -> None:
+    def _drop(self, copy: OpenFile, evicted: Evicted) -> None:
         """Nothing goes where an order has taken the file meanwhile, and a fill has put one of its own there."""
         entry, idle = copy.entry, time.time() - copy.entry.used_at
         log.info("image %s: evicted, %d bytes, unused for %d s", entry.image_id, entry.size, idle)
@@ -290,7 +290,7 @@ class _Eviction:
         evicted.copy_bytes += freed
 
 
-def _enough(entries: Iterator[Entry], size: int) -> Iterator[Entry]:
+def _enough(entries: Iterator[CachedFile], size: int) -> Iterator[CachedFile]:
     """The next ones, until they have so many bytes."""
     for entry in islice(entries, _ASKED):
         yield entry

@@ -1,7 +1,7 @@
 """What is known of a file, noted on the file itself: extended attributes, which a rename takes along.
 
     user.replicas         which bytes these are: digest, size, mtime, and when they were last read
-    user.replicas.for     of a growing file: which image's bytes they are to be
+    user.replicas.for     of a partial file: which image's bytes they are to be
     user.replicas.pinned  never evicted
     user.replicas.fault   it could not be read: when that was tried last, and what the system said
 
@@ -37,7 +37,7 @@ _TRIES = 3  # two processes that open a file to their notes at once may close it
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownDigest:
     """A digest that all bytes of a file had when they were read; times in seconds since the epoch."""
 
     digest: Digest
@@ -58,12 +58,12 @@ def label(digest: Digest, size: int) -> str:
     return f"{digest.algorithm}:{digest.value} {size}"
 
 
-def parse(text: str | None) -> Known | None:
+def parse(text: str | None) -> KnownDigest | None:
     """What a line says; None when it is of another form."""
     try:
         form, name, size, mtime_ns, read_at = (text or "").split(" ")
         algorithm, value = name.split(":")
-        known = Known(Digest(algorithm, value), int(size), int(mtime_ns), float(read_at))
+        known = KnownDigest(Digest(algorithm, value), int(size), int(mtime_ns), float(read_at))
     except ValueError:
         return None
     return known if form == _FORM else None
@@ -102,7 +102,7 @@ class Notes:
     def mark_read(self, fd: int, image_id: str, digest: Digest | None, facts: os.stat_result) -> None:
         """All bytes of the open file were read just now, and have this digest; whatever fault it had is over."""
         if digest is not None:
-            known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time())
+            known = KnownDigest(digest, facts.st_size, facts.st_mtime_ns, time.time())
             self.set(fd, image_id, READ, str(known))
             self.set(fd, image_id, FAULT, None)
 

@@ -56,7 +56,7 @@ def is_awaited(fd: int) -> bool:
     return kind != fcntl.F_UNLCK
 
 
-class Growing:
+class PartialFile:
     """The one writer's side. Raises OSError; `directory.Cache` turns it into CacheError."""
 
     def __init__(self, fd: int, path: Path, size: int) -> None:
@@ -68,31 +68,31 @@ class Growing:
 
     @classmethod
     @crash_points
-    def lock(cls, path: Path, size: int) -> "Growing | None":
+    def lock(cls, path: Path, size: int) -> "PartialFile | None":
         """The file at `path`, created or taken over, locked by us; None when another holds it.
 
         What a dead writer left is kept, except after a crash of the machine (unwritten pages read as zeros then)
         and when it is longer than the `size` it should get.
         """
         while True:
-            growing = cls(os.open(path, _FLAGS, 0o600), path, size)
+            partial_file = cls(os.open(path, _FLAGS, 0o600), path, size)
             try:
-                ownership.give(growing.fd, path.parent)
-                if not try_lock(growing.fd, fcntl.LOCK_EX):
-                    growing.close()  # no crash test: another process fills it
+                ownership.give(partial_file.fd, path.parent)
+                if not try_lock(partial_file.fd, fcntl.LOCK_EX):
+                    partial_file.close()  # no crash test: another process fills it
                     return None
-                facts = os.fstat(growing.fd)
+                facts = os.fstat(partial_file.fd)
                 if _is_at(facts, path) and facts.st_nlink > 1:
                     # A crash of the machine cut its rename in two: the complete file is this very one.
                     os.unlink(path)  # no crash test: only after a crash of the machine
                 elif _is_at(facts, path):
                     if facts.st_size > size or facts.st_mtime < _boot_time():
-                        os.ftruncate(growing.fd, 0)
-                    growing.remember()
-                    return growing
-                growing.close()  # no crash test: renamed or removed between open and lock, or just now
+                        os.ftruncate(partial_file.fd, 0)
+                    partial_file.remember()
+                    return partial_file
+                partial_file.close()  # no crash test: renamed or removed between open and lock, or just now
             except BaseException:  # no crash test: the disk fails
-                growing.close()
+                partial_file.close()
                 raise
 
     @property

@@ -1,4 +1,4 @@
-"""The growing files of a host's directory: begun by one, followed by many, and moved to where they end."""
+"""The partial files of a host's directory: begun by one, followed by many, and moved to where they end."""
 
 import fcntl
 import logging
@@ -7,10 +7,10 @@ import os
 from ..crash_points import crash_points
 from ..folder_sync import sync_folder
 from ..model import Image
+from .cached_file import purpose
 from .directory import Directory
-from .entry import purpose
 from .notes import FOR
-from .partial_file import Growing, is_awaited, try_lock
+from .partial_file import PartialFile, is_awaited, try_lock
 from .regular_file import open_regular
 
 log = logging.getLogger(__name__)
@@ -26,33 +26,33 @@ class PartialFiles:
         self._directory = directory
 
     @crash_points
-    def begin(self, image: Image) -> Growing | None:
-        """The growing file of an image, ours alone to write, with what an earlier filler left; None: another fills.
+    def begin(self, image: Image) -> PartialFile | None:
+        """The partial file of an image, ours alone to write, with what an earlier filler left; None: another fills.
 
         Also None when there is a complete file by now. What was left of another image with this id goes (OSSN-0075).
         Raises CacheError.
         """
         with self._directory.errors(image.id):
             while not self._directory.path(image.id).exists():
-                growing = Growing.lock(self._directory.partial_path(image.id), image.size or 0)
-                if growing is None:
+                partial_file = PartialFile.lock(self._directory.partial_path(image.id), image.size or 0)
+                if partial_file is None:
                     return None
                 try:
-                    if not self._directory.path(image.id).exists() and self._is_for(growing, image):
-                        self._directory.notes.set(growing.fd, image.id, FOR, purpose(image))
-                        return growing
+                    if not self._directory.path(image.id).exists() and self._is_for(partial_file, image):
+                        self._directory.notes.set(partial_file.fd, image.id, FOR, purpose(image))
+                        return partial_file
                 except BaseException:  # no crash test: a fault; its lock must not outlive this call
-                    growing.give_up()
+                    partial_file.give_up()
                     raise
-                growing.discard()
+                partial_file.discard()
             return None
 
-    def _is_for(self, growing: Growing, image: Image) -> bool:
+    def _is_for(self, partial_file: PartialFile, image: Image) -> bool:
         """Whether what is there by now, if anything, is of this image. Killed after the note: nothing is there."""
-        return not growing.length or self._directory.notes.get(growing.fd, image.id, FOR) == purpose(image)
+        return not partial_file.length or self._directory.notes.get(partial_file.fd, image.id, FOR) == purpose(image)
 
     def follow(self, image: Image) -> int | None:
-        """A file descriptor on the growing file of an image, or None when nobody fills it. Raises CacheError."""
+        """A file descriptor on the partial file of an image, or None when nobody fills it. Raises CacheError."""
         with self._directory.errors(image.id):
             fd = open_regular(self._directory.partial_path(image.id))
             if fd is None:
@@ -67,7 +67,7 @@ class PartialFiles:
             return None
 
     def is_filled(self, image_id: str, *, alone: bool = False) -> bool:
-        """Whether somebody writes to the growing file of an image, with `alone` and no reader waits for it.
+        """Whether somebody writes to the partial file of an image, with `alone` and no reader waits for it.
 
         Raises CacheError.
         """
@@ -81,21 +81,21 @@ class PartialFiles:
                 os.close(fd)
 
     def drop_left(self, image_id: str) -> int:
-        """The growing file of an image is gone, unless somebody fills it; bytes of the disk freed.
+        """The partial file of an image is gone, unless somebody fills it; bytes of the disk freed.
 
         Raises CacheError.
         """
         with self._directory.errors(image_id):
-            growing = Growing.lock(self._directory.partial_path(image_id), 1 << 62)
-            if growing is None:
+            partial_file = PartialFile.lock(self._directory.partial_path(image_id), 1 << 62)
+            if partial_file is None:
                 return 0
-            freed = growing.held
-            growing.discard()
-        log.info("image %s: growing file without a filler removed, %d bytes", image_id, freed)
+            freed = partial_file.held
+            partial_file.discard()
+        log.info("image %s: partial file without a filler removed, %d bytes", image_id, freed)
         return freed
 
     def fate(self, image_id: str, fd: int) -> str:
-        """What became of the growing file behind `fd`: `growing`, `complete`, `invalid` or `gone`."""
+        """What became of the partial file behind `fd`: `partial_file`, `complete`, `invalid` or `gone`."""
         places = {
             "growing": self._directory.partial_path(image_id),
             "complete": self._directory.path(image_id),
@@ -110,30 +110,30 @@ class PartialFiles:
         return "gone"
 
     @crash_points
-    def commit(self, growing: Growing, image: Image) -> None:
-        """The growing file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
+    def commit(self, partial_file: PartialFile, image: Image) -> None:
+        """The partial file is the image's complete file, on disk, verified. Raises CacheError, and then it is gone.
 
-        The note comes after the bytes are on disk and before the name. Killed before the rename: a growing file that
+        The note comes after the bytes are on disk and before the name. Killed before the rename: a partial file that
         the next filler takes over, and reads. After it: a complete file, verified, whatever its mode is.
         """
         with self._directory.errors(image.id):
             try:
-                os.fsync(growing.fd)
+                os.fsync(partial_file.fd)
             except OSError:  # no crash test: the disk fails
-                growing.discard()  # a second fsync would succeed, whatever is on the disk
+                partial_file.discard()  # a second fsync would succeed, whatever is on the disk
                 raise
-            growing.confirm(growing.size)
-            self._directory.notes.mark_read(growing.fd, image.id, image.digest, os.fstat(growing.fd))
-            os.fchmod(growing.fd, _READABLE)  # before it can be found
-            os.rename(growing.path, self._directory.path(image.id))
-            os.fchmod(growing.fd, COMPLETE)
+            partial_file.confirm(partial_file.size)
+            self._directory.notes.mark_read(partial_file.fd, image.id, image.digest, os.fstat(partial_file.fd))
+            os.fchmod(partial_file.fd, _READABLE)  # before it can be found
+            os.rename(partial_file.path, self._directory.path(image.id))
+            os.fchmod(partial_file.fd, COMPLETE)
             sync_folder(self._directory.folder)
-            growing.close()
+            partial_file.close()
 
     @crash_points
-    def condemn(self, growing: Growing, image_id: str) -> None:
-        """The growing file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
+    def condemn(self, partial_file: PartialFile, image_id: str) -> None:
+        """The partial file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
         with self._directory.errors(image_id):
-            os.ftruncate(growing.fd, growing.length)  # what was reserved beyond its end is free again
-            os.rename(growing.path, self._directory.folder / "invalid" / image_id)
-            growing.close()
+            os.ftruncate(partial_file.fd, partial_file.length)  # what was reserved beyond its end is free again
+            os.rename(partial_file.path, self._directory.folder / "invalid" / image_id)
+            partial_file.close()

@@ -30,7 +30,7 @@ class Reading:
         self.close()
 
 
-class Activity:
+class Statistics:
     """Thread-safe. Counts that nobody has taken are lost with the process."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ class is_exactly(FunctionElement[bool]):
 
 @compiles(is_exactly)
 def _compare(element: is_exactly, compiler: Any, **more: Any) -> str:
-    column, text = (compiler.process(one, **more) for one in element.clauses)
+    column, text = (compiler.process(clause, **more) for clause in element.clauses)
     return f"({column} = {text})"
 
 
@@ -28,7 +28,7 @@ def _compare_bytes(element: is_exactly, compiler: Any, **more: Any) -> str:
     """By `=` as well, which an index serves."""
     column, text = element.clauses
     by_index = f"{compiler.process(column, **more)} = {compiler.process(text, **more)}"
-    by_bytes = (f"CAST({compiler.process(one, **more)} AS BINARY)" for one in (column, text))
+    by_bytes = (f"CAST({compiler.process(column_element, **more)} AS BINARY)" for column_element in (column, text))
     return f"({by_index} AND {' = '.join(by_bytes)})"
 
 

@@ -42,8 +42,8 @@ class LockedImage:
         They are written, so that a removal of one of them that commits elsewhere meanwhile, also one by a Glance that
         knows nothing of us, makes this transaction fail (`several_writers`). Raises Changed.
         """
-        these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_({one.row for one in kept}))
-        if self._connection.execute(_touched(these)).rowcount != len({one.row for one in kept}):
+        these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_({location.row for location in kept}))
+        if self._connection.execute(_touched(these)).rowcount != len({location.row for location in kept}):
             raise transactions.Changed(f"locations of image {self.image.id} are removed meanwhile, again and again")
 
 
@@ -105,8 +105,12 @@ class Catalogue(ReadOnlyCatalogue):
         """No active row of the image has this URL; returns how many had. With `host` only rows that name it."""
 
         def work(connection: sa.Connection) -> int:
-            rows = [one for one in self._of_image(connection, image_id) if one.url == url and host in (None, one.host)]
-            return sum(_withdraw(connection, one) for one in rows)
+            rows = [
+                location
+                for location in self._of_image(connection, image_id)
+                if location.url == url and host in (None, location.host)
+            ]
+            return sum(_withdraw(connection, row) for row in rows)
 
         with self._errors():
             return transactions.writing(self._engine, work)
@@ -166,7 +170,7 @@ class Catalogue(ReadOnlyCatalogue):
         image = self._image(connection, image_id)
         if image is None or (digest is not None and image.digest != digest):
             raise Refused(f"image {image_id} has other bytes by now: no location of these can be added")
-        there = next((one for one in image.locations if one.url == url), None)
+        there = next((location for location in image.locations if location.url == url), None)
         if there is not None:
             return _corrected(connection, there, metadata)
         now = clock(connection).replace(tzinfo=None)  # ages are by this clock, whichever machine asks for them

@@ -78,7 +78,7 @@ class ReadOnlyCatalogue:
         if ids is not None:
             for part in distinct(ids, batch):
                 exact, found = set(part), self._batch(wanted.where(images.c.id.in_(part)))
-                yield from (one for one in found if one.id in exact)
+                yield from (image for image in found if image.id in exact)
             return
         wanted, last = wanted.order_by(images.c.id).limit(batch), ""
         while found := self._batch(wanted.where(images.c.id > last)):
@@ -156,7 +156,7 @@ class ReadOnlyCatalogue:
         wanted = images_perhaps_only_cached().order_by(images.c.id).limit(CHUNK)
         found, last = list[str](), ""
         while len(found) < limit and (ids := [row.id for row in self._rows(wanted.where(images.c.id > last))]):
-            found += [one.id for one in self.images(ids) if one.cached and not one.durable]
+            found += [image.id for image in self.images(ids) if image.cached and not image.durable]
             last = ids[-1]
         return found[:limit]
 
@@ -213,7 +213,7 @@ class ReadOnlyCatalogue:
 
     def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
         rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))
-        return next((one for one in self._reader.images(rows) if one.id == image_id), None)
+        return next((image for image in self._reader.images(rows) if image.id == image_id), None)
 
     def _of_image(self, connection: sa.Connection, image_id: str) -> list[Location]:
         rows = connection.execute(listed_locations().where(locations.c.image_id == image_id))

@@ -7,10 +7,10 @@ is named in `SUBJECTS`.
 from collections.abc import Iterable
 
 from . import databases, directory, hosts, pipeline, policies, readers, server, stock_cache, stores
-from .facts import Facts, Job, Store
+from .facts import CacheProgram, EnabledStore, Facts
 from .finding import Finding, Rule, Severity
 
-__all__ = ["RULES", "Facts", "Finding", "Job", "Severity", "Store", "findings", "is_clean"]
+__all__ = ["RULES", "CacheProgram", "EnabledStore", "Facts", "Finding", "Severity", "findings", "is_clean"]
 
 SUBJECTS = (
     stores,
@@ -28,10 +28,10 @@ RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject
 
 def findings(facts: Facts) -> list[Finding]:
     """Every finding of every rule, errors first."""
-    found = [one for rule in RULES for one in rule(facts)]
-    return sorted(found, key=lambda one: list(Severity).index(one.severity))
+    found = [finding for rule in RULES for finding in rule(facts)]
+    return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
 
 
 def is_clean(found: Iterable[Finding]) -> bool:
     """Whether nothing worse than information was found."""
-    return all(one.severity is Severity.INFO for one in found)
+    return all(finding.severity is Severity.INFO for finding in found)

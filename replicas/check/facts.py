@@ -6,7 +6,7 @@ from ..model import Host
 
 
 @dataclass(frozen=True)
-class Store:
+class EnabledStore:
     """One enabled store; in a single-store cloud the name is the kind."""
 
     name: str
@@ -15,7 +15,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Job:
+class CacheProgram:
     """One of Glance's cache programs, and what runs it."""
 
     program: str
@@ -29,7 +29,7 @@ class Facts:
     host_name: str = ""
     host_url: str | None = None
     host_url_resolves: bool | None = None
-    stores: tuple[Store, ...] = ()
+    stores: tuple[EnabledStore, ...] = ()
     pipeline: tuple[str, ...] | None = None  # roles, outermost first
     pipeline_problem: str | None = None
     delayed_delete: bool = False
@@ -71,6 +71,6 @@ class Facts:
     policy_problems: tuple[str, ...] = ()  # why one of `policies` cannot decide
     cache_driver: str = "centralized_db"  # image_cache_driver
     glance_max_bytes: int = 0  # image_cache_max_size
-    cache_jobs: tuple[Job, ...] = ()
+    cache_jobs: tuple[CacheProgram, ...] = ()
     unread_jobs: tuple[str, ...] = ()  # places of jobs that may not be read
     server_endings: tuple[tuple[str, str], ...] = ()  # options of uWSGI that end a process, and values, at its start

@@ -48,7 +48,7 @@ def _networks(facts: Facts) -> Findings:
 
 
 def _locations(facts: Facts) -> Findings:
-    if not any(one.kind == "http" for one in facts.stores):
+    if not any(store.kind == "http" for store in facts.stores):
         return
     remedy = f'in the policy file: "add_image_location": "{SERVICES_ADD}" (etc/policy.yaml of glance-replicas)'
     if facts.members_add_locations is None:

@@ -6,7 +6,7 @@ from .finding import ERROR, INFO, WARNING, Finding, Findings
 
 
 def _http_store(facts: Facts) -> Findings:
-    http = [one for one in facts.stores if one.kind == "http"]
+    http = [store for store in facts.stores if store.kind == "http"]
     if not http:
         yield Finding(
             ERROR,
@@ -14,8 +14,8 @@ def _http_store(facts: Facts) -> Findings:
             "Glance cannot delete an image that has an http location without one, so that no cached copy is registered",
             "add an http store: enabled_backends = ..., web:http (or, in a single-store cloud, stores = ..., http)",
         )
-    heaviest = max((one.weight for one in http), default=None)
-    others = [one.weight for one in facts.stores if one.kind != "http"]
+    heaviest = max((store.weight for store in http), default=None)
+    others = [store.weight for store in facts.stores if store.kind != "http"]
     if heaviest is None or not others or heaviest < min(others):
         return
     wins = heaviest > min(others)
@@ -29,7 +29,7 @@ def _http_store(facts: Facts) -> Findings:
 
 
 def _deletion(facts: Facts) -> Findings:
-    if facts.delayed_delete and any(one.kind == "http" for one in facts.stores):
+    if facts.delayed_delete and any(store.kind == "http" for store in facts.stores):
         yield Finding(
             WARNING,
             "delayed_delete is on",

@@ -104,7 +104,7 @@ def order(
 ) -> list[Choice[C]]:
     """Every location once, best first. `health` is by URL; the order of the input decides nothing but exact doubles."""
     known = health or {}
-    facts = [known.get(one.url, Health()) for one in locations]
+    facts = [known.get(location.url, Health()) for location in locations]
     typical = _typical(locations, facts, here)
     ranked = []
     for place, (one, fact) in enumerate(zip(locations, facts, strict=True)):
@@ -115,50 +115,52 @@ def order(
     return [choice for *_, choice in ranked]
 
 
-def _rank(one: Candidate, fact: Health, here: Here, typical: _Typical) -> _Rank:
+def _rank(candidate: Candidate, fact: Health, here: Here, typical: _Typical) -> _Rank:
     rank = _Rank()
     damaged = fact.verdict is not None and fact.verdict.is_damage
     rank.add(damaged)
-    wanted = [place for place, name in enumerate(here.prefer) if name in (one.host, one.zone)]
+    wanted = [place for place, name in enumerate(here.prefer) if name in (candidate.host, candidate.zone)]
     rank.add(wanted[0] if wanted else len(here.prefer), f"preferred ({here.prefer[wanted[0]]})" if wanted else "")
-    rank.add(_trouble(one, fact, typical))
-    way = _way(one, here)
-    rank.add(typical.way if way is None else way, _way_words(one, here))
-    cost = _cost(one)
+    rank.add(_trouble(candidate, fact, typical))
+    way = _way(candidate, here)
+    rank.add(typical.way if way is None else way, _way_words(candidate, here))
+    cost = _cost(candidate)
     rank.add(typical.cost if cost is None else cost)
-    rank.reasons += _health_words(one, fact)
+    rank.reasons += _health_words(candidate, fact)
     return rank
 
 
-def _trouble(one: Candidate, fact: Health, typical: _Typical) -> int:
+def _trouble(candidate: Candidate, fact: Health, typical: _Typical) -> int:
     """0 nothing known against it, 1 the last look failed not long ago, 2 the host is silent."""
     silence = _number(fact.heartbeat_age_seconds)
-    if one.is_cached and (typical.silence if silence is None else silence) > SILENT_AFTER:
+    if candidate.is_cached and (typical.silence if silence is None else silence) > SILENT_AFTER:
         return 2
     failed = fact.verdict is not None and fact.verdict.is_path_fault
     return int(failed and (_number(fact.verdict_age_seconds) or 0.0) <= STALE_AFTER)
 
 
-def _way(one: Candidate, here: Here) -> float | None:
+def _way(candidate: Candidate, here: Here) -> float | None:
     """0 same host, 1 same zone, 2 other zone, 3 a store; None when either side's place is not known."""
-    if not one.is_cached:
+    if not candidate.is_cached:
         return _STORE
-    if one.host is not None and one.host == here.host:
+    if candidate.host is not None and candidate.host == here.host:
         return 0
-    if one.zone is None or here.zone is None:
+    if candidate.zone is None or here.zone is None:
         return None
-    return 1 if one.zone == here.zone else 2
+    return 1 if candidate.zone == here.zone else 2
 
 
-def _cost(one: Candidate) -> float | None:
-    return 0 if one.is_cached else COST.get(scheme(one.url).partition("+")[0])
+def _cost(candidate: Candidate) -> float | None:
+    return 0 if candidate.is_cached else COST.get(scheme(candidate.url).partition("+")[0])
 
 
 def _typical(locations: Sequence[Candidate], facts: Sequence[Health], here: Here) -> _Typical:
-    ways = [way for one in locations if one.is_cached and (way := _way(one, here))]  # 0, this host, is no typical one
+    ways = [
+        way for location in locations if location.is_cached and (way := _way(location, here))
+    ]  # 0, this host, is no typical one
     return _Typical(
         way=_median(ways, 1.0),
-        cost=_median([_cost(one) for one in locations if not one.is_cached], 0.0),
+        cost=_median([_cost(candidate) for candidate in locations if not candidate.is_cached], 0.0),
         silence=_median([fact.heartbeat_age_seconds for fact in facts], 0.0),
         load=_median([fact.load for fact in facts], 0.0),
         speed=_median([fact.bytes_per_second for fact in facts], 1.0),
@@ -176,7 +178,7 @@ def _number(value: float | None) -> float | None:
     return max(0.0, value) if value is not None and math.isfinite(value) else None
 
 
-def _weight(one: Candidate, fact: Health, typical: _Typical, rank: _Rank) -> float:
+def _weight(candidate: Candidate, fact: Health, typical: _Typical, rank: _Rank) -> float:
     load, speed = _number(fact.load), _number(fact.bytes_per_second)
     if load is not None:
         rank.reasons.append(f"load {min(load, 1.0):.0%}")
@@ -193,16 +195,16 @@ def _draw(text: str, weight: float) -> float:
     return math.log((number + 0.5) / 2**64) / weight
 
 
-def _way_words(one: Candidate, here: Here) -> str:
-    if not one.is_cached:
-        return f"in a store ({scheme(one.url) or 'unknown'})"
-    way = _way(one, here)
+def _way_words(candidate: Candidate, here: Here) -> str:
+    if not candidate.is_cached:
+        return f"in a store ({scheme(candidate.url) or 'unknown'})"
+    way = _way(candidate, here)
     if way is None:
-        return "zone not known" if one.zone is None else f"zone {one.zone}, caller's not known"
-    return ("same host", f"same zone ({one.zone})", f"other zone ({one.zone})")[int(way)]
+        return "zone not known" if candidate.zone is None else f"zone {candidate.zone}, caller's not known"
+    return ("same host", f"same zone ({candidate.zone})", f"other zone ({candidate.zone})")[int(way)]
 
 
-def _health_words(one: Candidate, fact: Health) -> list[str]:
+def _health_words(candidate: Candidate, fact: Health) -> list[str]:
     words = []
     age = _number(fact.verdict_age_seconds)
     if fact.verdict is None:
@@ -211,7 +213,7 @@ def _health_words(one: Candidate, fact: Health) -> list[str]:
         stale = " (too long ago to count)" if fact.verdict.is_unknown and (age or 0) > STALE_AFTER else ""
         words.append(fact.verdict + (f" {ago(age)}" if age is not None else "") + stale)
     silence = _number(fact.heartbeat_age_seconds)
-    if one.is_cached and silence is not None and silence > SILENT_AFTER:
+    if candidate.is_cached and silence is not None and silence > SILENT_AFTER:
         words.append(f"last heartbeat {ago(silence)}")
     return words
 

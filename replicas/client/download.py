@@ -51,7 +51,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Report:
+class DownloadReport:
     """How a download went."""
 
     target: Path
@@ -65,13 +65,13 @@ class Report:
     @property
     def sources(self) -> tuple[str, ...]:
         """Every source that was asked, in order, once."""
-        return tuple(dict.fromkeys(one.source for one in self.attempts))
+        return tuple(dict.fromkeys(attempt.source for attempt in self.attempts))
 
 
 class DownloadError(ReplicaError):
     """No file was made; `report` says what was tried."""
 
-    def __init__(self, text: str, report: Report) -> None:
+    def __init__(self, text: str, report: DownloadReport) -> None:
         super().__init__(text)
         self.report = report
 
@@ -87,12 +87,12 @@ class NoneIntact(DownloadError):
 def arrange(replicas: Sequence[Replica], here: Here, seed: int | str) -> list[Choice[Replica]]:
     """The replicas of a document, best first for a caller who is `here`, with the reasons."""
     health = {
-        one.url: Health(
-            verdict=one.state.verdict if one.state else None,
-            verdict_age_seconds=one.state.age_seconds if one.state else None,
-            heartbeat_age_seconds=one.heartbeat_age_seconds,
+        replica.url: Health(
+            verdict=replica.state.verdict if replica.state else None,
+            verdict_age_seconds=replica.state.age_seconds if replica.state else None,
+            heartbeat_age_seconds=replica.heartbeat_age_seconds,
         )
-        for one in replicas
+        for replica in replicas
     }
     return order(replicas, here, health, seed)
 
@@ -123,7 +123,7 @@ def fetch(
     limits: Limits | None = None,
     unverified: bool = False,
     progress: Progress | None = None,
-) -> Report:
+) -> DownloadReport:
     """The image is at `target`, complete, with the right digest and on disk; or nothing is, and an error says why.
 
     `document` gives the sources in order (`parse` it, or ask Glance); `fallback` opens Glance's own download at an
@@ -156,7 +156,7 @@ class _Flow:
     ) -> None:
         self.image_id, self.progress = document.image_id, progress
         self.reader, self.fallback, self.refresh = reader, fallback, refresh
-        self.sources = [_Source(_name(one), one.url) for one in document.readable[:MOST_SOURCES]]
+        self.sources = [_Source(_name(replica), replica.url) for replica in document.readable[:MOST_SOURCES]]
         if fallback:
             self.sources.append(_Source(GLANCE))
         self.began = time.monotonic()
@@ -164,7 +164,7 @@ class _Flow:
         self.guilty: list[_Source] = []
         self.suspects: list[_Source] = []
 
-    def run(self, part: Part, wanted: Digest | None) -> Report:
+    def run(self, part: Part, wanted: Digest | None) -> DownloadReport:
         """`part` holds the image when this returns."""
         if not self._gather(part, self.sources):
             raise OutOfReach(self._failure("no source gave all its bytes"), self._report(part, wanted))
@@ -221,7 +221,7 @@ class _Flow:
         if refresh is None:
             return False
         try:
-            fresh = {_place(one.url): one.url for one in refresh().readable}
+            fresh = {_place(replica.url): replica.url for replica in refresh().readable}
         except ReplicaError as error:
             log.info("image %s: no new document: %s", self.image_id, error)
             return False
@@ -259,22 +259,22 @@ class _Flow:
             self.guilty.append(source)
             log.info("image %s: %s gave bytes that are not the image's", self.image_id, source.name)
 
-    def _report(self, part: Part, wanted: Digest | None) -> Report:
-        return Report(
+    def _report(self, part: Part, wanted: Digest | None) -> DownloadReport:
+        return DownloadReport(
             target=part.target,
             size=part.offset,
             digest=wanted,
             seconds=time.monotonic() - self.began,
             attempts=tuple(at for _, at in self.attempts),
-            guilty=tuple(one.name for one in self.guilty),
-            suspects=tuple(one.name for one in self.suspects),
+            guilty=tuple(source.name for source in self.guilty),
+            suspects=tuple(suspect.name for suspect in self.suspects),
         )
 
     def _failure(self, what: str) -> str:
         """One line: every source with what was wrong with it."""
         said = {source.name: at.error for source, at in self.attempts if at.error}
-        said |= {one.name: "gave wrong bytes" for one in self.guilty}
-        said |= {one.name: "had a part in wrong bytes" for one in self.suspects}
+        said |= {source.name: "gave wrong bytes" for source in self.guilty}
+        said |= {suspect.name: "had a part in wrong bytes" for suspect in self.suspects}
         each = "; ".join(f"{name}: {words}" for name, words in list(said.items())[:SHOWN])
         each += f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
         return f"image {self.image_id}: {what} ({each or 'there is no source a client can read'})"
@@ -284,6 +284,6 @@ def _place(url: str) -> str:
     return redact(url).partition("?")[0]
 
 
-def _name(one: Replica) -> str:
+def _name(replica: Replica) -> str:
     """A source in words that are safe to show: the host, and the URL without its signature."""
-    return f"{one.host} ({_place(one.url)})" if one.host else _place(one.url)
+    return f"{replica.host} ({_place(replica.url)})" if replica.host else _place(replica.url)

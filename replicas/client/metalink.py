@@ -37,17 +37,17 @@ def dump(document: Document) -> bytes:
     digest = document.digest
     if digest and digest.algorithm in _HASHES:
         ElementTree.SubElement(file, "hash", type=_HASHES[digest.algorithm]).text = digest.value
-    for one in document.readable:
-        ElementTree.SubElement(file, "url", priority=str(one.priority)).text = _clean(one)
+    for replica in document.readable:
+        ElementTree.SubElement(file, "url", priority=str(replica.priority)).text = _clean(replica)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def links(document: Document) -> Iterator[str]:
     """Values of Link headers: the best copies as duplicates, and where the Metalink document is."""
-    for one in document.readable[:MOST_LINKS]:
-        yield f"<{_clean(one)}>; rel=duplicate; pri={one.priority}"
+    for replica in document.readable[:MOST_LINKS]:
+        yield f"<{_clean(replica)}>; rel=duplicate; pri={replica.priority}"
     yield f'</v2/images/{document.image_id}/replicas>; rel=describedby; type="{MEDIA_TYPE}"'
 
 
-def _clean(one: Replica) -> str:
-    return quote(one.url, safe=_URL)
+def _clean(replica: Replica) -> str:
+    return quote(replica.url, safe=_URL)

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache import Cache
-from ..cache.eviction import Space
+from ..cache.eviction import Eviction
 from ..cache.partial_file import try_lock
 from ..catalogue.images import Catalogue
 from ..errors import LastCopy, LedgerError
-from ..ledger.host_registry import Hosts
-from ..ledger.prefetch_requests import OPEN, Copies
-from ..ledger.usage import KEPT_DAYS, Uses
+from ..ledger.host_registry import HostRegistry
+from ..ledger.prefetch_requests import OPEN, PrefetchRequests
+from ..ledger.usage import KEPT_DAYS, Usage
 from ..location import is_ours
 from ..model import is_image_id
 from ..settings import Settings
@@ -58,10 +58,10 @@ class CacheCalls:
         settings: Settings,
         cache: Cache,
         catalogue: Catalogue,
-        hosts: Hosts,
-        requests: Copies,
-        usage: Uses,
-        eviction: Space,
+        hosts: HostRegistry,
+        requests: PrefetchRequests,
+        usage: Usage,
+        eviction: Eviction,
         own_copies: OwnCopies,
         wake: Callable[[], None],
     ) -> None:
@@ -77,12 +77,14 @@ class CacheCalls:
         """
         rows = self._hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
         names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
-        entries = sorted(self._cache.complete.entries(), key=lambda one: one.image_id)
-        here = {one.image_id for one in entries}
+        entries = sorted(self._cache.complete.entries(), key=lambda entry: entry.image_id)
+        here = {file.image_id for file in entries}
         used = self._hosts.ask("usage", lambda: self._usage.of_copies(here, KEPT_DAYS), {})
         held = [
-            Held(one.image_id, one.size, one.verified_at, one.used_at, used.get((one.image_id, self._host), 0))
-            for one in entries
+            Held(
+                entry.image_id, entry.size, entry.verified_at, entry.used_at, used.get((entry.image_id, self._host), 0)
+            )
+            for entry in entries
         ]
         asked = dict.fromkeys([*(row.image_id for row in rows), *(name for name, _ in names)])
         return held, [image_id for image_id in asked if image_id not in here]
@@ -92,10 +94,10 @@ class CacheCalls:
         image = self._catalogue.image(image_id) if is_image_id(image_id) else None
         if image is None:
             return []
-        elsewhere = [one for one in image.cached if is_ours(one) and one.host != self._host]
+        elsewhere = [location for location in image.cached if is_ours(location) and location.host != self._host]
         here = self._settings.host_url
         own = [here] if here and self._cache.complete.exists(image_id) else []
-        return sorted({*own, *(one.url.removesuffix(f"/replicas/{image_id}") for one in elsewhere)})
+        return sorted({*own, *(location.url.removesuffix(f"/replicas/{image_id}") for location in elsewhere)})
 
     def queue(self, image_id: str, who: str) -> bool:
         """This host fetches the image as soon as it may; False: it is here already."""
@@ -161,9 +163,9 @@ class CacheCalls:
     def evict_all(self, who: str) -> int:
         """No copy is left here that may go; how many went. Raises LastCopy for the first of those that stay."""
         gone, kept = 0, None
-        for one in list(self._cache.complete.entries()):
+        for entry in list(self._cache.complete.entries()):
             try:
-                gone += self.evict(one.image_id, who)
+                gone += self.evict(entry.image_id, who)
             except LastCopy as error:
                 log.warning("%s", error)
                 kept = kept or error

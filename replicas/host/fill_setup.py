@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import location
-from ..cache.eviction import NoRoom, Space
-from ..cache.partial_file import Growing
-from ..cache.statistics import Activity
+from ..cache.eviction import Eviction, NoRoom
+from ..cache.partial_file import PartialFile
+from ..cache.statistics import Statistics
 from ..crash_points import crash_points
 from ..errors import Refused
 from ..model import Image, Location, Verdict
 from ..settings import Settings
 from ..stores.body import Body
 from ..transfer.plan import Plan
-from ..transfer.source_selection import Route
+from ..transfer.source_selection import SourceSelection
 from .full_reads import FullReads
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ class FillSetup:
     """What the fills of one host work with; thread-safe."""
 
     settings: Settings
-    source_selection: Route
-    eviction: Space
-    statistics: Activity
+    source_selection: SourceSelection
+    eviction: Eviction
+    statistics: Statistics
     full_reads: FullReads
 
     def plan(self, image: Image, *, background: bool = False) -> Plan:
@@ -52,7 +52,7 @@ class FillSetup:
 class _Sources:
     """Of one image, as this host reads it (`plan.ImageSources`)."""
 
-    selection: Route
+    selection: SourceSelection
     image: Image
     background: bool
 
@@ -74,11 +74,11 @@ class _Hooks:
     image: Image
 
     @crash_points
-    def reserve(self, growing: Growing, size: int) -> None:
+    def reserve(self, partial_file: PartialFile, size: int) -> None:
         most = self.host.settings.max_image_bytes
         if most and size > most:
             raise NoRoom(f"{size} bytes are more than max_image_bytes = {most}")
-        self.host.eviction.reserve(growing, size)
+        self.host.eviction.reserve(partial_file, size)
         self.host.statistics.began()
 
     def renew(self, length: int) -> None:
@@ -90,7 +90,7 @@ class _Hooks:
     @crash_points
     def condemned(self, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full look at it, worth a record."""
-        names = ", ".join(location.redact(one.url) for one in used) or "a growing file taken over"
+        names = ", ".join(location.redact(one.url) for one in used) or "a partial file taken over"
         log.error("image %s: wrong bytes came from %s", self.image.id, names)
         self.host.source_selection.avoid(used)
         if len(used) == 1 and used[0] in self.image.locations:

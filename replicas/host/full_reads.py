@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from ..crash_points import crash_points
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..model import Evidence, Image, Location, Result, Verdict
 from .pin_sync import PinSync
@@ -13,7 +13,9 @@ from .registration import Registration
 class FullReads:
     """One host's; thread-safe. Without a ledger nothing is recorded."""
 
-    def __init__(self, here: str, hosts: Hosts, ledger: Ledger, registration: Registration, pin_sync: PinSync) -> None:
+    def __init__(
+        self, here: str, hosts: HostRegistry, ledger: Ledger, registration: Registration, pin_sync: PinSync
+    ) -> None:
         self._here, self._hosts, self._ledger = here, hosts, ledger
         self._registration, self._pin_sync = registration, pin_sync
 
@@ -28,8 +30,8 @@ class FullReads:
         return is_new
 
     @crash_points
-    def record(self, image: Image, one: Location, verdict: Verdict) -> None:
+    def record(self, image: Image, location: Location, verdict: Verdict) -> None:
         """A fill reads every byte: what it found is a verdict like any other."""
         detail = f"when host {self._here} filled its cache"
-        result = Result(one, verdict, Evidence.FULL, detail, datetime.now(UTC), size=image.size)
+        result = Result(location, verdict, Evidence.FULL, detail, datetime.now(UTC), size=image.size)
         self._hosts.ask("results", lambda: self._ledger.record([result]), None)

@@ -9,19 +9,19 @@ from functools import partial
 from typing import Self
 
 from ..cache import Cache
-from ..cache.eviction import Space
-from ..cache.statistics import Activity
+from ..cache.eviction import Eviction
+from ..cache.statistics import Statistics
 from ..catalogue.images import Catalogue
 from ..errors import ConfigError
-from ..ledger.host_registry import Hosts, is_alive
+from ..ledger.host_registry import HostRegistry, is_alive
 from ..ledger.ledger import Ledger
 from ..ledger.pins import Pins
-from ..ledger.usage import Uses
+from ..ledger.usage import Usage
 from ..removal.keeping import Keeping
 from ..removal.orders import RemovalOrders
 from ..settings import Settings
 from ..transfer.fill_limits import FillLimits
-from ..transfer.source_selection import Route
+from ..transfer.source_selection import SourceSelection
 from .fill_setup import FillSetup
 from .full_reads import FullReads
 from .own_copies import OwnCopies
@@ -39,7 +39,7 @@ class LocalHost:
     cache: Cache
     catalogue: Catalogue
     ledger: Ledger
-    host_registry: Hosts
+    host_registry: HostRegistry
     standing: Standing
     registration: Registration
     removals: RemovalOrders
@@ -48,11 +48,11 @@ class LocalHost:
     pins: Pins
     pin_sync: PinSync
     full_reads: FullReads
-    usage: Uses
-    statistics: Activity
+    usage: Usage
+    statistics: Statistics
     usage_count: UsageCount
-    source_selection: Route
-    eviction: Space
+    source_selection: SourceSelection
+    eviction: Eviction
     fill_limits: FillLimits
     fill_setup: FillSetup
 
@@ -63,15 +63,15 @@ class LocalHost:
             raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
         cache = Cache(settings.cache_dir)
         catalogue, ledger = Catalogue(settings.database, settings.encryption_key), Ledger(settings.ledger)
-        registry = Hosts(settings, ledger)
+        registry = HostRegistry(settings, ledger)
         standing = Standing(settings, cache, registry, partial(is_alive, settings=settings))
         registration = Registration(settings, cache, catalogue, registry, standing)
         removals, pins = RemovalOrders(catalogue, ledger, settings), Pins(ledger.database)
         keeping = Keeping(catalogue, ledger, registry, cache)
         pin_sync = PinSync(settings, cache, pins, catalogue, registry)
         full_reads = FullReads(settings.host_name, registry, ledger, registration, pin_sync)
-        usage, statistics = Uses(ledger.database), Activity()
-        source_selection = Route(settings, registry, ledger, catalogue)
+        usage, statistics = Usage(ledger.database), Statistics()
+        source_selection = SourceSelection(settings, registry, ledger, catalogue)
         eviction = _eviction(settings, cache, registration, source_selection, keeping)
         own_copies = OwnCopies(settings, cache, registration, ledger, removals)
         usage_count = UsageCount(settings.host_name, cache, statistics, registry, usage)
@@ -98,9 +98,9 @@ class LocalHost:
 
 
 def _eviction(
-    settings: Settings, cache: Cache, registration: Registration, source_selection: Route, keeping: Keeping
-) -> Space:
-    return Space(
+    settings: Settings, cache: Cache, registration: Registration, source_selection: SourceSelection, keeping: Keeping
+) -> Eviction:
+    return Eviction(
         cache,
         settings.max_bytes,
         settings.min_free_bytes,

@@ -4,7 +4,7 @@ import logging
 from contextlib import closing
 
 from .. import location
-from ..cache import Cache, Copy
+from ..cache import Cache, OpenFile
 from ..errors import Unreadable
 from ..ledger.ledger import Ledger
 from ..model import Image, Location
@@ -24,7 +24,7 @@ class OwnCopies:
         self._settings, self._cache, self._registration = settings, cache, registration
         self._ledger, self._removals = ledger, removals
 
-    def open(self, image: Image) -> Copy | None:
+    def open(self, image: Image) -> OpenFile | None:
         """This host's complete file, open, read or not (the caller looks); one that is another image's goes.
 
         Raises CacheError, its child Unreadable for one that is withheld; CatalogueError when the registration of such
@@ -42,14 +42,14 @@ class OwnCopies:
             self.remove_wrong(image, copy)
         return None
 
-    def remove_wrong(self, image: Image, copy: Copy) -> None:
+    def remove_wrong(self, image: Image, copy: OpenFile) -> None:
         """A complete file that cannot be the image's is gone, its row first. Raises CatalogueError, CacheError."""
         path = self._cache.path(image.id)
         log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
         self._registration.withdraw(image.id)
         self._cache.complete.remove_copy(image.id, copy)
 
-    def set_aside(self, image: Image, copy: Copy) -> None:
+    def set_aside(self, image: Image, copy: OpenFile) -> None:
         """The complete file turned out wrong: its row goes, then the file. Raises CatalogueError, CacheError.
 
         Killed in between: a file without a row, read again by the next pass before it is registered.

@@ -7,11 +7,11 @@ pin stays as it is: unknown is not absent.
 import logging
 from collections.abc import Collection, Iterable, Iterator
 
-from ..cache import Cache, Entry
+from ..cache import Cache, CachedFile
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CacheError, CatalogueError
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.pins import Pins
 from ..model import Pass
 from ..settings import Settings
@@ -24,7 +24,7 @@ _NAMED = 3  # images a problem names
 class PinSync:
     """One host's. Its methods raise LedgerError or CatalogueError, and then nothing has changed; and CacheError."""
 
-    def __init__(self, settings: Settings, cache: Cache, pins: Pins, catalogue: Catalogue, hosts: Hosts) -> None:
+    def __init__(self, settings: Settings, cache: Cache, pins: Pins, catalogue: Catalogue, hosts: HostRegistry) -> None:
         self._settings, self._cache, self._pins = settings, cache, pins
         self._catalogue, self._hosts = catalogue, hosts
 
@@ -32,20 +32,20 @@ class PinSync:
     def apply_pins(self, done: Pass) -> None:
         """The files that are to stay have a pin, as many as `max_pinned_percent` lets; no other has one."""
         entries = list(self._cache.complete.entries())
-        asked = self._pins.of_host(self._settings.host_name) | self._by_property([one.image_id for one in entries])
-        wanted = [one for one in entries if one.image_id in asked]
-        kept = {one.image_id for one in self._within_bound(wanted)}
+        asked = self._pins.of_host(self._settings.host_name) | self._by_property([file.image_id for file in entries])
+        wanted = [file for file in entries if file.image_id in asked]
+        kept = {file.image_id for file in self._within_bound(wanted)}
         for entry in entries:
             if entry.readable and entry.pinned != (entry.image_id in kept):
                 self._change(entry, asked)
-        self._complain([one.image_id for one in wanted if one.image_id not in kept], done)
+        self._complain([file.image_id for file in wanted if file.image_id not in kept], done)
 
     @crash_points
     def apply_pin(self, image_id: str) -> None:
         """The file that came just now has a pin if it is to stay and the bound lets it; the next pass looks again."""
         if not self._pins.all([image_id], self._settings.host_name) and not self._by_property([image_id]):
             return
-        entries = [one for one in self._cache.complete.entries() if one.pinned or one.image_id == image_id]
+        entries = [entry for entry in self._cache.complete.entries() if entry.pinned or entry.image_id == image_id]
         if len(list(self._within_bound(entries))) == len(entries) and self._cache.complete.pin(image_id, True):
             log.info("image %s: pinned", image_id)
 
@@ -57,7 +57,7 @@ class PinSync:
             log.warning("image %s: whether it is to stay the janitor will find out: %s", image_id, error)
 
     @crash_points
-    def _change(self, entry: Entry, asked: Collection[str]) -> None:
+    def _change(self, entry: CachedFile, asked: Collection[str]) -> None:
         if not self._cache.complete.pin(entry.image_id, not entry.pinned):
             return
         if entry.image_id in asked and entry.pinned:
@@ -75,10 +75,10 @@ class PinSync:
         name = self._settings.pin_property
         return self._catalogue.with_property(name, image_ids) if name else set()
 
-    def _within_bound(self, wanted: Iterable[Entry]) -> Iterator[Entry]:
+    def _within_bound(self, wanted: Iterable[CachedFile]) -> Iterator[CachedFile]:
         """Those that may have a pin: the ones used last first, as long as they fit. Without a quota all may."""
         left = self._settings.max_bytes * self._settings.max_pinned_percent // 100
-        for entry in sorted(wanted, key=lambda one: one.used_at, reverse=True):
+        for entry in sorted(wanted, key=lambda file: file.used_at, reverse=True):
             if not self._settings.max_bytes or entry.size <= left:
                 left -= entry.size
                 yield entry

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 from ..cache import Cache
-from ..cache.eviction import Space
+from ..cache.eviction import Eviction
 from ..crash_points import crash_points
 from ..ledger.host_registry import silent_after_seconds
 from ..ledger.ledger import Ledger
-from ..ledger.prefetch_requests import OPEN, Copies
+from ..ledger.prefetch_requests import OPEN, PrefetchRequests
 from ..model import Host, Pass
 from ..settings import Settings
 from . import store_names
@@ -28,7 +28,7 @@ class Presence:
         *,
         settings: Settings,
         cache: Cache,
-        eviction: Space,
+        eviction: Eviction,
         ledger: Ledger,
         standing: Standing,
         registration: Registration,
@@ -110,10 +110,10 @@ class Presence:
     def _refuse_copies(self) -> None:
         """What a guest was asked to fetch has failed: whoever asked learns why, and what to do."""
         why = f"host {self._settings.host_name} keeps no copies: {self._standing.problem()}"
-        requests = Copies(self._ledger.database)
-        for one in requests.list(hosts=[self._settings.host_name], states=OPEN):
-            if requests.failed(one.image_id, one.host, why):
-                log.warning("image %s: its copy is given up: %s", one.image_id, why)
+        requests = PrefetchRequests(self._ledger.database)
+        for request in requests.list(hosts=[self._settings.host_name], states=OPEN):
+            if requests.failed(request.image_id, request.host, why):
+                log.warning("image %s: its copy is given up: %s", request.image_id, why)
 
     def _is_former(self, host: Host) -> bool:
         return host.url == self._settings.host_url and host.name in self._standing.former()

@@ -8,7 +8,7 @@ from ..cache import Cache
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Gone, Refused
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..model import HOST_KEY, STORE_KEY, ZONE_KEY, Image
 from ..settings import Settings
 from .standing import Standing
@@ -20,7 +20,7 @@ class Registration:
     """One host's; thread-safe."""
 
     def __init__(
-        self, settings: Settings, cache: Cache, catalogue: Catalogue, hosts: Hosts, standing: Standing
+        self, settings: Settings, cache: Cache, catalogue: Catalogue, hosts: HostRegistry, standing: Standing
     ) -> None:
         self._settings, self._cache, self._catalogue = settings, cache, catalogue
         self._hosts, self._standing = hosts, standing

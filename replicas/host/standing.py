@@ -18,7 +18,7 @@ from . import mark
 from .mark import Mark
 
 if TYPE_CHECKING:
-    from ..ledger.host_registry import Hosts
+    from ..ledger.host_registry import HostRegistry
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,19 @@ def rival(own: Mark, hosts: Iterable[Host], is_alive: Callable[[Host], bool]) ->
 
     Of two that report at one time the one whose name comes first has it. A name that this host had before is itself.
     """
-    living = [one for one in hosts if one.url == own.url and one.heartbeat is not None and is_alive(one)]
-    others = [one for one in living if one.name != own.host and one.name not in own.before]
-    first = min(others, key=lambda one: one.name, default=None)
-    is_known = any(one.name == own.host for one in living)
+    living = [host for host in hosts if host.url == own.url and host.heartbeat is not None and is_alive(host)]
+    others = [host for host in living if host.name != own.host and host.name not in own.before]
+    first = min(others, key=lambda other: other.name, default=None)
+    is_known = any(host.name == own.host for host in living)
     return None if first is None or (is_known and own.host < first.name) else first
 
 
 class Standing:
     """One host's; thread-safe. Without an answer of directory or ledger it is as it should be."""
 
-    def __init__(self, settings: Settings, cache: Cache, hosts: "Hosts", is_alive: Callable[[Host], bool]) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache, hosts: "HostRegistry", is_alive: Callable[[Host], bool]
+    ) -> None:
         self._settings, self._cache, self._hosts, self._is_alive = settings, cache, hosts, is_alive
         self._own = Mark(settings.host_name, settings.host_url, mark.machine())
         self._lock, self._until, self._said = threading.Lock(), 0.0, ""

@@ -1,15 +1,15 @@
 """What this process has served, counted, and told to the ledger from time to time."""
 
 from ..cache import Cache
-from ..cache.statistics import Activity
-from ..ledger.host_registry import Hosts
-from ..ledger.usage import Uses
+from ..cache.statistics import Statistics
+from ..ledger.host_registry import HostRegistry
+from ..ledger.usage import Usage
 
 
 class UsageCount:
     """One host's; thread-safe."""
 
-    def __init__(self, here: str, cache: Cache, statistics: Activity, hosts: Hosts, usage: Uses) -> None:
+    def __init__(self, here: str, cache: Cache, statistics: Statistics, hosts: HostRegistry, usage: Usage) -> None:
         self._here, self._cache, self._hosts, self._usage = here, cache, hosts, usage
         self._statistics = statistics
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from ..host.local_host import LocalHost
 from ..host.presence import Presence
-from ..ledger.prefetch_requests import Copies
+from ..ledger.prefetch_requests import PrefetchRequests
 from ..ledger.verify_requests import VerifyRequests
 from ..prefetch.worker import PrefetchWorker
 from .reconcile import Reconciler
@@ -86,7 +86,7 @@ def prefetch_worker(host: LocalHost, wake: Callable[[], None] = lambda: None) ->
         settings=host.settings,
         cache=host.cache,
         catalogue=host.catalogue,
-        requests=Copies(host.ledger.database),
+        requests=PrefetchRequests(host.ledger.database),
         registration=host.registration,
         own_copies=host.own_copies,
         pin_sync=host.pin_sync,

@@ -13,7 +13,7 @@ One pass, in this order, each step safe to be killed in and to be done again:
     last copies    which files must not be evicted is written down, for the time without a ledger
     trim           back within the limits of space
     stock          what the policies want to be here, and is not, is asked for
-    copies         what this host was asked to fetch, and growing files left behind, are filled
+    copies         what this host was asked to fetch, and partial files left behind, are filled
     answer         files that a verification asked this host to read are read
     scrub          files that nobody of us has read yet are read and registered, then the one longest unverified is
                    read again, at a bounded rate, beside the passes
@@ -39,7 +39,7 @@ from ..host.local_host import LocalHost
 from ..host.user import give_away
 from ..ledger.usage import KEPT_DAYS
 from ..model import Pass
-from ..prefetch.planner import Stocking
+from ..prefetch.planner import PrefetchPlanner
 from . import assembly
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Janitor:
         self._scrubber = assembly.scrubber(host, self._keep_alive)
         self._reconciler = assembly.reconciler(host)
         self._presence = assembly.presence(host, self._reconciler)
-        self._stocking = Stocking(host.settings, host.cache, host.eviction, host.catalogue, host.ledger)
+        self._stocking = PrefetchPlanner(host.settings, host.cache, host.eviction, host.catalogue, host.ledger)
         self._prefetch_worker = assembly.prefetch_worker(host, self.wake)
         self._verify_worker = assembly.verify_worker(host, self._keep_alive)
         self._requested_removals = assembly.requested_removals(host, self._is_fetched)
@@ -216,7 +216,7 @@ class Janitor:
         self._host.pin_sync.apply_pins(done)
 
     def _last_copies(self, _done: Pass) -> None:
-        found = [one.image_id for one in self._cache.complete.entries()]
+        found = [entry.image_id for entry in self._cache.complete.entries()]
         self._host.host_registry.ask("last copies", lambda: self._host.keeping.refresh(found), None)
 
     @crash_points

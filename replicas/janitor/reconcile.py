@@ -14,14 +14,14 @@ from contextlib import closing
 from functools import partial
 
 from .. import location
-from ..cache import Cache, Entry
+from ..cache import Cache, CachedFile
 from ..cache.doubts import Doubts
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..host.own_copies import OwnCopies
 from ..host.registration import Registration
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..ledger.tables import states
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
@@ -46,7 +46,7 @@ class Reconciler:
         cache: Cache,
         catalogue: Catalogue,
         ledger: Ledger,
-        hosts: Hosts,
+        hosts: HostRegistry,
         removals: RemovalOrders,
         registration: Registration,
         own_copies: OwnCopies,
@@ -60,8 +60,8 @@ class Reconciler:
     def reconcile(self, done: Pass) -> None:
         """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
         self._mark()
-        rows = {one.image_id: one for one in self._own_rows()}
-        entries = {one.image_id: one for one in self._cache.complete.entries()}
+        rows = {own_row.image_id: own_row for own_row in self._own_rows()}
+        entries = {file.image_id: file for file in self._cache.complete.entries()}
         self._close(entries.values(), rows, done)
         statuses = self._catalogue.statuses(entries)
         going = self._going(entries, statuses, bool(rows or statuses), done)
@@ -77,9 +77,9 @@ class Reconciler:
                     log.info("image %s: row without a file withdrawn", row.image_id)
                     done.withdrawn += 1
 
-    def _close(self, entries: Iterable[Entry], rows: Mapping[str, Location], done: Pass) -> None:
+    def _close(self, entries: Iterable[CachedFile], rows: Mapping[str, Location], done: Pass) -> None:
         """Files that Glance's user cannot read, whoever runs this: they serve nobody (`removal.withheld`)."""
-        found = {one.image_id: one for one in entries if not one.readable}
+        found = {entry.image_id: entry for entry in entries if not entry.readable}
         for problem in withheld.problems(found.values(), self._cache):
             done.problems.append(f"reconcile: {problem}")
             log.error("janitor: %s", problem)
@@ -88,11 +88,11 @@ class Reconciler:
             done.withdrawn += self._catalogue.withdraw(row)
 
     def _going(
-        self, entries: Mapping[str, Entry], statuses: Mapping[str, str], is_familiar: bool, done: Pass
+        self, entries: Mapping[str, CachedFile], statuses: Mapping[str, str], is_familiar: bool, done: Pass
     ) -> set[str]:
         """Of these files those that go now: of deleted images all, of others so many of those in doubt for long."""
-        gone = {one for one in entries if statuses.get(one) in IMAGE_IS_GONE}
-        doubted = {one for one in entries if one not in gone and statuses.get(one) not in _KEEPS}
+        gone = {entry for entry in entries if statuses.get(entry) in IMAGE_IS_GONE}
+        doubted = {entry for entry in entries if entry not in gone and statuses.get(entry) not in _KEEPS}
         overdue = self._doubts.overdue(doubted)
         unknown = doubted - statuses.keys()
         strange = unknown - self._once_ours(unknown, is_familiar)
@@ -127,7 +127,7 @@ class Reconciler:
         done.removed += 1
 
     @crash_points
-    def _register(self, entry: Entry, done: Pass) -> None:
+    def _register(self, entry: CachedFile, done: Pass) -> None:
         """The verified file of an active image has its row."""
         if entry.verified and entry.readable and self._registration.own_url(entry.image_id):
             image = self._catalogue.active(entry.image_id)
@@ -158,7 +158,7 @@ class Reconciler:
         if self._settings.host_url is None:
             return []
         rows = self._catalogue.of_host(self._settings.host_name)
-        return [one for one in rows if location.is_replica_of(one, self._settings.host_name, self._settings.host_url)]
+        return [row for row in rows if location.is_replica_of(row, self._settings.host_name, self._settings.host_url)]
 
     def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
         """Whether files may be believed gone: not while all are, in a directory that is new or was never empty."""

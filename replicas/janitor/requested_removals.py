@@ -11,10 +11,10 @@ from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CacheError, Unreadable
 from ..host.registration import Registration
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger, Withdrawal
 from ..ledger.orphans import DARK
-from ..ledger.prefetch_requests import HIGH, Copies
+from ..ledger.prefetch_requests import HIGH, PrefetchRequests
 from ..model import Pass
 from ..removal.orders import RemovalOrders
 from ..settings import Settings
@@ -32,7 +32,7 @@ class RequestedRemovals:
         cache: Cache,
         catalogue: Catalogue,
         ledger: Ledger,
-        hosts: Hosts,
+        hosts: HostRegistry,
         removals: RemovalOrders,
         registration: Registration,
         is_fetched: Callable[[str], bool],
@@ -40,7 +40,7 @@ class RequestedRemovals:
         self._settings, self._cache, self._catalogue = settings, cache, catalogue
         self._ledger, self._hosts, self._removals = ledger, hosts, removals
         self._registration, self._is_fetched = registration, is_fetched
-        self._requests = Copies(ledger.database)
+        self._requests = PrefetchRequests(ledger.database)
 
     @crash_points
     def run(self, done: Pass) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from .. import checksum, disk_read
-from ..cache import Cache, Copy, Entry
+from ..cache import Cache, CachedFile, OpenFile
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import Unreadable
@@ -54,39 +54,39 @@ class Scrubber:
         self.oldest(entries if time.monotonic() - began < _FRESH_SECONDS else None)
 
     @crash_points
-    def adopt(self, entries: Sequence[Entry] | None = None) -> int:
+    def adopt(self, entries: Sequence[CachedFile] | None = None) -> int:
         """Files that nobody of us read, as they are now, are read at the bounded rate; how many of them were right.
 
         Those of the stock cache and of version 0.1, and what was written to since. They are registered then.
         """
         rate = self._settings.scrub_bytes_per_second or _RATE
-        unread = [one for one in self._listed(entries) if not one.verified and one.readable]
+        unread = [file for file in self._listed(entries) if not file.verified and file.readable]
         right = 0
-        for one in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
-            right += self.verify(one.image_id, rate) is Verdict.INTACT
+        for file in sorted(unread, key=lambda entry: entry.used_at, reverse=True):
+            right += self.verify(file.image_id, rate) is Verdict.INTACT
         self._adopted += right
         return right
 
-    def again(self, entries: Sequence[Entry] | None = None) -> None:
+    def again(self, entries: Sequence[CachedFile] | None = None) -> None:
         """Files that could not be read are tried again, not too often; one that is right has its row again."""
         rate = self._settings.scrub_bytes_per_second or _RATE
-        for one in self._listed(entries):
-            if one.fault and time.time() - one.tried_at > _AGAIN_SECONDS:
-                self.verify(one.image_id, rate)
+        for file in self._listed(entries):
+            if file.fault and time.time() - file.tried_at > _AGAIN_SECONDS:
+                self.verify(file.image_id, rate)
 
     @crash_points
-    def oldest(self, entries: Sequence[Entry] | None = None) -> Verdict | None:
+    def oldest(self, entries: Sequence[CachedFile] | None = None) -> Verdict | None:
         """The file longest unverified is verified, at the bounded rate, if that is due; None: nothing is."""
         rate, age = self._settings.scrub_bytes_per_second, self._settings.scrub_after_seconds
-        read = [one for one in self._listed(entries) if one.verified and one.readable]
-        due = [one for one in read if time.time() - one.verified_at > age]
+        read = [file for file in self._listed(entries) if file.verified and file.readable]
+        due = [file for file in read if time.time() - file.verified_at > age]
         if not rate or not due:
             return None
-        verdict = self.verify(min(due, key=lambda one: one.verified_at).image_id, rate)
+        verdict = self.verify(min(due, key=lambda file: file.verified_at).image_id, rate)
         self._scrubbed += 1
         return verdict
 
-    def _listed(self, entries: Sequence[Entry] | None) -> Iterable[Entry]:
+    def _listed(self, entries: Sequence[CachedFile] | None) -> Iterable[CachedFile]:
         return self._cache.complete.entries() if entries is None else entries
 
     @crash_points
@@ -113,7 +113,7 @@ class Scrubber:
         return verdict
 
     @crash_points
-    def _judge(self, image: Image, digest: Digest, copy: Copy, rate: int) -> Verdict:
+    def _judge(self, image: Image, digest: Digest, copy: OpenFile, rate: int) -> Verdict:
         """What the file is; it is marked, or gone, or withheld then."""
         if copy.entry.is_anothers(image):
             self._own_copies.remove_wrong(image, copy)
@@ -130,11 +130,11 @@ class Scrubber:
         return Verdict.INTACT if self._cache.complete.mark_verified(image, copy) else Verdict.UNVERIFIABLE
 
     @crash_points
-    def _condemn(self, image: Image, copy: Copy) -> None:
+    def _condemn(self, image: Image, copy: OpenFile) -> None:
         self._own_copies.set_aside(image, copy)
         self._damaged += 1
 
-    def _agrees(self, copy: Copy, digest: Digest, rate: int) -> bool:
+    def _agrees(self, copy: OpenFile, digest: Digest, rate: int) -> bool:
         """Whether all bytes of the file are those of the digest. Raises Unreadable."""
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..cache import Cache
 from ..catalogue.images import Catalogue
 from ..errors import ReplicaError
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.verify_requests import WITHDRAWN, VerifyRequest, VerifyRequests
 from ..location import is_replica_of
 from ..model import Evidence, Image, Location, Result, Verdict
@@ -35,7 +35,7 @@ class VerifyWorker:
         settings: Settings,
         cache: Cache,
         catalogue: Catalogue,
-        hosts: Hosts,
+        hosts: HostRegistry,
         requests: VerifyRequests,
         scrubber: Callable[[Callable[[], None]], Scrubber],
         keep_alive: Callable[[], None],
@@ -123,7 +123,11 @@ class VerifyWorker:
         settings = self._settings
         if image is None or settings.host_url is None:
             return None
-        own = (one for one in image.cached if is_replica_of(one, settings.host_name, settings.host_url or ""))
+        own = (
+            location
+            for location in image.cached
+            if is_replica_of(location, settings.host_name, settings.host_url or "")
+        )
         return next(own, None)
 
     def _renew(self) -> None:

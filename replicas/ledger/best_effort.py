@@ -55,7 +55,7 @@ class BestEffortLedger:
         """The last result of each location of these images, as `Ledger.states`."""
         none: dict[tuple[str, str], Result] = {}
         found = self._ask(lambda: self.strict.states([image.id for image in images], full=full), none)
-        return lambda one: found.get((one.image_id, place_key(one)))
+        return lambda location: found.get((location.image_id, place_key(location)))
 
     def keys(self, image_ids: Collection[str], condition: sa.ColumnElement[bool]) -> set[tuple[str, str]]:
         """As `Ledger.keys`."""

@@ -9,7 +9,7 @@ from ..database import several_writers
 from ..database.dialect import clock, upsert
 from . import rows as ledger_rows
 from .connection import LedgerDatabase
-from .rows import Fill
+from .rows import FillClaim
 from .tables import fills, hosts
 
 
@@ -18,7 +18,7 @@ class Fills:
 
     database: LedgerDatabase
 
-    def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> list[Fill]:
+    def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> list[FillClaim]:
         """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.
 
         Returns what `fills` would. First claims take turns, so that of two hosts the one that started later always
@@ -27,7 +27,7 @@ class Fills:
         """
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
 
-        def work(connection: sa.Connection) -> list[Fill]:
+        def work(connection: sa.Connection) -> list[FillClaim]:
             row = _lease(connection, url, lease_seconds, done)
             held = fills.update().where(this, fills.c.expires_at >= row["renewed_at"])
             if not connection.execute(held.values(row)).rowcount:
@@ -45,22 +45,22 @@ class Fills:
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
         self.database.change(fills.delete().where(this))
 
-    def all_fills(self) -> list[tuple[str, Fill]]:
+    def all_fills(self) -> list[tuple[str, FillClaim]]:
         """Every fill in progress on any host with its image id: leases that hold, by image and host."""
 
-        def work(connection: sa.Connection) -> list[tuple[str, Fill]]:
+        def work(connection: sa.Connection) -> list[tuple[str, FillClaim]]:
             now = clock(connection)
             held = sa.select(fills).where(fills.c.expires_at > now).order_by(fills.c.image_id, fills.c.host)
             return [(row.image_id, ledger_rows.fill(row, now)) for row in connection.execute(held)]
 
         return self.database.read(work)
 
-    def fills(self, image_id: str, max_age_seconds: float) -> list[Fill]:
+    def fills(self, image_id: str, max_age_seconds: float) -> list[FillClaim]:
         """Who is filling the image: leases that hold, renewed in the last `max_age_seconds`; the longest first."""
-        return self.database.read(lambda one: _fills(one, clock(one), image_id, max_age_seconds))
+        return self.database.read(lambda connection: _fills(connection, clock(connection), image_id, max_age_seconds))
 
 
-def _fills(connection: sa.Connection, now: datetime, image_id: str, max_age_seconds: float) -> list[Fill]:
+def _fills(connection: sa.Connection, now: datetime, image_id: str, max_age_seconds: float) -> list[FillClaim]:
     fresh = sa.and_(fills.c.expires_at > now, fills.c.renewed_at >= now - timedelta(seconds=max_age_seconds))
     rows = connection.execute(
         sa.select(fills).where(fills.c.image_id == image_id, fresh).order_by(fills.c.started_at, fills.c.host)

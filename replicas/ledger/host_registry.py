@@ -42,7 +42,7 @@ def silent_after_seconds(settings: Settings) -> float:
     return 3 * max(settings.janitor_interval_seconds, 60)
 
 
-class Hosts:
+class HostRegistry:
     """Thread-safe. This host is always one of them."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -115,7 +115,7 @@ class Hosts:
 
     def now(self) -> datetime:
         """The ledger's time, as its list of hosts told it; this machine's without one."""
-        told = [one.heartbeat + timedelta(seconds=one.age_seconds) for one in self.all().values() if one.heartbeat]
+        told = [host.heartbeat + timedelta(seconds=host.age_seconds) for host in self.all().values() if host.heartbeat]
         return max(told, default=datetime.now(UTC))
 
     def states(self, image_id: str) -> dict[tuple[str, str], Result]:

@@ -13,9 +13,9 @@ from .fills import Fills
 from .hosts import HostRows
 from .removals import Removals
 from .results import Results
-from .rows import Fill, Withdrawal, place_key, url_key
+from .rows import FillClaim, Withdrawal, place_key, url_key
 
-__all__ = ["Fill", "Ledger", "Withdrawal", "place_key", "url_key"]
+__all__ = ["FillClaim", "Ledger", "Withdrawal", "place_key", "url_key"]
 
 
 class Ledger(HostRows, Results, Removals, Fills):

@@ -46,7 +46,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Stray:
+class Orphan:
     """The same, with how long and how often it was seen, by the database's clock."""
 
     place: str  # host:NAME or store:ID
@@ -59,13 +59,13 @@ class Stray:
     sightings: int
 
 
-class Strays:
+class Orphans:
     """Every method raises LedgerError when the ledger cannot be asked. Safe for threads and after a fork."""
 
     def __init__(self, ledger_database: LedgerDatabase) -> None:
         self._database = ledger_database
 
-    def saw(self, place: str, found: Collection[Sighting]) -> list[Stray]:
+    def saw(self, place: str, found: Collection[Sighting]) -> list[Orphan]:
         """A complete audit of the place found these and no others; each with its history, in their order.
 
         What was seen before and is as it was counts one sighting more; what has another kind or size begins anew, and
@@ -73,7 +73,7 @@ class Strays:
         """
         return self._database.write(lambda connection: _saw(connection, place, found))
 
-    def list(self, place: str | None = None) -> list[Stray]:
+    def list(self, place: str | None = None) -> list[Orphan]:
         """What the last audits found, by place and name."""
         wanted = sa.select(strays).order_by(strays.c.place, strays.c.name)
         return [_stray(row) for row in self._database.rows(wanted if place is None else wanted.where(_at(place)))]
@@ -84,36 +84,36 @@ class Strays:
             self._database.change(strays.delete().where(_at(place), strays.c.key == _key(name)))
 
 
-def _saw(connection: sa.Connection, place: str, found: Collection[Sighting]) -> list[Stray]:
+def _saw(connection: sa.Connection, place: str, found: Collection[Sighting]) -> list[Orphan]:
     now = clock(connection)
     known = {row.key: row for row in connection.execute(sa.select(strays).where(_at(place)))}
-    rows = [_row(place, one, known.get(_key(one.name)), now) for one in found]
+    rows = [_row(place, sighting, known.get(_key(sighting.name)), now) for sighting in found]
     keys = {row["key"] for row in rows}
     for key in known.keys() - keys:
         connection.execute(strays.delete().where(_at(place), strays.c.key == key))
     for part in chunks(rows):
         upsert(connection, strays, part)
     names = ("place", "name", "image_id", "size", "first_seen", "last_seen", "sightings")
-    return [Stray(kind=Kind(row["kind"]), **{name: row[name] for name in names}) for row in rows]
+    return [Orphan(kind=Kind(row["kind"]), **{name: row[name] for name in names}) for row in rows]
 
 
-def _row(place: str, one: Sighting, before: Any, now: datetime) -> dict[str, Any]:
-    is_same = before is not None and (before.kind, before.size) == (one.kind, one.size)
+def _row(place: str, sighting: Sighting, before: Any, now: datetime) -> dict[str, Any]:
+    is_same = before is not None and (before.kind, before.size) == (sighting.kind, sighting.size)
     return {
         "place": place,
-        "key": _key(one.name),
-        "name": transactions.clean(one.name, TEXT),
-        "kind": one.kind.value,
-        "image_id": one.image_id,
-        "size": one.size,
+        "key": _key(sighting.name),
+        "name": transactions.clean(sighting.name, TEXT),
+        "kind": sighting.kind.value,
+        "image_id": sighting.image_id,
+        "size": sighting.size,
         "first_seen": before.first_seen if is_same else now,
         "last_seen": now,
         "sightings": before.sightings + 1 if is_same else 1,
     }
 
 
-def _stray(row: Any) -> Stray:
-    return Stray(
+def _stray(row: Any) -> Orphan:
+    return Orphan(
         *(row.place, row.name, Kind(row.kind), row.image_id, row.size),
         *(row.first_seen, row.last_seen, row.sightings),
     )

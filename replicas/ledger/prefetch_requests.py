@@ -49,7 +49,7 @@ OPEN = (State.WAITING, State.RUNNING)
 
 
 @dataclass(frozen=True)
-class Copying:
+class PrefetchRequest:
     """One request. Ages are by the database's clock; those of what has not happened yet are None."""
 
     image_id: str
@@ -67,7 +67,7 @@ class Copying:
     detail: str
 
 
-class Copies:
+class PrefetchRequests:
     """Every method raises LedgerError when the ledger cannot be asked. Safe for threads and after a fork."""
 
     def __init__(self, ledger_database: LedgerDatabase) -> None:
@@ -94,10 +94,10 @@ class Copies:
             for part in chunks(pairs)
         )
 
-    def due(self, host: str, limit: int) -> list[Copying]:
+    def due(self, host: str, limit: int) -> list[PrefetchRequest]:
         """What this host is to do now: the highest priority first, of the same the oldest."""
 
-        def work(connection: sa.Connection) -> list[Copying]:
+        def work(connection: sa.Connection) -> list[PrefetchRequest]:
             now = clock(connection)
             ready = sa.or_(copies.c.not_before.is_(None), copies.c.not_before <= now)
             wanted = sa.select(copies).where(copies.c.host == host, _is_open(), ready)
@@ -145,17 +145,17 @@ class Copies:
         image_ids: Collection[str] | None = None,
         hosts: Collection[str] | None = None,
         states: Collection[State] | None = None,
-    ) -> list[Copying]:
+    ) -> list[PrefetchRequest]:
         """The requests for these images, on these hosts, in these states (None: any), oldest first."""
         wanted = sa.select(copies)
         for column, values in ((copies.c.host, hosts), (copies.c.state, states)):
             if values is not None:
                 wanted = wanted.where(column.in_(sorted(set(values))))
-        found: list[Copying] = []
+        found: list[PrefetchRequest] = []
         for part in distinct(image_ids) if image_ids is not None else [None]:
             some = wanted if part is None else wanted.where(copies.c.image_id.in_(part))
             found += self._database.read(lambda connection, some=some: _listed(connection, some))  # type: ignore[misc]
-        return sorted(found, key=lambda one: (-one.age_seconds, one.image_id, one.host))
+        return sorted(found, key=lambda request: (-request.age_seconds, request.image_id, request.host))
 
     def trim(self, older_than_seconds: float) -> int:
         """Requests that ended longer ago are forgotten; how many."""
@@ -204,7 +204,7 @@ def _cancel(connection: sa.Connection, which: list[Any]) -> int:
     return connection.execute(copies.update().where(*which).values(ended)).rowcount
 
 
-def _listed(connection: sa.Connection, wanted: sa.Select[Any]) -> list[Copying]:
+def _listed(connection: sa.Connection, wanted: sa.Select[Any]) -> list[PrefetchRequest]:
     now = clock(connection)
     return [_copying(row, now) for row in connection.execute(wanted)]
 
@@ -213,8 +213,8 @@ def _is_open() -> sa.ColumnElement[bool]:
     return copies.c.state.in_(OPEN)
 
 
-def _copying(row: Any, now: datetime) -> Copying:
-    return Copying(
+def _copying(row: Any, now: datetime) -> PrefetchRequest:
+    return PrefetchRequest(
         *(row.image_id, row.host, State(row.state), row.priority, bool(row.pin), row.who),
         *(age(row.requested_at, now), None if row.finished_at is None else age(row.finished_at, now)),
         max(0.0, (row.not_before - now).total_seconds()) if row.not_before else 0.0,

@@ -117,7 +117,7 @@ class Results:
 def record(connection: sa.Connection, results: Sequence[Result]) -> None:
     """History and states. Rows are written in the order of their keys: two writers cannot deadlock."""
     now = clock(connection)
-    rows = [ledger_rows.check_row(one, now) for one in results]
+    rows = [ledger_rows.check_row(result, now) for result in results]
     rows.sort(key=lambda row: (row["image_id"], row["place"]))  # of one place in the order given
     connection.execute(checks.insert(), rows)
     latest = {(row["image_id"], row["place"]): row for row in rows}

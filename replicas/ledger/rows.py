@@ -35,7 +35,7 @@ class Withdrawal:
 
 
 @dataclass(frozen=True)
-class Fill:
+class FillClaim:
     """A host that is filling an image just now."""
 
     host: str
@@ -108,9 +108,9 @@ def host(row: Any, now: datetime) -> Host:
     return Host(row.name, row.zone, row.url, row.heartbeat, *numbers, age_seconds=age(row.heartbeat, now))
 
 
-def fill(row: Any, now: datetime) -> Fill:
+def fill(row: Any, now: datetime) -> FillClaim:
     """A fill as its host last reported it."""
-    return Fill(row.host, row.url, age(row.renewed_at, now), row.bytes)
+    return FillClaim(row.host, row.url, age(row.renewed_at, now), row.bytes)
 
 
 def withdrawal(row: Any) -> Withdrawal:

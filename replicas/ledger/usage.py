@@ -15,7 +15,7 @@ from .tables import uses
 KEPT_DAYS = 40  # the janitors forget older counts
 
 
-class Uses:
+class Usage:
     """Table `replica_uses`. Every method raises LedgerError when it cannot be asked. Days are UTC, by the database.
 
     `days` is this day so far and the days before it: with 2, today and yesterday.

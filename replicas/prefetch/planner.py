@@ -15,14 +15,14 @@ from functools import partial
 from stevedore.driver import DriverManager
 
 from ..cache import Cache
-from ..cache.eviction import Space
+from ..cache.eviction import Eviction
 from ..catalogue.images import Catalogue
 from ..errors import ReplicaError
 from ..ledger.host_registry import is_alive
 from ..ledger.ledger import Ledger
 from ..ledger.pins import Pins
-from ..ledger.prefetch_requests import Copies, Copying
-from ..ledger.usage import Uses
+from ..ledger.prefetch_requests import PrefetchRequest, PrefetchRequests
+from ..ledger.usage import Usage
 from ..model import IMAGE_ACTIVE, Image, Pass, is_image_id
 from ..settings import Settings
 from .policy import GROUP, Described, Policy, PolicyFactory, Priority, Wish, World
@@ -35,16 +35,16 @@ _BATCH = 500  # images in memory
 _DELETED = 100  # so many more of the popular images are looked at, for some may be deleted by now
 
 
-class Stocking:
+class PrefetchPlanner:
     """One host's; called by one thread."""
 
-    def __init__(self, settings: Settings, cache: Cache, space: Space, catalogue: Catalogue, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, cache: Cache, space: Eviction, catalogue: Catalogue, ledger: Ledger) -> None:
         self._settings = settings
         self._cache = cache
         self._space = space
         self._catalogue = catalogue
         self._ledger = ledger
-        self._copies = Copies(ledger.database)
+        self._copies = PrefetchRequests(ledger.database)
         self._pins = Pins(ledger.database)
         self._due = 0.0  # by the monotonic clock
         self._seen: object = None  # of the rules file, the last time
@@ -112,7 +112,7 @@ class Stocking:
         """Bytes of those images that this host may hold at all."""
         limits = [one for one in (self._settings.max_bytes, self._settings.max_image_bytes) if one]
         found = filter(_is_verifiable, self._catalogue.images(image_ids, statuses=(IMAGE_ACTIVE,)))
-        return {one.id: one.size for one in found if one.size and all(one.size <= most for most in limits)}
+        return {image.id: image.size for image in found if image.size and all(image.size <= most for most in limits)}
 
     def _capacity(self) -> int:
         """Bytes that may be wished for: the low watermark of `max_bytes`, or of what the file system has for us."""
@@ -131,7 +131,7 @@ class Stocking:
     def _ask(self, wanted: Iterable[Wish]) -> None:
         """Each has a request that is open, or had one that ended a short time ago."""
         here = self._settings.host_name
-        known = {one.image_id: one for one in self._copies.list(hosts=[here])}
+        known = {request.image_id: request for request in self._copies.list(hosts=[here])}
         kinds: dict[tuple[str, int, bool], list[str]] = {}
         for wish in wanted:
             if not _is_asked(wish, known.get(wish.image_id)):
@@ -153,7 +153,7 @@ def world(settings: Settings, catalogue: Catalogue, ledger: Ledger) -> World:
         here=settings.host_name,
         hosts=[host for host in ledger.hosts() if is_alive(host, settings)],
         images=partial(_described, catalogue),
-        popular=partial(_popular, catalogue, Uses(ledger.database)),
+        popular=partial(_popular, catalogue, Usage(ledger.database)),
     )
 
 
@@ -166,14 +166,14 @@ def _described(catalogue: Catalogue) -> Iterator[Described]:
             yield Described(image, tags.get(image.id, frozenset()), properties.get(image.id, {}))
 
 
-def _popular(catalogue: Catalogue, uses: Uses, days: int, most: int) -> list[tuple[str, int]]:
+def _popular(catalogue: Catalogue, uses: Usage, days: int, most: int) -> list[tuple[str, int]]:
     """Of images that are active."""
     found = uses.popular(days, most + _DELETED)
     statuses = catalogue.statuses([image_id for image_id, _ in found])
     return [one for one in found if statuses.get(one[0]) == IMAGE_ACTIVE][:most]
 
 
-def _is_asked(wish: Wish, last: Copying | None) -> bool:
+def _is_asked(wish: Wish, last: PrefetchRequest | None) -> bool:
     """Whether the last request for this copy stands, or ended so lately that there is no use in another."""
     if last is None or last.ended_seconds is not None:
         return last is not None and last.ended_seconds is not None and last.ended_seconds < AGAIN_SECONDS

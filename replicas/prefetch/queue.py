@@ -2,7 +2,7 @@
 
 a row of the ledger   `replica copy`, the api, rules; tried again when it fails, and given up in the end
 a name in `queue/`    programs that know Glance's own cache; also while the ledger is away; ends as a row does
-a growing file left   by a filler that was killed a moment ago: to be taken up at the byte it had come to
+a partial file left   by a filler that was killed a moment ago: to be taken up at the byte it had come to
 """
 
 import logging
@@ -13,10 +13,10 @@ from os import stat_result
 from typing import TypeVar
 
 from ..cache import Cache
-from ..cache.partial_file import Growing, on_disk
+from ..cache.partial_file import PartialFile, on_disk
 from ..crash_points import crash_points
 from ..errors import LedgerError
-from ..ledger.prefetch_requests import HIGH, NORMAL, Copies, Copying, State
+from ..ledger.prefetch_requests import HIGH, NORMAL, PrefetchRequest, PrefetchRequests, State
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 _MOST = 500  # rows looked at in one step
 _TRIES = 8  # without a byte more
 _BACKOFF = (30.0, 3600.0)  # seconds until the second try, and at most between two
-_IDLE_SECONDS = 60.0  # a growing file untouched for so long has no filler that will be back
+_IDLE_SECONDS = 60.0  # a partial file untouched for so long has no filler that will be back
 _SPARE = 1 << 20  # bytes reserved that are not worth giving back
 _LEFT_SECONDS = 3600.0  # one untouched for so long could not be taken up, and goes
 _REST_SECONDS = 30.0  # how long a ledger that failed is not asked again
@@ -34,7 +34,7 @@ _KEPT_SECONDS = 7 * 86400.0  # how long it is known what became of a copy
 
 @dataclass(frozen=True)
 class Want:
-    """One image that this host is to have, and on whose word; on nobody's: a growing file was left."""
+    """One image that this host is to have, and on whose word; on nobody's: a partial file was left."""
 
     image_id: str
     priority: int = NORMAL
@@ -44,13 +44,13 @@ class Want:
     failures: int = 0  # one after the other, without a byte more
 
 
-class Orders:
+class PrefetchQueue:
     """One host's, for one thread. A ledger that is away is asked again after a while.
 
     What is told returns False when it has to be told again: the ledger did not answer.
     """
 
-    def __init__(self, cache: Cache, copies: Copies, host: str) -> None:
+    def __init__(self, cache: Cache, copies: PrefetchRequests, host: str) -> None:
         self._cache = cache
         self._copies = copies
         self._host = host
@@ -58,8 +58,8 @@ class Orders:
         self._rests_until = 0.0
 
     @crash_points
-    def wants(self, growing: Mapping[str, stat_result]) -> list[Want]:
-        """All there is to do: growing files first, since somebody waited for them, then by priority, then by age."""
+    def wants(self, partial_file: Mapping[str, stat_result]) -> list[Want]:
+        """All there is to do: partial files first, since somebody waited for them, then by priority, then by age."""
         rows = self._ask(lambda: self._copies.due(self._host, _MOST)) or []
         wants = {row.image_id: _want(row) for row in rows}
         condemned = {image_id for image_id, _ in self._cache.listed("invalid")}
@@ -68,13 +68,15 @@ class Orders:
                 self._cache.drop("queue", image_id)
             else:
                 wants[image_id] = replace(wants.get(image_id, Want(image_id)), queued=True)
-        idle = {one: age for one, facts in growing.items() if one not in wants and (age := _age(facts)) > _IDLE_SECONDS}
-        found = [*self._left(idle), *sorted(wants.values(), key=lambda one: -one.priority)]
+        idle = {
+            one: age for one, facts in partial_file.items() if one not in wants and (age := _age(facts)) > _IDLE_SECONDS
+        }
+        found = [*self._left(idle), *sorted(wants.values(), key=lambda want: -want.priority)]
         return [want for want in found if want.asked or time.monotonic() >= self._failed(want)[1]]
 
     @crash_points
     def _left(self, idle: Mapping[str, float]) -> Iterator[Want]:
-        """Of growing files untouched for so long those worth going on with; the others are removed."""
+        """Of partial files untouched for so long those worth going on with; the others are removed."""
         rows = self._ask(lambda: self._copies.list(idle, [self._host])) if idle else []
         known = {row.image_id: row for row in rows or ()}
         for image_id in idle if rows is not None else ():  # else one may wait for its hour
@@ -96,7 +98,7 @@ class Orders:
     def is_open(self, want: Want, size: int) -> bool:
         """Whether all `size` bytes that are there now are wanted still. May be called from any thread.
 
-        A growing file that was left is, without anybody's word.
+        A partial file that was left is, without anybody's word.
         """
         if want.queued and self._cache.is_queued(want.image_id):
             return True
@@ -167,32 +169,32 @@ class Orders:
 
 @crash_points
 def discard(cache: Cache, image_id: str) -> None:
-    """The growing file of an image is gone, unless somebody fills it. Raises CacheError."""
+    """The partial file of an image is gone, unless somebody fills it. Raises CacheError."""
     cache.partials.drop_left(image_id)
 
 
 @crash_points
-def give_back(cache: Cache, growing: Mapping[str, stat_result]) -> None:
-    """Of these growing files those that nobody has filled for a while hold no more than their bytes. Raises CacheError.
+def give_back(cache: Cache, partial_file: Mapping[str, stat_result]) -> None:
+    """Of these partial files those that nobody has filled for a while hold no more than their bytes. Raises CacheError.
 
     One of them may wait for hours. Whoever goes on with it reserves the rest again.
     """
-    for image_id, facts in growing.items():
+    for image_id, facts in partial_file.items():
         if on_disk(facts) - facts.st_size < _SPARE or _age(facts) <= _IDLE_SECONDS:
             continue
         with cache.errors(image_id):
-            left = Growing.lock(cache.partial_path(image_id), 1 << 62)
+            left = PartialFile.lock(cache.partial_path(image_id), 1 << 62)
             if left is not None:
                 log.info("image %s: %d bytes written, the rest of its room is free again", image_id, left.length)
                 left.give_back() if left.length else left.discard()
                 left.close()
 
 
-def _want(row: Copying) -> Want:
+def _want(row: PrefetchRequest) -> Want:
     return Want(row.image_id, row.priority, asked=True, pin=row.pin, failures=row.attempts)
 
 
-def _was_cancelled(row: Copying) -> bool:
+def _was_cancelled(row: PrefetchRequest) -> bool:
     """Just now, so that the file is what it left."""
     return row.state is State.CANCELLED and (row.ended_seconds or 0.0) < _LEFT_SECONDS
 

@@ -31,15 +31,15 @@ class Match:
     min_size: int | None = None  # bytes
     max_size: int | None = None
 
-    def __call__(self, one: Described, popular: Mapping[Top, Container[str]]) -> bool:
+    def __call__(self, described: Described, popular: Mapping[Top, Container[str]]) -> bool:
         """Whether the image is meant."""
-        image = one.image
+        image = described.image
         return (
-            _any(self.tag, one.tags.__contains__)
+            _any(self.tag, described.tags.__contains__)
             and _any(self.name, lambda pattern: fnmatch.fnmatchcase(image.name or "", pattern))
             and _any(self.owner, lambda owner: owner == image.owner)
             and _any(self.visibility, lambda visibility: visibility == image.visibility)
-            and all(one.properties.get(key) in values for key, values in self.property.items())
+            and all(described.properties.get(key) in values for key, values in self.property.items())
             and (self.popular is None or image.id in popular[self.popular])
             and (self.min_size or 0) <= (image.size or 0)
             and (self.max_size is None or (image.size or 0) <= self.max_size)
@@ -101,10 +101,10 @@ def shares(rules: Sequence[Rule], world: World) -> Iterator[tuple[Rule, Image, S
     """Each image that a rule means, with what the rule wants; a stream by image, then rule."""
     tops = {rule.match.popular for rule in rules if rule.match.popular is not None}
     popular = {(top, days): {image_id for image_id, _ in world.popular(days, top)} for top, days in tops}
-    for one in world.images() if rules else ():
+    for image in world.images() if rules else ():
         for rule in rules:
-            if rule.match(one, popular):
-                yield rule, one.image, rule.share(one.image, world.hosts)
+            if rule.match(image, popular):
+                yield rule, image.image, rule.share(image.image, world.hosts)
 
 
 def _any(values: Collection[str], holds: Any) -> bool:
@@ -113,8 +113,8 @@ def _any(values: Collection[str], holds: Any) -> bool:
 
 def _holders(image: Image, hosts: Iterable[Host]) -> set[str]:
     known = {host.name: host for host in hosts}
-    rows = [one for one in image.cached if one.host in known]
-    return {one.host for one in rows if one.host and is_replica_of(one, one.host, known[one.host].url)}
+    rows = [location for location in image.cached if location.host in known]
+    return {row.host for row in rows if row.host and is_replica_of(row, row.host, known[row.host].url)}
 
 
 def _first(image_id: str, names: Sequence[str], holders: Container[str], copies: int) -> list[str]:

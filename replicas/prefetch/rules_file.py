@@ -82,7 +82,7 @@ def _rule(written: Any, number: int, file: str) -> Rule:
     if not isinstance(name, str) or not 0 < len(name) <= 200:
         raise ConfigError(f"{where}: name: write a text of at most 200 characters")
     copies = given["copies"]
-    priorities = tuple(one.name.lower() for one in reversed(Priority))
+    priorities = tuple(priority.name.lower() for priority in reversed(Priority))
     return Rule(
         name=name,
         match=_match(given["match"], f"{where}: match"),
@@ -99,8 +99,8 @@ def _match(written: Any, where: str) -> Match:
     given = _mapping(written, (*texts, "property", "popular", *sizes), where)
     if not given:
         raise ConfigError(f'{where}: say which images are meant; name: "*" means all')
-    for one in _texts(given.get("visibility", VISIBILITIES), f"{where}: visibility"):
-        _one_of(one, VISIBILITIES, f"{where}: visibility")
+    for text in _texts(given.get("visibility", VISIBILITIES), f"{where}: visibility"):
+        _one_of(text, VISIBILITIES, f"{where}: visibility")
     found: dict[str, Any] = {key: _texts(given[key], f"{where}: {key}") for key in texts if key in given}
     found |= {key: _size(given[key], f"{where}: {key}") for key in sizes if key in given}
     if "property" in given:

@@ -1,6 +1,6 @@
 """Fetches what this host was asked to have (`queue`), whoever asked it and wherever that program is by now.
 
-A fill is a job of the process it runs in. Killed anywhere, it leaves a growing file and an order that stands: the next
+A fill is a job of the process it runs in. Killed anywhere, it leaves a partial file and an order that stands: the next
 start goes on from there. What an order says of itself in between is for people to look at.
 """
 
@@ -9,7 +9,7 @@ from datetime import datetime, time
 from functools import partial
 from threading import Thread
 
-from ..cache import Cache, Entry
+from ..cache import Cache, CachedFile
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, Refused, Unreadable
@@ -17,12 +17,12 @@ from ..host.fill_setup import FillSetup
 from ..host.own_copies import OwnCopies
 from ..host.pin_sync import PinSync
 from ..host.registration import Registration
-from ..ledger.prefetch_requests import HIGH, Copies
+from ..ledger.prefetch_requests import HIGH, PrefetchRequests
 from ..model import Image
 from ..settings import Hours, Settings
 from ..throttle import Throttle
 from ..transfer.fill import start
-from .queue import Orders, Want, give_back
+from .queue import PrefetchQueue, Want, give_back
 
 _CANCELLED, _TOO_LATE = "cancelled", "waits for copy_hours"
 
@@ -86,7 +86,7 @@ class PrefetchWorker:
         settings: Settings,
         cache: Cache,
         catalogue: Catalogue,
-        requests: Copies,
+        requests: PrefetchRequests,
         registration: Registration,
         own_copies: OwnCopies,
         pin_sync: PinSync,
@@ -96,7 +96,7 @@ class PrefetchWorker:
         self._settings, self._cache, self._catalogue = settings, cache, catalogue
         self._registration, self._own_copies, self._pin_sync = registration, own_copies, pin_sync
         self._fill_setup, self._wake = fill_setup, wake
-        self._orders = Orders(cache, requests, settings.host_name)
+        self._orders = PrefetchQueue(cache, requests, settings.host_name)
         rate = settings.copy_bytes_per_second
         self._throttle = Throttle(rate) if rate else None
         self._jobs: dict[str, Job] = {}
@@ -111,9 +111,11 @@ class PrefetchWorker:
             if not job.alive and self._report_end(job):
                 del self._jobs[image_id]
         self._steer()
-        growing = dict(self._cache.listed("partial"))
-        started = sum(self._take_up(want) for want in self._orders.wants(growing) if want.image_id not in self._jobs)
-        give_back(self._cache, {one: facts for one, facts in growing.items() if one not in self._jobs})
+        partial_file = dict(self._cache.listed("partial"))
+        started = sum(
+            self._take_up(want) for want in self._orders.wants(partial_file) if want.image_id not in self._jobs
+        )
+        give_back(self._cache, {one: facts for one, facts in partial_file.items() if one not in self._jobs})
         return started
 
     @crash_points
@@ -158,7 +160,7 @@ class PrefetchWorker:
         return False
 
     @crash_points
-    def _is_there(self, want: Want, entry: Entry) -> None:
+    def _is_there(self, want: Want, entry: CachedFile) -> None:
         """The host has a complete file; one that nobody has read yet is read by the janitor first."""
         image = self._catalogue.active(want.image_id)
         if not want.asked and not want.queued:

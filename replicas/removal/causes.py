@@ -49,7 +49,7 @@ class Damaged:
 
     def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
         """By the looks alone."""
-        verdicts = {one.verdict for one in looks}
+        verdicts = {look.verdict for look in looks}
         if len(verdicts) != 1:
             reason = "its state is not known" if not verdicts else f"looks disagree: {', '.join(sorted(verdicts))}"
             return Doubt(reason, unknown=True)
@@ -112,14 +112,14 @@ class Duplicate:
 
     def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
         """By identity and the order of the rows; what is no cached copy must have been read, too."""
-        elders = [one for one in _elders(image, target) if identity(one) == identity(target)]
+        elders = [elder for elder in _elders(image, target) if identity(elder) == identity(target)]
         if not elders:
             return Doubt("no older location names the same copy")
-        older = next((one for one in elders if self.surely(one, target)), None)
+        older = next((elder for elder in elders if self.surely(elder, target)), None)
         if older is None:
             return Doubt(f"whether location {elders[0].row} names the same copy cannot be told")
         if not target.is_cached and not proves_intact(looks):
-            unknown = not looks or any(one.verdict.is_unknown for one in looks)
+            unknown = not looks or any(look.verdict.is_unknown for look in looks)
             return Doubt("the copy that its twin names is not proven intact", unknown=unknown)
         return f"duplicate: location {older.row} names the same copy, and stays"
 
@@ -234,8 +234,8 @@ def _elders(image: Image, target: Location) -> list[Location]:
 
 def proves_intact(looks: Sequence[Result]) -> bool:
     """Whether one look read every byte, and none says anything but intact."""
-    read = any(one.evidence is Evidence.FULL for one in looks)
-    return read and all(one.verdict is Verdict.INTACT for one in looks)
+    read = any(look.evidence is Evidence.FULL for look in looks)
+    return read and all(result.verdict is Verdict.INTACT for result in looks)
 
 
 def _stays(target: Location, pinned: Collection[Held]) -> Doubt | None:

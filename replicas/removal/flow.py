@@ -18,12 +18,12 @@ from ..database import several_writers
 from ..errors import LedgerError, ReplicaError
 from ..ledger.ledger import place_key
 from ..model import Evidence, Image, Location, Result, Verdict
-from ..verify.places import Places
+from ..verify.copy_identities import CopyIdentities
 from ..verify.worker_pool import probe_all
 from . import causes
 from . import proof as prune
 from .causes import Cause
-from .removal_facts import Order
+from .removal_facts import RemovalOrder
 
 if TYPE_CHECKING:
     from ..catalogue.images import Catalogue, LockedImage
@@ -36,7 +36,7 @@ ACT_SECONDS = 60.0  # between the end of a round of looks and the removal that r
 
 
 @dataclass(frozen=True)
-class Looks:
+class VerifyRound:
     """One round of looks at an image."""
 
     image: Image  # as it was then
@@ -60,7 +60,7 @@ class Step:
     target: Location
     cause: Cause
     answer: prune.Proof | prune.Refusal
-    looks: Looks
+    looks: VerifyRound
     removed: bool = False
 
 
@@ -72,22 +72,22 @@ class Removal:
         catalogue: "Catalogue",
         ledger: "Ledger",
         sources: "Sources",
-        order: Order,
+        order: RemovalOrder,
         *,
         workers: int,
-        places: Places | None = None,
+        places: CopyIdentities | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
         self._order, self._workers, self._clock = order, workers, clock
-        self._places = places or Places(sources)
+        self._places = places or CopyIdentities(sources)
 
     def plan(self, image: Image, targets: Sequence[Location]) -> Iterator[Step]:
         """A step for each target, after one round of looks; what was to be damaged and is intact is no part of it."""
         looks, cause_of = self._look(image, targets), self._order.causes([image])
         for target in targets:
             cause = cause_of(target)
-            verdicts = {one.verdict for one in looks.results if one.location == target}
+            verdicts = {result.verdict for result in looks.results if result.location == target}
             if cause.name != causes.Damaged.name or verdicts != {Verdict.INTACT}:
                 yield Step(image, target, cause, self._decide(image, target, cause, looks), looks)
 
@@ -110,7 +110,7 @@ class Removal:
     def _is_there(self, request: "Withdrawal") -> bool:
         image = self._catalogue.image(request.image_id)
         rows = image.locations if image else ()
-        return any(one.row == request.row if request.row else place_key(one) == request.place for one in rows)
+        return any(row.row == request.row if request.row else place_key(row) == request.place for row in rows)
 
     def _remove(self, step: Step) -> Step:
         """An error leaves the request open: whether the row went may not be known, and the next prune finds out."""
@@ -139,7 +139,9 @@ class Removal:
             cause = self._order.causes([step.image])(step.target)
             recorded = self._ledger.recorded_since(step.looks.mark, step.image.id)
         named = {place_key(one): one for one in step.image.locations}  # the ledger does not keep all that names a copy
-        news = tuple(replace(one, location=named.get(place_key(one.location), one.location)) for one in recorded)
+        news = tuple(
+            replace(result, location=named.get(place_key(result.location), result.location)) for result in recorded
+        )
         return replace(step, cause=cause, looks=replace(step.looks, news=news))
 
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
@@ -152,11 +154,11 @@ class Removal:
         locked.keep([one for one in locked.image.durable if one.row != step.target.row])
         return answer
 
-    def _decide(self, image: Image, target: Location, cause: Cause, looks: Looks) -> prune.Proof | prune.Refusal:
+    def _decide(self, image: Image, target: Location, cause: Cause, looks: VerifyRound) -> prune.Proof | prune.Refusal:
         return prune.removable(
             image,
             target,
-            [one for one in looks.results if self._places.is_known(one.location)],
+            [result for result in looks.results if self._places.is_known(result.location)],
             others=looks.news,
             now=self._clock(),
             judged=looks.image.digest,
@@ -166,15 +168,15 @@ class Removal:
             identity=self._places.identity,
         )
 
-    def _look(self, image: Image, targets: Sequence[Location]) -> Looks:
+    def _look(self, image: Image, targets: Sequence[Location]) -> VerifyRound:
         """Every durable copy in full; a cached one only when it goes because of its state."""
         chosen = {one.row: one for one in image.durable}
         if self._order.reads_targets:
-            chosen |= {one.row: one for one in targets}
+            chosen |= {target.row: target for target in targets}
         mark, began = self._mark(), self._clock()
         items = [(image, one, Evidence.FULL) for one in chosen.values()]
         results = tuple(result for _, result in probe_all(self._sources, items, self._workers))
-        return Looks(image, results, began, self._clock(), mark)
+        return VerifyRound(image, results, began, self._clock(), mark)
 
     def _mark(self) -> int:
         """Without a ledger there is a plan, but no deed; should it come back, everything in it is news."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..cache import Cache, own_file
 from ..database import several_writers
 from ..errors import CacheError, CatalogueError
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..model import is_image_id
 from .known import KnownCopies
@@ -34,7 +34,7 @@ NAME = "last_copies"  # in our own folder of the host's directory: a JSON list o
 class Keeping:
     """One host's; thread-safe."""
 
-    def __init__(self, catalogue: "Catalogue", ledger: Ledger, hosts: Hosts, cache: Cache) -> None:
+    def __init__(self, catalogue: "Catalogue", ledger: Ledger, hosts: HostRegistry, cache: Cache) -> None:
         self._catalogue, self._known, self._hosts = catalogue, KnownCopies(ledger.database), hosts
         self._cache = cache
 

@@ -11,7 +11,7 @@ from ..ledger import rows
 from ..ledger.connection import LedgerDatabase
 from ..ledger.tables import checks, hosts, states, withdrawals
 from ..model import Last, Verdict, is_on_host
-from .last_copy import Key, Known
+from .last_copy import Key, LedgerFacts
 
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it
 
@@ -31,13 +31,13 @@ class KnownCopies:
     def __init__(self, database: LedgerDatabase, alive_seconds: float = 0.0) -> None:
         self._database, self._alive_seconds = database, alive_seconds
 
-    def of(self, image_ids: Collection[str], but: int | None = None) -> Known:
+    def of(self, image_ids: Collection[str], but: int | None = None) -> LedgerFacts:
         """All that is known of these images. `but` is the number of the removal that is to be decided.
 
         Somebody who has noted a removal before he asks sees every other that was noted before it was decided.
         """
 
-        def work(connection: sa.Connection) -> Known:
+        def work(connection: sa.Connection) -> LedgerFacts:
             now = clock(connection)
             since = now - timedelta(seconds=self._alive_seconds)
             living = connection.execute(sa.select(hosts.c.name, hosts.c.url).where(hosts.c.heartbeat > since))
@@ -47,7 +47,7 @@ class KnownCopies:
             for part in distinct(image_ids):
                 lasts |= _lasts(connection, states.c.image_id.in_(part))
                 going |= _going(connection, part, open_since, but)
-            return Known(lasts, frozenset(going), {row.name: row.url for row in living})
+            return LedgerFacts(lasts, frozenset(going), {row.name: row.url for row in living})
 
         return self._database.read(work)
 

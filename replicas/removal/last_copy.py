@@ -21,14 +21,14 @@ _KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 
 
 @dataclass(frozen=True)
-class Known:
+class LedgerFacts:
     """What the ledger says of some images, all of it as of one moment."""
 
     lasts: Mapping[Key, Last]
     going: frozenset[Key] = frozenset()  # copies that somebody else is about to remove
     living: Mapping[str, str] = field(default_factory=dict)  # hosts that were heard of not long ago, and their URLs
 
-    def without(self, key: Key) -> "Known":
+    def without(self, key: Key) -> "LedgerFacts":
         """The same without what was seen of one place."""
         return replace(self, lasts={one: last for one, last in self.lasts.items() if one != key})
 
@@ -43,7 +43,7 @@ def is_damaged(last: Last | None) -> bool:
 
 def has_durable(image: Image, lasts: Mapping[Key, Last]) -> bool:
     """Whether the image has a durable location that is not known to be damaged."""
-    return any(not is_damaged(lasts.get((image.id, place_key(one)))) for one in image.durable)
+    return any(not is_damaged(lasts.get((image.id, place_key(location)))) for location in image.durable)
 
 
 def has_store(image: Image) -> bool:
@@ -53,15 +53,15 @@ def has_store(image: Image) -> bool:
 
 def only_cached(image: Image, lasts: Mapping[Key, Last]) -> bool:
     """Whether no durable copy is known to be good while a cached one may be: the worst state short of loss."""
-    maybe = [one for one in image.locations if not is_damaged(lasts.get((image.id, place_key(one))))]
+    maybe = [location for location in image.locations if not is_damaged(lasts.get((image.id, place_key(location))))]
     return bool(maybe) and not has_durable(image, lasts)
 
 
-def why_kept(image: Image | None, key: Key, known: Known) -> str | None:
+def why_kept(image: Image | None, key: Key, known: LedgerFacts) -> str | None:
     """Why a cached copy must stay; None: for all that the ledger knows, it may go. `image` as the catalogue has it."""
     if image is None or image.status not in _KEEPS or has_durable(image, known.lasts):
         return None
-    if _is_wrong(known.lasts.get(key)) or any(_stays(one, key, known) for one in image.cached):
+    if _is_wrong(known.lasts.get(key)) or any(_stays(location, key, known) for location in image.cached):
         return None
     return f"it is the last intact copy of image {image.id} that is known of: {state_of_stores(image)}"
 
@@ -76,12 +76,12 @@ def _is_wrong(last: Last | None) -> bool:
     return last is not None and last.full_verdict is Verdict.CORRUPT
 
 
-def _stays(one: Location, going: Key, known: Known) -> bool:
+def _stays(location: Location, going: Key, known: LedgerFacts) -> bool:
     """Whether this cached copy is another one, known to be intact, and not about to go."""
-    key = one.image_id, place_key(one)
+    key = location.image_id, place_key(location)
     last = known.lasts.get(key)
     intact = last is not None and last.full_verdict is Verdict.INTACT and last.standing is Verdict.INTACT
-    host = one.host or ""
+    host = location.host or ""
     url = known.living.get(host)  # a row may name any host: what counts is at that host's own URL
-    is_there = url is not None and is_replica_of(one, host, url)
+    is_there = url is not None and is_replica_of(location, host, url)
     return intact and is_there and key != going and key not in known.going

@@ -82,13 +82,15 @@ class RemovalOrders:
         """Of these rows, whose hosts or files cannot be had, those that may go: not those of a last intact copy."""
         found = list(rows)
         with several_writers.causal_reads():
-            images = {image.id: image for image in self._catalogue.images({one.image_id for one in found})}
-            known = self._known.of({one.image_id for one in found})
-        for one in found:
-            if (why := why_kept(images.get(one.image_id), (one.image_id, place_key(one)), known)) is None:
-                yield one
+            images = {image.id: image for image in self._catalogue.images({location.image_id for location in found})}
+            known = self._known.of({location.image_id for location in found})
+        for location in found:
+            if (
+                why := why_kept(images.get(location.image_id), (location.image_id, place_key(location)), known)
+            ) is None:
+                yield location
             else:
-                log.warning("image %s: row of host %s stays: %s", one.image_id, one.host, why)
+                log.warning("image %s: row of host %s stays: %s", location.image_id, location.host, why)
 
     def _why_kept(self, key: Key, line: int, verified_at: float | None = None) -> str | None:
         with several_writers.causal_reads():

@@ -22,7 +22,7 @@ CLOCK_SLACK_SECONDS = 2.0  # a look further in the future than this was not time
 
 
 @dataclass(frozen=True)
-class Copy:
+class ProofLocation:
     """One location as a proof names it; the URL is redacted."""
 
     url: str
@@ -40,7 +40,7 @@ class Proof:
     image_id: str
     target: str  # redacted URL
     reason: str
-    keeps: tuple[Copy, ...]
+    keeps: tuple[ProofLocation, ...]
     min_durable: int
     cause: str  # the name of what condemned it
 
@@ -86,7 +86,7 @@ def removable(
     def refuse(reason: str, unknown: bool = False) -> Refusal:
         return Refusal(image.id, location.redact(target.url), reason, unknown)
 
-    ours = [one for one in results if _is_fresh(one, now, max_age_seconds)]
+    ours = [result for result in results if _is_fresh(result, now, max_age_seconds)]
     known = [*ours, *others]
     if not any(one.row == target.row and one.url == target.url for one in image.locations):
         return refuse("the location is no longer in the catalogue")
@@ -94,8 +94,8 @@ def removable(
         return refuse("the image has no digest, so that no copy of it can be proven intact")
     if image.digest != judged:
         return refuse("the image changed after its copies were looked at; run the command again", unknown=True)
-    wanted = identity(target)
-    condemned = cause.judge(image, target, [one for one in known if identity(one.location) == wanted], identity)
+    of_target = [result for result in known if identity(result.location) == identity(target)]
+    condemned = cause.judge(image, target, of_target, identity)
     if isinstance(condemned, Doubt):
         return refuse(condemned.reason, condemned.unknown)
     kept, needed = _kept(image, ours, known, identity), max(1, min_durable)
@@ -142,13 +142,13 @@ def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
 
 def _is_undecided(image: Image, known: list[Result]) -> bool:
     """Whether copies are too few for want of an answer: one of them was not looked at, or could not be."""
-    looks = [[one.verdict for one in known if one.location == durable] for durable in image.durable]
-    return any(not found or any(one.is_unknown for one in found) for found in looks)
+    looks = [[result.verdict for result in known if result.location == durable] for durable in image.durable]
+    return any(not found or any(verdict.is_unknown for verdict in found) for found in looks)
 
 
-def _copy(result: Result, digest: Digest) -> Copy:
+def _copy(result: Result, digest: Digest) -> ProofLocation:
     assert result.checked_at is not None  # fresh
-    return Copy(
+    return ProofLocation(
         location.redact(result.location.url),
         result.location.store,
         str(result.verdict),

@@ -9,14 +9,14 @@ from .. import location
 from ..errors import LedgerError
 from ..ledger.ledger import Ledger, Withdrawal, place_key
 from ..ledger.pins import Pins
-from ..ledger.usage import KEPT_DAYS, Uses
+from ..ledger.usage import KEPT_DAYS, Usage
 from ..model import Image, Location, Verdict
 from . import causes
 from .causes import Cause, Held
 
 if TYPE_CHECKING:
     from ..catalogue.images import Catalogue
-    from ..verify.places import Places
+    from ..verify.copy_identities import CopyIdentities
 
 DAY = 86400.0
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the deed
@@ -26,7 +26,7 @@ Causes = Callable[[Sequence[Image]], Callable[[Location], Cause]]
 
 
 @dataclass(frozen=True)
-class Order:
+class RemovalOrder:
     """What the operator wants gone. `causes` asks for the facts about some images, as of now."""
 
     causes: Causes
@@ -34,7 +34,7 @@ class Order:
     reads_targets: bool = True  # what may go is looked at, too, not only what stays
 
 
-class Reasons:
+class RemovalFacts:
     """Makes causes. Every method raises CatalogueError or LedgerError when a fact cannot be asked for."""
 
     def __init__(
@@ -45,10 +45,10 @@ class Reasons:
         dead_after_seconds: float,
         pin_property: str | None = None,
         spares_pinned: bool = True,
-        places: "Places | None" = None,
+        places: "CopyIdentities | None" = None,
     ) -> None:
         self._catalogue, self._ledger = catalogue, ledger
-        self._pins, self._uses = Pins(ledger.database), Uses(ledger.database)
+        self._pins, self._uses = Pins(ledger.database), Usage(ledger.database)
         self._dead_after_seconds, self._pin_property = dead_after_seconds, pin_property
         self._spares_pinned = spares_pinned
         self._duplicate = causes.Duplicate(places.surely) if places else causes.Duplicate()
@@ -142,9 +142,9 @@ class Reasons:
         interrupted: nobody removes it any more, the looks behind it being too old.
         """
         requests = self._ledger.withdrawals(10000, host=host, is_open=True, within_seconds=UNDER_WAY_SECONDS)
-        going = {one.place for one in requests} - ({place_key(but)} if but else set())
+        going = {request.place for request in requests} - ({place_key(but)} if but else set())
         rows = [one for one in self._catalogue.of_host(host) if location.is_ours(one)]
-        staying = {one.image_id for one in rows if place_key(one) not in going}
+        staying = {row.image_id for row in rows if place_key(row) not in going}
         return sum(image.size or 0 for image in self._catalogue.images(staying))
 
     def _like(self, earlier: Withdrawal, one: Location, pinned: frozenset[Held]) -> Cause:

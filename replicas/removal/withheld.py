@@ -13,9 +13,9 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from ..cache import Cache, Entry
+from ..cache import Cache, CachedFile
 from ..errors import CacheError, Unreadable
-from ..ledger.host_registry import Hosts
+from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..ledger.rows import place_key
 from ..model import Evidence, Location, Result, Verdict
@@ -43,10 +43,10 @@ def withhold(cache: Cache, image_id: str, fd: int, error: CacheError) -> None:
             log.warning("image %s: that cannot be noted: %s", image_id, fault)
 
 
-def problems(entries: Iterable[Entry], cache: Cache) -> Iterator[str]:
+def problems(entries: Iterable[CachedFile], cache: Cache) -> Iterator[str]:
     """What to tell an operator of the files that could not be read."""
-    withheld = [one for one in entries if not one.readable]
-    closed, faulty = ([one for one in withheld if bool(one.fault) is which] for which in (False, True))
+    withheld = [file for file in entries if not file.readable]
+    closed, faulty = ([file for file in withheld if bool(file.fault) is which] for which in (False, True))
     if closed:
         user = cache.user().name
         yield (
@@ -62,7 +62,11 @@ def problems(entries: Iterable[Entry], cache: Cache) -> Iterator[str]:
 
 
 def rows_to_withdraw(
-    rows: Collection[Location], entries: Mapping[str, Entry], ledger: Ledger, hosts: Hosts, removals: RemovalOrders
+    rows: Collection[Location],
+    entries: Mapping[str, CachedFile],
+    ledger: Ledger,
+    hosts: HostRegistry,
+    removals: RemovalOrders,
 ) -> list[Location]:
     """Of these rows, whose files cannot be read, those that go; all are known as such. None when it cannot be asked.
 
@@ -70,9 +74,9 @@ def rows_to_withdraw(
     """
 
     def asked() -> list[Location]:
-        known = ledger.lasts({one.image_id for one in rows})
-        news = [one for one in rows if not _is_known(known.get((one.image_id, place_key(one))))]
-        ledger.record([_result(one, entries[one.image_id]) for one in news])
+        known = ledger.lasts({row.image_id for row in rows})
+        news = [location for location in rows if not _is_known(known.get((location.image_id, place_key(location))))]
+        ledger.record([_result(location, entries[location.image_id]) for location in news])
         return list(removals.expendable(rows))
 
     return hosts.ask("last copies", asked, []) if rows else []
@@ -82,6 +86,6 @@ def _is_known(last: object) -> bool:
     return getattr(last, "verdict", None) in WORDS
 
 
-def _result(row: Location, entry: Entry) -> Result:
+def _result(row: Location, entry: CachedFile) -> Result:
     found = Verdict.UNREACHABLE if entry.fault else Verdict.DENIED
     return Result(row, found, Evidence.FULL, f"{WORDS[found]} {entry.fault}".strip(), datetime.now(UTC))

@@ -10,7 +10,7 @@ from .. import location
 from ..caller import who
 from ..errors import ReplicaError, Unsupported
 from ..ledger.host_registry import is_alive
-from ..ledger.prefetch_requests import Copies
+from ..ledger.prefetch_requests import PrefetchRequests
 from ..location import described
 from ..model import Evidence, Host, Image, Location, Result, Verdict
 from ..verify.probe import probe
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from ..stores.sources import Sources
     from ..stores.writers import Writers
-    from .rewrite import Restorer
+    from .rewrite import Rewriter
 
 _FRESH_SECONDS = 60.0  # a look older than this is repeated before anything relies on it
 _POLL_SECONDS = 0.5
 
 
-class Remedy:
+class RepairFlow:
     """Plans repairs and does them. `keep` is given every result, for the ledger."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Remedy:
         ledger: "Ledger",
         sources: "Sources",
         writers: "Writers",
-        restorer: "Restorer",
+        restorer: "Rewriter",
         *,
         workers: int,
         keep: Callable[[list[Result]], None],
@@ -111,9 +111,13 @@ class Remedy:
     def _has_ended(self, step: Step) -> bool:
         """Whether its host has dropped the copy and fetched it, or failed to, or is not heard of."""
         host, image_id = step.target.host or "", step.image.id
-        is_open = any(one.image_id == image_id for one in self._ledger.pending_withdrawals(host))
+        is_open = any(
+            pending_withdrawal.image_id == image_id for pending_withdrawal in self._ledger.pending_withdrawals(host)
+        )
         if not is_open:  # then it has been asked for
-            is_open = any(one.state.is_open for one in Copies(self._ledger.database).list([image_id], [host]))
+            is_open = any(
+                request.state.is_open for request in PrefetchRequests(self._ledger.database).list([image_id], [host])
+            )
         return not (is_open and self._is_alive(host))
 
     def _refilled(self, step: Step) -> Step:
@@ -147,11 +151,11 @@ class Remedy:
 
     def _known(self) -> Mapping[str, Host]:
         if self._hosts is None:
-            self._hosts = {one.name: one for one in self._ledger.hosts()}
+            self._hosts = {host.name: host for host in self._ledger.hosts()}
         return self._hosts
 
     def _is_alive(self, name: str) -> bool:
-        return any(one.name == name and is_alive(one, self._settings) for one in self._ledger.hosts())
+        return any(host.name == name and is_alive(host, self._settings) for host in self._ledger.hosts())
 
 
 def _is_old(result: Result) -> bool:

@@ -64,15 +64,15 @@ def plan(image: Image, results: Iterable[Result], obstacle: Callable[[Location],
     `results` are fresh, and of all copies. `obstacle` says why this host cannot repair a copy, None: it can. An empty
     image is made good from nothing, as long as it has a digest that says that it is to be empty.
     """
-    seen = {location.place(one.location): one for one in results}
-    intact = tuple(one.location for one in seen.values() if _is_proven(one))
-    is_open = any(one.verdict.is_unknown for one in seen.values())
+    seen = {location.place(result.location): result for result in results}
+    intact = tuple(result.location for result in seen.values() if _is_proven(result))
+    is_open = any(result.verdict.is_unknown for result in seen.values())
     is_empty = image.size == 0 and image.digest is not None
     steps = []
-    for one in seen.values():
-        if one.verdict is not Verdict.INTACT:
-            action, reason = _decide(one, bool(intact) or is_empty, is_open, obstacle)
-            steps.append(Step(image, one, action, reason, intact))
+    for result in seen.values():
+        if result.verdict is not Verdict.INTACT:
+            action, reason = _decide(result, bool(intact) or is_empty, is_open, obstacle)
+            steps.append(Step(image, result, action, reason, intact))
     return steps
 
 

@@ -21,7 +21,7 @@ from ..stores.contract import Configuration, Store, Written
 from ..stores.sources import Sources
 from ..stores.writers import Writers
 from ..verify.probe import probe
-from .rewrite import Copies
+from .rewrite import OriginalBytes
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +47,15 @@ class PutBack:
         """Where it would go. `results` are full looks of just now, at all its copies. Raises Refused, Unsupported."""
         if image.status not in LIVE or image.digest is None or image.size is None:
             raise Refused(f"image {image.id} is {image.status}, or has no digest: no copy of it can be proven")
-        durable = [one for one in results if not one.location.is_cached]
-        if any(one.verdict is Verdict.INTACT for one in durable):
+        durable = [result for result in results if not result.location.is_cached]
+        if any(result.verdict is Verdict.INTACT for result in durable):
             raise Refused(f"image {image.id} has an intact durable copy; nothing is to be put back")
-        if any(one.verdict.is_unknown for one in durable):
+        if any(result.verdict.is_unknown for result in durable):
             raise Refused(f"image {image.id}: a store could not be asked; see to that first: replica verify {image.id}")
         if not self._intact(results):
             raise Refused(f"image {image.id}: no copy is intact; restore the image from where it came from")
         place = Location(image.id, self._url(image), self._metadata())
-        if any(where(one.url) == where(place.url) for one in image.locations):
+        if any(where(location.url) == where(place.url) for location in image.locations):
             raise Refused(f"image {image.id}: the store has a location of it already: replica repair {image.id} --yes")
         return place
 
@@ -84,7 +84,7 @@ class PutBack:
 
     def _write(self, image: Image, place: Location, intact: Sequence[Location]) -> Written:
         log.info("image %s: writing %s", image.id, redact(place.url))
-        original = Copies(image, intact, self._sources, self._progress)
+        original = OriginalBytes(image, intact, self._sources, self._progress)
         return self._writers.of(place).rewrite(place.url, original, lambda: self._must_be_wanted(image))
 
     def _register(self, image: Image, place: Location, after: Result, restored: Written | None) -> None:
@@ -108,9 +108,9 @@ class PutBack:
 
         Killed in between: the janitor of the host adds its row again.
         """
-        for one in image.cached:
-            if self._catalogue.withdraw(one):
-                self._catalogue.add(one.image_id, one.url, one.metadata)
+        for location in image.cached:
+            if self._catalogue.withdraw(location):
+                self._catalogue.add(location.image_id, location.url, location.metadata)
 
     def _must_be_wanted(self, image: Image) -> None:
         now = self._catalogue.decide(image.id, lambda locked: locked.image)
@@ -118,8 +118,8 @@ class PutBack:
             raise Refused(f"image {image.id} is {now.status}, or has other bytes by now; nothing was added")
 
     def _intact(self, results: Sequence[Result]) -> list[Location]:
-        found = [one for one in results if one.verdict is Verdict.INTACT and one.evidence is Evidence.FULL]
-        return [one.location for one in found]
+        found = [result for result in results if result.verdict is Verdict.INTACT and result.evidence is Evidence.FULL]
+        return [result.location for result in found]
 
     def _url(self, image: Image) -> str:
         config = Configuration(cfg.CONF, configured.stores(cfg.CONF))
@@ -130,9 +130,9 @@ class PutBack:
 
 
 def _store(name: str) -> Store:
-    stores = [one for one in configured.stores(cfg.CONF) if one.kind != "http"]
-    for one in stores:
-        if name == one.name:
-            return one
-    known = ", ".join(one.name for one in stores)
+    stores = [store for store in configured.stores(cfg.CONF) if store.kind != "http"]
+    for store in stores:
+        if name == store.name:
+            return store
+    known = ", ".join(store.name for store in stores)
     raise ConfigError(f"{name} is no store of glance-api.conf that images can be put into; there are: {known}")

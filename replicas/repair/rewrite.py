@@ -15,12 +15,12 @@ from ..model import Image, Location
 from ..stores.contract import Written
 from ..stores.sources import Sources
 from ..stores.writers import Writers
-from ..transfer.failover_stream import Relay, guarded
+from ..transfer.failover_stream import FailoverStream, guarded
 
 log = logging.getLogger(__name__)
 
 
-class Copies:
+class OriginalBytes:
     """The bytes of an image out of its intact copies: `contract.Original`. `progress` is told each chunk's length."""
 
     def __init__(
@@ -34,13 +34,15 @@ class Copies:
 
     def whole(self) -> Iterator[bytes]:
         """As `Original.whole`."""
-        relay = Relay(self._image.id, self.size, self._intact, self._sources.open)
+        relay = FailoverStream(self._image.id, self.size, self._intact, self._sources.open)
         return guarded(self._told(relay), self.digest, self.size)
 
     def part(self, offset: int, length: int) -> Iterator[bytes]:
         """As `Original.part`."""
         left = length
-        for chunk in Relay(self._image.id, self.size, self._intact, self._sources.open, offset) if length else ():
+        for chunk in (
+            FailoverStream(self._image.id, self.size, self._intact, self._sources.open, offset) if length else ()
+        ):
             piece = chunk[:left]
             self._progress(len(piece))
             yield piece
@@ -48,13 +50,13 @@ class Copies:
             if not left:
                 return
 
-    def _told(self, chunks: Relay) -> Iterator[bytes]:
+    def _told(self, chunks: FailoverStream) -> Iterator[bytes]:
         for chunk in chunks:
             self._progress(len(chunk))
             yield chunk
 
 
-class Restorer:
+class Rewriter:
     """Restores durable copies. For many threads at once."""
 
     def __init__(self, catalogue: Catalogue, sources: Sources, writers: Writers) -> None:
@@ -67,7 +69,7 @@ class Restorer:
 
         Raises SourceError, Unwritable, CatalogueError, and Refused when the catalogue no longer wants it so.
         """
-        original = Copies(image, intact, self._sources, progress)
+        original = OriginalBytes(image, intact, self._sources, progress)
         log.info("image %s: writing %s anew", image.id, redact(target.url))
         return self._writers.of(target).rewrite(target.url, original, partial(self._must_be_wanted, image, target))
 
@@ -91,7 +93,7 @@ class Restorer:
         now = self._catalogue.decide(image.id, lambda locked: locked.image)
         if now.status not in LIVE:
             raise Refused(f"image {image.id} is {now.status} by now; nothing was changed")
-        if not any(one.row == target.row and one.url == target.url for one in now.locations):
+        if not any(location.row == target.row and location.url == target.url for location in now.locations):
             raise Refused(f"image {image.id}: the location is no longer in the catalogue; nothing was changed")
         if (now.digest, now.size) != (image.digest, image.size):
             raise Refused(f"image {image.id} has other bytes by now; nothing was changed")

@@ -86,9 +86,9 @@ def _made(config: Configuration, make: Callable[[Kind, Sequence[Store]], Iterabl
 
 def _by_kind(config: Configuration) -> Iterator[tuple[str, Sequence[Store]]]:
     """The kinds that are enabled, ours first; and http, as Glance reads such URLs whether a store names it or not."""
-    enabled = [one.kind for one in config.stores]
+    enabled = [store.kind for store in config.stores]
     for name in dict.fromkeys([*(one for one in _OURS if one == HTTP or one in enabled), *enabled]):
-        yield name, [one for one in config.stores if one.kind == name]
+        yield name, [store for store in config.stores if store.kind == name]
 
 
 def _registered(name: str) -> EntryPoint | None:

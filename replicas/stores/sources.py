@@ -82,7 +82,7 @@ class Sources:
         return self._peers if location.is_cached and is_web(location.url) else None
 
     def _reader(self, location: Location) -> Reader | None:
-        fitting = [one for one in self._readers if scheme(location.url) in one.schemes]
+        fitting = [reader for reader in self._readers if scheme(location.url) in reader.schemes]
         return owner(fitting, location, self._enabled)
 
     def _last_resort(self, location: Location) -> Fallback:
@@ -118,5 +118,5 @@ def from_settings(
     kept, stores = config.limits, config.stores
     patience = Limits(kept.connect, min(settings.peer_timeout_seconds, kept.stall), SLOWEST_PEER)
     peers = http_reader.Peers(limits or patience, signer, headers, options.tls(config.conf))
-    rest = driver_reader.Reader(config.conf, [(one.id, one.kind) for one in stores], limits=kept)
-    return Sources(kinds.readers(config), rest, peers=peers, enabled=[one.id for one in stores if one.id])
+    rest = driver_reader.Reader(config.conf, [(store.id, store.kind) for store in stores], limits=kept)
+    return Sources(kinds.readers(config), rest, peers=peers, enabled=[store.id for store in stores if store.id])

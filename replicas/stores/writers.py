@@ -22,7 +22,7 @@ class Writers:
     def of(self, location: Location) -> Writer:
         """The one that writes there. Raises Unsupported when there is none, or it is not known which."""
         kind = scheme(location.url)
-        fitting = [one for one in self._writers if kind in one.schemes]
+        fitting = [writer for writer in self._writers if kind in writer.schemes]
         if (found := owner(fitting, location, self._enabled)) is not None:
             return found
         raise Unsupported(f"nothing here writes {kind or 'such'} URLs")
@@ -33,4 +33,4 @@ def from_settings(settings: "Settings") -> Writers:
     from . import configured, kinds
 
     config = configured.read(settings)
-    return Writers(kinds.writers(config), [one.id for one in config.stores if one.id])
+    return Writers(kinds.writers(config), [store.id for store in config.stores if store.id])

@@ -1,4 +1,4 @@
-"""One range of an image that is not complete here: from the growing file where its bytes are there, else the sources.
+"""One range of an image that is not complete here: from the partial file where its bytes are there, else the sources.
 
 Nothing is begun and nothing is kept. The bytes are held against no digest, as with Glance: the digest is the whole's.
 So it is only where the whole is asked for and no room is left to keep it.
@@ -13,7 +13,7 @@ from ..errors import Unsupported
 from ..location import redact
 from ..model import Location
 from ..stores.body import Body
-from .failover_stream import Relay, guarded
+from .failover_stream import FailoverStream, guarded
 from .follow import Follower, growing_or_ended
 from .plan import Plan
 
@@ -49,14 +49,14 @@ def from_sources(plan: Plan, start: int, stop: int) -> Generator[bytes]:
     Raises Unreachable when there is none.
     """
 
-    def near(one: Location, offset: int, end: int | None = None) -> Body:
-        body = plan.sources.open(one, offset, end)
+    def near(location: Location, offset: int, end: int | None = None) -> Body:
+        body = plan.sources.open(location, offset, end)
         if body.skips > MOST_SKIPPED:
             body.close()
-            raise Unsupported(f"{redact(one.url)}: cannot begin at byte {offset}, only {body.skips} bytes before")
+            raise Unsupported(f"{redact(location.url)}: cannot begin at byte {offset}, only {body.skips} bytes before")
         return body
 
-    yield from Relay(plan.image.id, plan.size, plan.sources.to_read(), near, start, stop=stop)
+    yield from FailoverStream(plan.image.id, plan.size, plan.sources.to_read(), near, start, stop=stop)
 
 
 def whole_from_sources(plan: Plan) -> Generator[bytes]:

@@ -28,7 +28,7 @@ _LIFE_SIGN = 0.2  # seconds between two calls of who waits for a hash
 _ROUNDS = 5  # times the whole list is tried again, each only if the round before brought bytes
 
 
-class Relay:
+class FailoverStream:
     """Reads `size` bytes, or to before `stop`, from the first source that works; goes on where it broke from the next.
 
     Iterate once. `used` lists the sources that gave bytes, so that a wrong digest can be laid at somebody's door.

@@ -1,4 +1,4 @@
-"""One download shared by many readers, the writer's side: sources -> digest -> growing file -> commit -> registration.
+"""One download shared by many readers, the writer's side: sources -> digest -> partial file -> commit -> registration.
 
 The last block is written only after the digest agreed, so a file that has its full length is right. The readers'
 side is `follow`: they need to know nothing but the length. A client's fill that no reader follows any more ends, and
@@ -13,10 +13,10 @@ from functools import partial
 from typing import Protocol
 
 from ..cache import Cache
-from ..cache.partial_file import Growing, read
+from ..cache.partial_file import PartialFile, read
 from ..crash_points import crash_points
 from ..errors import CacheError, Corrupt, SourceError
-from .failover_stream import Relay, continued, guarded
+from .failover_stream import FailoverStream, continued, guarded
 from .plan import Plan
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
 
     Raises CacheError (its child NoRoom when the image does not fit); what an earlier filler left stays then.
     """
-    growing = cache.partials.begin(plan.image)
-    if growing is None:
+    partial_file = cache.partials.begin(plan.image)
+    if partial_file is None:
         return None
-    fill = Fill(cache, plan, growing, background)
+    fill = Fill(cache, plan, partial_file, background)
     try:
-        plan.hooks.reserve(growing, plan.size)
+        plan.hooks.reserve(partial_file, plan.size)
     except BaseException:
         fill.let_go(keep=True)
         raise
@@ -74,25 +74,27 @@ def start(cache: Cache, plan: Plan, background: Background | None = None) -> thr
 
 
 class Fill:
-    """The one writer of a growing file, which is its own from here on."""
+    """The one writer of a partial file, which is its own from here on."""
 
-    def __init__(self, cache: Cache, plan: Plan, growing: Growing, background: Background | None = None) -> None:
+    def __init__(
+        self, cache: Cache, plan: Plan, partial_file: PartialFile, background: Background | None = None
+    ) -> None:
         self._cache = cache
         self._plan = plan
-        self._growing = growing
+        self._partial_file = partial_file
         self._background = background
         self._renewed = time.monotonic() - 2 * _RENEW
 
     @crash_points
     def run(self) -> None:
-        """The image is complete, or its growing file is gone (go on alone) or in `invalid/` (break off)."""
+        """The image is complete, or its partial file is gone (go on alone) or in `invalid/` (break off)."""
         image, began = self._plan.image, time.monotonic()
         failure: Exception | None = None
         try:
             kept = self._write()
             if self._background is not None:
-                self._background.finishing(lambda: self._growing.is_wanted)
-            self._cache.partials.commit(self._growing, image)
+                self._background.finishing(lambda: self._partial_file.is_wanted)
+            self._cache.partials.commit(self._partial_file, image)
         except Abandoned as error:
             failure = error
             log.info("image %s: %s", image.id, error)
@@ -122,24 +124,24 @@ class Fill:
         Of a file committed or condemned only the descriptor is left.
         """
         if keep:
-            self._growing.give_up()
+            self._partial_file.give_up()
         else:
-            self._growing.discard()
+            self._partial_file.discard()
 
     @crash_points
     def _write(self) -> int:
         """All bytes are in the file, and right; bytes taken over from an earlier filler. Condemns what is wrong."""
-        plan, kept = self._plan, self._growing.length
+        plan, kept = self._plan, self._partial_file.length
         sources = plan.sources.to_fill() if kept < plan.size else ()
-        relay = Relay(plan.image.id, plan.size, sources, plan.sources.open, kept)
+        relay = FailoverStream(plan.image.id, plan.size, sources, plan.sources.open, kept)
         chunks = guarded(iter(relay), plan.digest, plan.size)
         if kept:
-            reread = partial(read, self._growing.fd)
+            reread = partial(read, self._partial_file.fd)
             chunks = continued(iter(relay), plan.digest, plan.size, kept, reread, self._waiting)
         try:
             self._append(chunks, kept)
         except Corrupt:
-            self._cache.partials.condemn(self._growing, plan.image.id)
+            self._cache.partials.condemn(self._partial_file, plan.image.id)
             self._report(lambda: plan.hooks.condemned(() if kept else relay.used))
             raise
         return kept
@@ -149,9 +151,9 @@ class Fill:
         began = wanted = time.monotonic()
         for chunk in chunks:
             try:
-                self._growing.append(chunk, offset)
+                self._partial_file.append(chunk, offset)
             except OSError as error:
-                raise CacheError(f"{self._growing.path}: {error.strerror}") from error
+                raise CacheError(f"{self._partial_file.path}: {error.strerror}") from error
             offset += len(chunk)
             is_attended = self._is_attended(len(chunk))
             now = time.monotonic()
@@ -167,9 +169,9 @@ class Fill:
     def _is_attended(self, length: int) -> bool:
         """Whether the fill is to go on after `length` bytes more: the background has its own say, by raising."""
         if self._background is not None:
-            self._background.written(length, lambda: self._growing.is_wanted)
+            self._background.written(length, lambda: self._partial_file.is_wanted)
             return True
-        return self._growing.is_wanted
+        return self._partial_file.is_wanted
 
     @crash_points
     def _abandon(self, length: int) -> None:
@@ -179,8 +181,8 @@ class Fill:
 
     def _waiting(self) -> None:
         """Only the digest is still missing: followers, and other hosts, see that the filler lives."""
-        self._growing.stir()
-        self._renew(self._growing.length)
+        self._partial_file.stir()
+        self._renew(self._partial_file.length)
 
     def _renew(self, length: int) -> None:
         """The first time with the first bytes."""

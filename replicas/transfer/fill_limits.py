@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from ..cache import Cache
-from ..cache.partial_file import Growing
-from ..cache.places import Places
+from ..cache.fill_slots import FillSlots
+from ..cache.partial_file import PartialFile
 from ..errors import CacheError
 from ..model import Location
 from .plan import FillHooks, Plan
@@ -31,8 +31,8 @@ class FillLimits:
         """The plan of a client's download: a fill that it begins counts until it ends, or raises TooManyFills."""
         return replace(plan, hooks=_Counted(plan.hooks, partial(self._take, project)))
 
-    def _take(self, project: str) -> Places:
-        places = Places(self._cache, _FILE)
+    def _take(self, project: str) -> FillSlots:
+        places = FillSlots(self._cache, _FILE)
         try:
             if self._total and not places.take("all", self._total):
                 raise TooManyFills(f"all {self._total} fills of clients that max_client_fills allows run already")
@@ -47,14 +47,14 @@ class FillLimits:
 class _Counted:
     """The hooks of a client's fill, which has its places from its reservation to its end."""
 
-    def __init__(self, hooks: FillHooks, take: Callable[[], Places]) -> None:
+    def __init__(self, hooks: FillHooks, take: Callable[[], FillSlots]) -> None:
         self._hooks, self._take = hooks, take
-        self._held: list[Places] = []  # of its fills, one after the other; which is whose makes no difference
+        self._held: list[FillSlots] = []  # of its fills, one after the other; which is whose makes no difference
 
-    def reserve(self, growing: Growing, size: int) -> None:
+    def reserve(self, partial_file: PartialFile, size: int) -> None:
         self._held.append(self._take())
         try:
-            self._hooks.reserve(growing, size)
+            self._hooks.reserve(partial_file, size)
         except BaseException:
             self._held.pop().free()
             raise

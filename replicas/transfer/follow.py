@@ -1,4 +1,4 @@
-"""The readers of a download in progress: each follows the growing file, in whatever process that grows.
+"""The readers of a download in progress: each follows the partial file, in whatever process that grows.
 
 The last block is there only when the digest agreed, so a file that has its full length is right, and a follower
 needs to know nothing but the length. A follower that sees no growth asks for the lock: if it is free the filler is
@@ -17,7 +17,7 @@ from ..cache.partial_file import read, try_lock, wait_for
 from ..errors import CacheError, ClientLeft, Corrupt, SourceError, Unreachable, Unreadable
 from ..model import Image
 from ..removal.withheld import withhold
-from .failover_stream import Relay, guarded
+from .failover_stream import FailoverStream, guarded
 from .fill import start
 from .plan import Plan
 
@@ -28,7 +28,7 @@ _PROBE = 0.2  # seconds without growth after which the lock is tried
 
 
 def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None = None) -> "Follower":
-    """A reader of the image's growing file, whoever fills it; a filler starts when there is none.
+    """A reader of the image's partial file, whoever fills it; a filler starts when there is none.
 
     Raises CacheError (its child NoRoom when the image does not fit).
     """
@@ -38,11 +38,11 @@ def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None 
         if fd is not None:
             return Follower(cache, plan, fd, collapsed=not started, has_left=has_left)
         time.sleep(0.01)
-    raise CacheError(f"image {plan.image.id}: its growing file comes and goes; passing through")
+    raise CacheError(f"image {plan.image.id}: its partial file comes and goes; passing through")
 
 
 def growing_or_ended(cache: Cache, image: Image) -> int | None:
-    """A descriptor on the image's growing file, or on the complete one that a fill has left meanwhile; None: neither.
+    """A descriptor on the image's partial file, or on the complete one that a fill has left meanwhile; None: neither.
 
     Whoever saw no complete file asks this: a fill may have ended since. Raises CacheError.
     """
@@ -221,7 +221,7 @@ class Follower:
     def _rest(self, offset: int) -> Iterator[bytes]:
         """All bytes from `offset` on; those before are read here and hashed."""
         plan = self._plan
-        relay = Relay(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, offset)
+        relay = FailoverStream(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, offset)
         return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..cache.partial_file import Growing
+from ..cache.partial_file import PartialFile
 from ..model import Digest, Image, Location
 from ..stores.body import Body
 
@@ -18,14 +18,14 @@ class ImageSources(Protocol):
     def to_read(self) -> Sequence[Location]:
         """The same for a reader that goes on alone, whom nobody can follow."""
 
-    def open(self, one: Location, offset: int, stop: int | None = None, /) -> Body:
+    def open(self, location: Location, offset: int, stop: int | None = None, /) -> Body:
         """As `sources.Sources.open`."""
 
 
 class FillHooks(Protocol):
     """What a host does as a fill of its own goes on, in this order. After `reserve` only `ended` comes for certain."""
 
-    def reserve(self, growing: Growing, size: int) -> None:
+    def reserve(self, partial_file: PartialFile, size: int) -> None:
         """There is room for so many bytes. Raises NoRoom, CacheError: there is no fill then, and nothing else comes."""
 
     def renew(self, length: int) -> None:

@@ -10,8 +10,8 @@ from .. import location
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Stalled, Unreachable
-from ..ledger.host_registry import Hosts, is_alive
-from ..ledger.ledger import Fill, Ledger, place_key
+from ..ledger.host_registry import HostRegistry, is_alive
+from ..ledger.ledger import FillClaim, Ledger, place_key
 from ..model import HOST_KEY, Image, Location, Result
 from ..settings import Settings
 from ..stores import sources
@@ -25,10 +25,10 @@ _MOST_PEERS = 16  # a reader asks before it turns to the stores, should they all
 LEASE_SECONDS = 30.0  # a claim on a fill that is not renewed for so long is void
 
 
-class Route:
+class SourceSelection:
     """One host's; thread-safe."""
 
-    def __init__(self, settings: Settings, hosts: Hosts, ledger: Ledger, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, hosts: HostRegistry, ledger: Ledger, catalogue: Catalogue) -> None:
         self._settings = settings
         self._hosts = hosts
         self._ledger = ledger
@@ -54,7 +54,9 @@ class Route:
         if len(found) > 1:
             states = self._hosts.states(image.id)
             suspects = [one for one in found if self._is_suspect(one, states)]
-            found = [one for one in found if one not in suspects] + [one for one in suspects if not one.is_cached]
+            found = [one for one in found if one not in suspects] + [
+                suspect for suspect in suspects if not suspect.is_cached
+            ]
         peers = [one for one in found if one.is_cached]
         return [*peers[:_MOST_PEERS], *(one for one in found if not one.is_cached)]
 
@@ -80,7 +82,7 @@ class Route:
             return set()
 
     @crash_points
-    def renew(self, image: Image, done: int) -> Sequence[Fill]:
+    def renew(self, image: Image, done: int) -> Sequence[FillClaim]:
         """The ledger knows that this host goes on; who fills the image by now."""
         if self._settings.host_url is None:
             return ()
@@ -101,25 +103,27 @@ class Route:
 
     def _claim(self, image: Image) -> list[Location]:
         """Say that we fill this image; the hosts that said so before us."""
-        before_us = itertools.takewhile(lambda one: one.host != self._settings.host_name, self.renew(image, 0))
+        before_us = itertools.takewhile(
+            lambda fill_claim: fill_claim.host != self._settings.host_name, self.renew(image, 0)
+        )
         return self._others(image, before_us)
 
     def _filling(self, image: Image) -> list[Location]:
         """The other hosts that say they are filling the image."""
         fills = self._hosts.ask_soon("fills", lambda: self._ledger.fills(image.id, LEASE_SECONDS), ())
-        return self._others(image, (one for one in fills if one.host != self._settings.host_name))
+        return self._others(image, (fill for fill in fills if fill.host != self._settings.host_name))
 
     def _is_alone(self, image: Image) -> bool:
         """Whether there is no other host, nor has one come just now."""
         return len(self._hosts.knowing(one.host for one in image.cached)) <= 1 and len(self._hosts.anew()) <= 1
 
-    def _others(self, image: Image, fills: Iterable[Fill]) -> list[Location]:
+    def _others(self, image: Image, fills: Iterable[FillClaim]) -> list[Location]:
         fills = list(fills)
-        hosts = self._hosts.knowing(one.host for one in fills)
+        hosts = self._hosts.knowing(fill.host for fill in fills)
         found = [
-            Location(image.id, location.replica_url(hosts[one.host].url, image.id), {HOST_KEY: one.host})
-            for one in fills
-            if one.host in hosts
+            Location(image.id, location.replica_url(hosts[fill_claim.host].url, image.id), {HOST_KEY: fill_claim.host})
+            for fill_claim in fills
+            if fill_claim.host in hosts
         ]
         random.shuffle(found)  # so that the first one does not serve them all
         return found

@@ -25,8 +25,8 @@ from ..ledger.shared_runs import SharedRuns
 from ..model import Evidence, Image, Location, Result
 from ..throttle import Throttle
 from . import skip_fresh
+from .copy_identities import CopyIdentities
 from .judge import reference
-from .places import Places
 from .probe import probe
 from .recorder import Recorder
 from .remote_verify import RemoteVerify
@@ -48,7 +48,7 @@ ELSEWHERE_SECONDS = 1.0  # between two questions whether others are done
 
 
 @dataclass(frozen=True)
-class Options:
+class VerifyOptions:
     """What to verify of a selection, how deep and how fast; None: no limit. Raises ConfigError."""
 
     evidence: Evidence = Evidence.FULL
@@ -81,7 +81,7 @@ class Verification:
         catalogue: "Catalogue",
         ledger: BestEffortLedger,
         selection: Selection,
-        options: Options,
+        options: VerifyOptions,
         *,
         note: Callable[[str], None] = log.warning,
     ) -> None:
@@ -93,7 +93,7 @@ class Verification:
         duration = options.max_duration_seconds
         self._until = time.monotonic() + duration if duration else None
         rates = (options.max_bytes_per_second, options.max_items_per_second)
-        self._by_bytes, self._by_items = (Throttle(one) if one else None for one in rates)
+        self._by_bytes, self._by_items = (Throttle(rate) if rate else None for rate in rates)
         self._schedule, self._seed = self._begin()
         self._queue = self._new_queue()
         remote = RemoteVerify(settings, ledger.strict, options.max_bytes_per_second)
@@ -133,7 +133,7 @@ class Verification:
 
     def results(self, sources: "Sources") -> Iterator[tuple[Image, Result]]:
         """What was found, as it is found; recorded at least every two seconds."""
-        self._sources, self._places = sources, Places(sources, self._note)
+        self._sources, self._places = sources, CopyIdentities(sources, self._note)
         worker = self._worker
         with contextlib.ExitStack() as end:
             if worker:
@@ -236,11 +236,11 @@ def _place(item: WorkItem) -> str:
 def _read(item: WorkItem) -> Callable[[Location], Result | None]:
     """The last look in full at another location of the image."""
 
-    def read(one: Location) -> Result | None:
-        last = item.lasts.get((one.image_id, place_key(one)))
+    def read(location: Location) -> Result | None:
+        last = item.lasts.get((location.image_id, place_key(location)))
         if last is None or last.full_verdict is None:
             return None
-        return Result(one, last.full_verdict, Evidence.FULL, checked_at=last.full_checked_at)
+        return Result(location, last.full_verdict, Evidence.FULL, checked_at=last.full_checked_at)
 
     return read
 

@@ -61,11 +61,11 @@ def reference(
 
     A location of the same `identity` as the target's is no other copy.
     """
-    for one in _by_trust(image):
-        last = read(one)
+    for location in _by_trust(image):
+        last = read(location)
         intact = last is not None and last.verdict is Verdict.INTACT and last.evidence is Evidence.FULL
-        if intact and identity(one) != identity(target):
-            return one
+        if intact and identity(location) != identity(target):
+            return location
     return None
 
 

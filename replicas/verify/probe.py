@@ -99,7 +99,7 @@ def _ask(sources: Sources, image: Image, location: Location) -> Seen:
     stored = sources.stored(location)
     if stored.damage:
         return Seen(Evidence.STORED, stored.size, error=stored.damage, failure=Verdict.CORRUPT)
-    fitting = [one for one in stored.digests if comparable(image, one.algorithm)]
+    fitting = [digest for digest in stored.digests if comparable(image, digest.algorithm)]
     if fitting:
         return Seen(Evidence.STORED, stored.size, fitting[0], basis=stored.basis)
     return Seen(Evidence.SIZE, stored.size, basis=stored.basis)

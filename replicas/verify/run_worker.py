@@ -39,7 +39,7 @@ class RunWorker:
 
     def record(self, results: Sequence[Result], recorded: Sequence[Result]) -> None:
         """The results are in the ledger, as those are that somebody recorded before, and their claims given back."""
-        done = {(one.location.image_id, place_key(one.location)) for one in (*results, *recorded)}
+        done = {(result.location.image_id, place_key(result.location)) for result in (*results, *recorded)}
         if done:
             self._runs.record(self._owner, results, done)
 

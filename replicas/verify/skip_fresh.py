@@ -55,8 +55,8 @@ def is_fresh(schedule: Schedule) -> sa.ColumnElement[bool]:
         counts = sa.or_(row.evidence == str(Evidence.FULL), sa.not_(is_intact))
         is_deep = sa.true() if schedule.evidence is not Evidence.FULL else counts
         return sa.case((is_deep, row.checked_at), else_=row.full_checked_at) >= schedule.since
-    deep = row.evidence.in_([str(one) for one in Evidence if one.depth >= schedule.evidence.depth])
-    good = [str(one) for one in schedule.good]
+    deep = row.evidence.in_([str(evidence) for evidence in Evidence if evidence.depth >= schedule.evidence.depth])
+    good = [str(verdict) for verdict in schedule.good]
     differs = sa.and_(row.verdict == str(Verdict.UNVERIFIABLE), row.evidence == str(Evidence.SAMPLE))
     hidden = sa.and_(is_intact, row.evidence != str(Evidence.FULL), row.full_verdict == str(Verdict.CORRUPT))
     stands = sa.and_(row.verdict.in_(good), sa.not_(differs), sa.or_(row.full_verdict.is_(None), sa.not_(hidden)))

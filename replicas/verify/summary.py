@@ -114,7 +114,7 @@ class Summary:
     def has_damage(self) -> bool:
         """Something is damaged, or only cached."""
         found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
-        return bool(self.only_cached or self.differing or self.nowhere) or any(one.is_damage for one in found)
+        return bool(self.only_cached or self.differing or self.nowhere) or any(verdict.is_damage for verdict in found)
 
     @property
     def has_unknown(self) -> bool:
@@ -122,7 +122,7 @@ class Summary:
         found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
         if self._allows and self.verdicts[str(Verdict.UNVERIFIABLE)] == self.undigested:
             found.discard(Verdict.UNVERIFIABLE)
-        unknown = any(one.is_unknown for one in found) or self.left or self.absent
+        unknown = any(verdict.is_unknown for verdict in found) or self.left or self.absent
         return bool(unknown) or not self.checked + self.skipped + self.empty
 
     def sick_places(self) -> set[str]:

@@ -88,10 +88,10 @@ class WorkQueue:
         for image, lasts in images:
             if not image.durable and (image.locations or self._selection.takes_every_location):
                 bare(image)
-            for one in image.locations:
-                if not self._selection.has(one):
+            for location in image.locations:
+                if not self._selection.has(location):
                     continue
-                place = place_key(one)
+                place = place_key(location)
                 last = lasts.get((image.id, place))
                 if not self._selection.has_state(last):
                     continue
@@ -101,7 +101,7 @@ class WorkQueue:
                     self.unsampled += 1
                 else:
                     self.total += 1
-                    yield WorkItem(image, one, place, last, lasts)
+                    yield WorkItem(image, location, place, last, lasts)
 
     def _walk(self, catalogue: "Catalogue", ledger: "Ledger") -> Iterator[WorkItem]:
         """In the order of the ledger. What was verified since is over; what is new to it the next scan will find."""
@@ -114,14 +114,14 @@ class WorkQueue:
                 last = lasts.get((image_id, place))
                 if last is None or image_id not in images or not self._is_due(place, last):
                     continue
-                for one in filter(self._selection.has, images[image_id].locations):
-                    if place_key(one) == place:
-                        yield WorkItem(images[image_id], one, place, last, lasts)
+                for location in filter(self._selection.has, images[image_id].locations):
+                    if place_key(location) == place:
+                        yield WorkItem(images[image_id], location, place, last, lasts)
 
     def _rows(self, ledger: "Ledger") -> Iterator[tuple[str, str, Last]]:
         if self._schedule.evidence is not Evidence.FULL:
             return ledger.by_age(self._schedule.now)
-        parts = (ledger.by_age(self._schedule.now, full=one) for one in (True, False))
+        parts = (ledger.by_age(self._schedule.now, full=literal) for literal in (True, False))
         tried = ((row for row in part if self._schedule.tried_at(row[2])) for part in parts)
         return heapq.merge(*tried, key=lambda row: row[2].full_checked_at or row[2].checked_at)
 

@@ -12,7 +12,7 @@ import webob.exc
 from services.glance import GlanceSite
 from support.cloud import DATA, Cloud
 
-from glance_replicas.ledger.host_registry import Hosts
+from glance_replicas.ledger.host_registry import HostRegistry
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware import server
 from glance_replicas.middleware.trust import Trust
@@ -44,7 +44,7 @@ def trust(ledger: Ledger, *networks: str, url: str = "http://192.0.2.1:9292") ->
         ledger="sqlite://",
         trusted_networks=tuple(ip_network(one) for one in networks or EVERYWHERE),
     )
-    return Trust(settings, Hosts(settings, ledger).all)
+    return Trust(settings, HostRegistry(settings, ledger).all)
 
 
 def test_clients_in_the_network(ledger: Ledger) -> None:

@@ -38,8 +38,8 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import Space
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.eviction import Eviction
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.errors import ReplicaError
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly
@@ -100,15 +100,15 @@ def leaks(local: LocalHost, truth: Callable[[str], bytes | None]) -> Iterator[st
         elif place in ((), ("invalid",)):
             counted[facts.st_ino] = facts.st_size
     if sum(counted.values()) != local.eviction.used():
-        yield f"{sum(counted.values())} bytes are there, Space.used() says {local.eviction.used()}"
+        yield f"{sum(counted.values())} bytes are there, Eviction.used() says {local.eviction.used()}"
 
 
 def left_behind(local: LocalHost, one_pass: Callable[[], object]) -> list[str]:
-    """Growing files that are still there after a pass once nobody took them over for long enough."""
+    """Partial files that are still there after a pass once nobody took them over for long enough."""
     for image_id, _ in local.cache.listed("partial"):
         os.utime(local.cache.partial_path(image_id), (time.time(), time.time() - 7200))
     one_pass()
-    return [f"image {image_id}: growing file left behind" for image_id, _ in local.cache.listed("partial")]
+    return [f"image {image_id}: partial file left behind" for image_id, _ in local.cache.listed("partial")]
 
 
 # What is killed: forks of a process that has read one host's configuration.
@@ -152,7 +152,7 @@ class Victim:
     def evict(self) -> None:
         """As if the quota were lowered for a moment; not to nothing, since an empty directory may be unmounted."""
         bound = self._random.randrange(QUOTA // 2, QUOTA)
-        Space(self.local.cache, bound, 0, withdraw=self.local.registration.withdraw).trim()
+        Eviction(self.local.cache, bound, 0, withdraw=self.local.registration.withdraw).trim()
 
     def scrub(self) -> None:
         """Read a file again."""
@@ -179,7 +179,7 @@ class Victim:
             return int(end.code or 0)
 
     def check(self) -> list[str]:
-        """One pass, and what is wrong then; then the same once growing files are old."""
+        """One pass, and what is wrong then; then the same once partial files are old."""
         before = time.monotonic()
         status = self.janitor()
         found = [] if status == 0 else [f"{self.local.settings.host_name}: the janitor ended with status {status}"]
@@ -326,8 +326,8 @@ class Clients:
 
     def _download(self, dice: random.Random) -> None:
         host, images = dice.choice(self._site.hosts), dict(self._images)
-        growing = [path.name for path in host.partial_dir.glob("????????-*") if path.name in images]
-        image_id = dice.choice(growing if growing and dice.random() < 0.6 else list(images))
+        partial_file = [path.name for path in host.partial_dir.glob("????????-*") if path.name in images]
+        image_id = dice.choice(partial_file if partial_file and dice.random() < 0.6 else list(images))
         expected, headers = images[image_id], {}
         if dice.random() < 0.2:
             start = dice.randrange(len(expected))
@@ -352,7 +352,7 @@ class Clients:
 
 
 def fills_of(pid: int) -> list[str]:
-    """The images a process fills: growing files it has open for writing."""
+    """The images a process fills: partial files it has open for writing."""
     found = []
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -491,12 +491,12 @@ def _filling(host: GlanceHost) -> bool:
     cache = Cache(host.cache_dir)
     for image_id, facts in cache.listed("partial"):
         try:
-            growing = Growing.lock(host.partial_dir / image_id, max(facts.st_size, 1 << 40))
+            partial_file = PartialFile.lock(host.partial_dir / image_id, max(facts.st_size, 1 << 40))
         except OSError:
             return True
-        if growing is None:
+        if partial_file is None:
             return True
-        growing.close()
+        partial_file.close()
     return False
 
 

@@ -13,8 +13,8 @@ import pytest
 from services.cached import picture
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import NoRoom, Space
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.eviction import Eviction, NoRoom
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.errors import CacheError, CatalogueError
 
 A, B, C, D = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(4))
@@ -29,10 +29,10 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, size: int, idle: float = 0.0) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.partials.begin(picture(image_id, size))
-    assert growing is not None
-    growing.append(b"x" * size, 0)
-    cache.partials.commit(growing, picture(image_id, growing.size))
+    partial_file = cache.partials.begin(picture(image_id, size))
+    assert partial_file is not None
+    partial_file.append(b"x" * size, 0)
+    cache.partials.commit(partial_file, picture(image_id, partial_file.size))
     path = cache.path(image_id)
     os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
 
@@ -93,14 +93,14 @@ def test_foreign_names_are_left_alone(cache: Cache) -> None:
 
 def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
     """A process forked during a fill, which has its descriptor, keeps the file from neither eviction nor readers."""
-    growing = cache.partials.begin(picture(A, 10))
-    assert growing is not None
-    growing.append(b"x" * 10, 0)
+    partial_file = cache.partials.begin(picture(A, 10))
+    assert partial_file is not None
+    partial_file.append(b"x" * 10, 0)
     child = os.fork()
     if not child:
         signal.pause()
     try:
-        cache.partials.commit(growing, picture(A, growing.size))
+        cache.partials.commit(partial_file, picture(A, partial_file.size))
         copy = cache.complete.take(A)
         assert copy is not None
         copy.close()
@@ -111,8 +111,8 @@ def test_a_forked_process_keeps_no_lock(cache: Cache) -> None:
 
 def test_only_one_filler(cache: Cache) -> None:
     """The second filler is told so, in this process and in another one."""
-    growing = cache.partials.begin(picture(A, 10))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(A, 10))
+    assert partial_file is not None
     assert cache.partials.begin(picture(A, 10)) is None
     script = (
         f"from glance_replicas.cache import Cache; from pathlib import Path; import sys\n"
@@ -121,7 +121,7 @@ def test_only_one_filler(cache: Cache) -> None:
         f"sys.exit(Cache(Path({str(cache.folder)!r})).partials.begin(image) is not None)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-    growing.discard()
+    partial_file.discard()
     again = cache.partials.begin(picture(A, 10))
     assert again is not None
     again.discard()
@@ -135,7 +135,7 @@ def test_begin_finds_the_image_complete(cache: Cache) -> None:
 
 
 def test_what_a_dead_filler_left_is_kept(cache: Cache) -> None:
-    """A growing file without a lock is taken over with its bytes."""
+    """A partial file without a lock is taken over with its bytes."""
     first = cache.partials.begin(picture(A, 10))
     assert first is not None
     first.append(b"12345", 0)
@@ -153,10 +153,10 @@ def test_what_cannot_be_trusted_is_dropped(cache: Cache, case: str) -> None:
     path.write_bytes(b"z" * (5 if case == "before boot" else 50))
     if case == "before boot":
         os.utime(path, (1, 1))
-    growing = cache.partials.begin(picture(A, 10))
-    assert growing is not None
-    assert growing.length == 0
-    growing.discard()
+    partial_file = cache.partials.begin(picture(A, 10))
+    assert partial_file is not None
+    assert partial_file.length == 0
+    partial_file.discard()
 
 
 def test_a_rename_cut_in_two(cache: Cache) -> None:
@@ -165,15 +165,15 @@ def test_a_rename_cut_in_two(cache: Cache) -> None:
     other = cache.partial_path(A)
     other.hardlink_to(cache.path(A))
     os.utime(other, (1, 1))
-    growing = Growing.lock(other, 10)
-    assert growing is not None
-    assert growing.length == 0
+    partial_file = PartialFile.lock(other, 10)
+    assert partial_file is not None
+    assert partial_file.length == 0
     assert cache.path(A).read_bytes() == b"x" * 10
-    growing.discard()
+    partial_file.discard()
 
 
 def test_discard_spares_the_successor(cache: Cache) -> None:
-    """A filler that ends late does not remove the growing file of the one after it."""
+    """A filler that ends late does not remove the partial file of the one after it."""
     first = cache.partials.begin(picture(A, 10))
     assert first is not None
     cache.partials.condemn(first, A)
@@ -187,16 +187,16 @@ def test_discard_spares_the_successor(cache: Cache) -> None:
 def test_fates(cache: Cache) -> None:
     """A follower can tell growing, complete, invalid and gone apart, by the file it holds open."""
     for image_id, end in ((A, "complete"), (B, "invalid"), (C, "gone")):
-        growing = cache.partials.begin(picture(image_id, 3))
-        assert growing is not None
+        partial_file = cache.partials.begin(picture(image_id, 3))
+        assert partial_file is not None
         fd = cache.partials.follow(picture(image_id, 3))
         assert fd is not None
         assert cache.partials.fate(image_id, fd) == "growing"
-        growing.append(b"abc", 0)
+        partial_file.append(b"abc", 0)
         {
-            "complete": lambda g=growing, i=image_id: cache.partials.commit(g, picture(i, 3)),
-            "invalid": lambda g=growing, i=image_id: cache.partials.condemn(g, i),
-            "gone": growing.discard,
+            "complete": lambda g=partial_file, i=image_id: cache.partials.commit(g, picture(i, 3)),
+            "invalid": lambda g=partial_file, i=image_id: cache.partials.condemn(g, i),
+            "gone": partial_file.discard,
         }[end]()
         assert cache.partials.fate(image_id, fd) == end
         os.close(fd)
@@ -221,28 +221,28 @@ def test_eviction_takes_the_least_recently_used(cache: Cache) -> None:
         assert cache.complete.exists(image_id)
         gone.append(image_id)
 
-    growing = cache.partials.begin(picture(D, 1500))
-    assert growing is not None
-    Space(cache, 3000, 0, withdraw=withdraw).reserve(growing, 1500)
+    partial_file = cache.partials.begin(picture(D, 1500))
+    assert partial_file is not None
+    Eviction(cache, 3000, 0, withdraw=withdraw).reserve(partial_file, 1500)
     assert gone == [C, B]
     assert [one.image_id for one in cache.complete.entries()] == [A]
-    growing.discard()
+    partial_file.discard()
 
 
 def test_eviction_spares_what_is_read(cache: Cache) -> None:
     """A file open in any reader stays, and the fill that needs its room gets NoRoom."""
     keep(cache, A, 1000, 3000)
     copy = cache.complete.open(A)
-    growing = cache.partials.begin(picture(D, 1500))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(D, 1500))
+    assert partial_file is not None
     with pytest.raises(NoRoom):
-        Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 1500)
+        Eviction(cache, 2000, 0, withdraw=lambda image_id: None).reserve(partial_file, 1500)
     assert cache.complete.exists(A)
     assert copy is not None
     copy.close()
-    Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 1500)
+    Eviction(cache, 2000, 0, withdraw=lambda image_id: None).reserve(partial_file, 1500)
     assert not cache.complete.exists(A)
-    growing.discard()
+    partial_file.discard()
 
 
 def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
@@ -252,43 +252,43 @@ def test_eviction_stops_when_a_row_cannot_be_withdrawn(cache: Cache) -> None:
     def withdraw(image_id: str) -> None:
         raise CatalogueError("database away")
 
-    growing = cache.partials.begin(picture(D, 1500))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(D, 1500))
+    assert partial_file is not None
     with pytest.raises(CatalogueError):
-        Space(cache, 2000, 0, withdraw=withdraw).reserve(growing, 1500)
+        Eviction(cache, 2000, 0, withdraw=withdraw).reserve(partial_file, 1500)
     assert cache.complete.exists(A)
-    growing.discard()
+    partial_file.discard()
 
 
 def test_too_large_for_the_quota(cache: Cache) -> None:
     """An image larger than the whole quota evicts nothing."""
     keep(cache, A, 1000)
-    growing = cache.partials.begin(picture(D, 5000))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(D, 5000))
+    assert partial_file is not None
     with pytest.raises(NoRoom, match="max_bytes"):
-        Space(cache, 2000, 0, withdraw=lambda image_id: None).reserve(growing, 5000)
+        Eviction(cache, 2000, 0, withdraw=lambda image_id: None).reserve(partial_file, 5000)
     assert cache.complete.exists(A)
-    growing.discard()
+    partial_file.discard()
 
 
 def test_free_space_limit(cache: Cache) -> None:
     """min_free_bytes is kept even when the quota would allow more."""
-    growing = cache.partials.begin(picture(D, 10))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(D, 10))
+    assert partial_file is not None
     with pytest.raises(NoRoom):
-        Space(cache, 0, 1 << 60, withdraw=lambda image_id: None).reserve(growing, 10)
-    growing.discard()
+        Eviction(cache, 0, 1 << 60, withdraw=lambda image_id: None).reserve(partial_file, 10)
+    partial_file.discard()
 
 
 def test_reservations_of_several_processes_add_up(cache: Cache) -> None:
     """Eight processes reserve 1 MiB each under a quota of 4 MiB: four get it."""
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import NoRoom, Space\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import NoRoom, Eviction\n"
         f"cache = Cache(Path({str(cache.folder)!r}))\n"
         "from glance_replicas.model import *\n"
         "growing = cache.partials.begin(Image(sys.argv[1], 'active', 1 << 20, Digest('sha512', '00')))\n"
-        "try:\n    Space(cache, 4 << 20, 0, withdraw=print).reserve(growing, 1 << 20); print('yes', flush=True)\n"
+        "try:\n    Eviction(cache, 4 << 20, 0, withdraw=print).reserve(growing, 1 << 20); print('yes', flush=True)\n"
         "except NoRoom:\n    growing.discard(); print('no', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -310,19 +310,19 @@ def test_invalid_files_go_first(cache: Cache) -> None:
     assert bad is not None
     bad.append(b"y" * 1000, 0)
     cache.partials.condemn(bad, B)
-    growing = cache.partials.begin(picture(D, 1000))
-    assert growing is not None
-    Space(cache, 6000, 0, withdraw=lambda image_id: None).reserve(growing, 1000)
+    partial_file = cache.partials.begin(picture(D, 1000))
+    assert partial_file is not None
+    Eviction(cache, 6000, 0, withdraw=lambda image_id: None).reserve(partial_file, 1000)
     assert cache.complete.exists(A)
-    growing.discard()
+    partial_file.discard()
 
 
 def test_lock_is_free_after_close(cache: Cache) -> None:
     """No descriptor of a filler stays locked after it ended."""
     path = cache.partial_path(A)
-    growing = Growing.lock(path, 10)
-    assert growing is not None
-    growing.close()
+    partial_file = PartialFile.lock(path, 10)
+    assert partial_file is not None
+    partial_file.close()
     fd = os.open(path, os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(fd)

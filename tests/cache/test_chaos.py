@@ -41,7 +41,7 @@ from glance_replicas.errors import CacheError
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly, passes
 from glance_replicas.ledger.orphans import DARK
-from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, State
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, PrefetchRequests, State
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location, Pass
 from glance_replicas.prefetch import queue, worker
@@ -237,7 +237,9 @@ def everything(world: World) -> None:
     world.local.ledger.request_withdrawal(own_row(world, ASKED), reason="a test", who="a test")
     for name in (QUEUED, BARE):
         (world.cache.folder / "queue" / name).touch()
-    Copies(world.local.ledger.database).request([IDLE, DELETED], [world.settings.host_name], who="a test", pin=True)
+    PrefetchRequests(world.local.ledger.database).request(
+        [IDLE, DELETED], [world.settings.host_name], who="a test", pin=True
+    )
     (world.cache.folder / "invalid" / BAD).write_bytes(bytes(1000))
     world.keep(ROTTEN, data=bytes(SIZE), age=30 * 86400)
     leave(world.cache.partial_path(LEFT), b"left", truth(LEFT) or b"")
@@ -295,8 +297,8 @@ def removals(world: World) -> None:
 
 
 def orders_of_all_kinds(world: World) -> None:
-    """What a host can be asked for, and growing files that were left: one of each kind."""
-    copies, here = Copies(world.local.ledger.database), [world.settings.host_name]
+    """What a host can be asked for, and partial files that were left: one of each kind."""
+    copies, here = PrefetchRequests(world.local.ledger.database), [world.settings.host_name]
     for name in (OLD, IDLE, DELETED, REUSED):
         world.keep(name, row=name != REUSED)
     note(world.cache.path(REUSED), b"another image's, of the same id")
@@ -321,7 +323,7 @@ def orders_of_all_kinds(world: World) -> None:
 def copying(world: World) -> None:
     """All that is asked for is fetched, or it is said why not."""
     path = world.cache.partial_path(ASKED)
-    waiting = partial_file.Growing.lock(path, SIZE)
+    waiting = partial_file.PartialFile.lock(path, SIZE)
     if waiting is not None:  # what is reserved is not copied with a file
         waiting.reserve(SIZE)
         waiting.close()
@@ -335,7 +337,7 @@ def told_to_end(world: World) -> None:
     """Of two copies that run one is cancelled, and the hours of the other end; a third has no room."""
     slow = dataclasses.replace(world.settings, copy_bytes_per_second=1, copies_at_once=3, max_bytes=5 * SIZE // 2)
     one = assembly.prefetch_worker(LocalHost.assemble(slow))
-    copies = Copies(world.local.ledger.database)
+    copies = PrefetchRequests(world.local.ledger.database)
     copies.request([NEW, IDLE], [slow.host_name], who="a test")
     copies.request([LOST], [slow.host_name], who="a test", priority=LOW)
     one.step()
@@ -448,7 +450,7 @@ def die_with(work: Callable[[], object]) -> None:
 
 
 def aftermath(world: World) -> list[str]:
-    """What is wrong after one pass; then a download of the new image, and a pass when growing files are old."""
+    """What is wrong after one pass; then a download of the new image, and a pass when partial files are old."""
     world.restore()
     world.due_now()
     done = passes.Janitor(world.local).run_once()
@@ -462,7 +464,7 @@ def aftermath(world: World) -> list[str]:
             found.append("afterwards the image cannot be filled")
     world.due_now()
     found += left_behind(world.local, passes.Janitor(world.local).run_once)
-    open_yet = Copies(world.local.ledger.database).list(states=[State.WAITING, State.RUNNING])
+    open_yet = PrefetchRequests(world.local.ledger.database).list(states=[State.WAITING, State.RUNNING])
     return found + [f"image {one.image_id}: still {one.state}" for one in open_yet if one.image_id not in LOSSES]
 
 

@@ -143,7 +143,7 @@ def broken_off(follower: Follower) -> None:
 
 
 def read_fails_in_a_follower(disk: Disk, world: World, number: int) -> None:
-    """Readers of a growing file go on alone, each at its own byte; the fill goes on and is committed."""
+    """Readers of a partial file go on alone, each at its own byte; the fill goes on and is committed."""
     world.source.pause = 0.02
     disk.fail("read", "partial/", number, skip=4)
     with ThreadPoolExecutor(3) as pool:

@@ -12,8 +12,8 @@ from services import absent
 from services.cached import entry_of, picture
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import Space
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.eviction import Eviction
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.model import Image
 
 A = "00000000-0000-4000-8000-000000000000"
@@ -36,17 +36,17 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
     subprocess.run(["umount", "--lazy", root], check=True)
 
 
-def begun(cache: Cache, image: Image) -> Growing:
-    growing = cache.partials.begin(image)
-    assert growing is not None
-    return growing
+def begun(cache: Cache, image: Image) -> PartialFile:
+    partial_file = cache.partials.begin(image)
+    assert partial_file is not None
+    return partial_file
 
 
 def keep(cache: Cache, image: Image = IMAGE, data: bytes = DATA) -> Path:
     """A complete file that was read."""
-    growing = begun(cache, image)
-    growing.append(data, growing.length)
-    cache.partials.commit(growing, image)
+    partial_file = begun(cache, image)
+    partial_file.append(data, partial_file.length)
+    cache.partials.commit(partial_file, image)
     assert entry_of(cache.path(A)).is_file_of(image)
     return cache.path(A)
 
@@ -91,13 +91,13 @@ def test_modes_make_no_note(cache: Cache) -> None:
 
 def test_a_growing_file_of_another_image(cache: Cache) -> None:
     """What was left of a purged image is not gone on with under its id, nor followed (OSSN-0075)."""
-    growing = begun(cache, IMAGE)
-    growing.append(DATA[:5], 0)
+    partial_file = begun(cache, IMAGE)
+    partial_file.append(DATA[:5], 0)
     fd = cache.partials.follow(IMAGE)
     assert fd is not None
     os.close(fd)
     assert cache.partials.follow(ANOTHER) is None
-    growing.close()
+    partial_file.close()
     again = begun(cache, IMAGE)
     assert again.length == 5
     again.close()
@@ -110,7 +110,7 @@ def test_a_file_that_goes_takes_its_notes_along(cache: Cache, way: str) -> None:
     path = keep(cache)
     if way == "evicted":
         os.utime(path, ns=(0, path.stat().st_mtime_ns))
-        assert Space(cache, 1, 0, withdraw=lambda _: None).trim().bytes == len(DATA)
+        assert Eviction(cache, 1, 0, withdraw=lambda _: None).trim().bytes == len(DATA)
     elif way == "removed":
         cache.complete.remove(A)
     else:

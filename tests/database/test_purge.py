@@ -68,7 +68,7 @@ def test_what_is_over(ledger: Ledger) -> None:
     assert count(ledger, tables.claims) == len(many) // 2
 
 
-def test_strays(ledger: Ledger) -> None:
+def test_orphans(ledger: Ledger) -> None:
     """What no audit has seen for so long goes, whenever it was seen first."""
     rows = [
         {"place": "store:fast", "key": f"k{n}", "name": f"n{n}", "kind": "dark", "sightings": 2, "first_seen": OLD}

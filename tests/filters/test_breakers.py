@@ -18,8 +18,8 @@ from glance_replicas.host import store_names
 from glance_replicas.ledger import host_registry, migrations
 from glance_replicas.ledger.host_registry import is_alive
 from glance_replicas.ledger.ledger import Ledger, place_key
-from glance_replicas.ledger.orphans import Kind, Sighting, Strays
-from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.orphans import Kind, Orphans, Sighting
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.ledger.prefetch_requests import State as Copied
 from glance_replicas.model import HOST_KEY, Evidence, Host, Location, Result, Verdict
 
@@ -178,7 +178,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 @given(verdict=WORDS, other=WORDS)
 def test_words_of_a_newer_version(ledger: Ledger, database_url: str, verdict: str, other: str) -> None:
     """Whatever stands in the columns of ours is read: a word nobody here knows is unknown, and condemns nothing."""
-    copies, strays = Copies(ledger.database), Strays(ledger.database)
+    copies, strays = PrefetchRequests(ledger.database), Orphans(ledger.database)
     ledger.record([Result(PLACE, Verdict.INTACT, Evidence.FULL)])
     ledger.request_withdrawal(PLACE, reason=other, who=other, proof={})
     copies.request([IMAGE], ["host"], who="a test")

@@ -108,7 +108,7 @@ def test_queue_is_a_request_that_the_host_fetches(ours: GlanceHost) -> None:
 
 
 def test_queue_in_the_middle_of_a_fill_harms_nobody(ours: GlanceHost, faulty: FaultyServer) -> None:
-    """The growing file stays whole: every body is right, the back end is read once, the copy has no hole."""
+    """The partial file stays whole: every body is right, the back end is read once, the copy has no hole."""
     data = new_bytes(6 * MIB)
     image = str(ours.client().create(data=data)["id"])
     ours.site.move_to(faulty, image, rate=3 * MIB)

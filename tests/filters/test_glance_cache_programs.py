@@ -54,14 +54,14 @@ def _run(program: str, driver: str, folder: Path, database: str) -> None:
 
 
 def _fill(cache: Cache) -> None:
-    """Two copies, a growing file and locks that nobody has touched for long, evidence, and a request."""
+    """Two copies, a partial file and locks that nobody has touched for long, evidence, and a request."""
     cache.prepare()
     for image_id in IDS[:2]:
         keep(cache.path(image_id), b"x" * 2000)
-    growing = cache.partials.begin(picture(IDS[2], 1000))
-    assert growing is not None
-    growing.append(b"y" * 100, 0)
-    growing.close()
+    partial_file = cache.partials.begin(picture(IDS[2], 1000))
+    assert partial_file is not None
+    partial_file.append(b"y" * 100, 0)
+    partial_file.close()
     lock = HostLock(cache, "janitor")
     assert lock.take()
     lock.free()

@@ -271,7 +271,7 @@ def test_ranges_while_filling(host: GlanceHost, faulty: FaultyServer) -> None:
 
 
 def begun(host: GlanceHost, image_id: str) -> int:
-    """Bytes of its growing file."""
+    """Bytes of its partial file."""
     path = host.partial_dir / image_id
     return path.stat().st_size if path.exists() else 0
 
@@ -279,17 +279,17 @@ def begun(host: GlanceHost, image_id: str) -> int:
 def test_head_of_a_growing_file(host: GlanceHost) -> None:
     """HEAD tells the whole length at once, also while no byte has come, and hurries nobody (B 25)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
-    assert growing is not None
+    partial_file = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
+    assert partial_file is not None
     for length in (0, MIB):
-        growing.append(DATA[:length], 0)
+        partial_file.append(DATA[:length], 0)
         began = time.monotonic()
         answer = get(signed(host, image_id), "HEAD")
         assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, str(SIZE), b"")
         assert answer.headers["Cache-Status"].endswith("hit; detail=filling")
         assert time.monotonic() - began < 5
-        assert not growing.is_wanted
-    growing.discard()
+        assert not partial_file.is_wanted
+    partial_file.discard()
     assert get(signed(host, image_id), "HEAD").status_code == 404
 
 
@@ -392,14 +392,14 @@ def test_unverified_file_is_not_given_away(host: GlanceHost) -> None:
 def test_who_waits_for_a_fill(host: GlanceHost) -> None:
     """A host that reads a fill in progress only for its own sake leaves it in the background (RFC 9218)."""
     image_id = host.client().create(data=DATA)["id"]
-    growing = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
-    assert growing is not None
-    growing.append(DATA[:MIB], 0)
+    partial_file = Cache(host.cache_dir).partials.begin(picture(image_id, SIZE, DATA))
+    assert partial_file is not None
+    partial_file.append(DATA[:MIB], 0)
     for headers, wanted in (({"Priority": "u=7"}, False), ({}, True)):
         with requests.get(signed(host, image_id), headers=headers, stream=True, timeout=30) as answer:
             assert next(answer.iter_content(1000)) == DATA[:1000]
-            assert growing.is_wanted == wanted
-    growing.discard()
+            assert partial_file.is_wanted == wanted
+    partial_file.discard()
 
 
 def test_file_cut_short_while_it_is_sent(host: GlanceHost) -> None:

@@ -22,7 +22,7 @@ from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
 from glance_replicas.janitor.passes import Janitor
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.model import Host, Pass
 
 pytest_plugins = ["support.cloud", "support.desk"]
@@ -122,7 +122,7 @@ def test_a_host_that_is_renamed(cloud: Cloud) -> None:
     names = [cloud.cached(old) for _ in range(3)]
     lost = cloud.cached(old)
     Pins(old.ledger.database).add([names[0]], ["api2"], "w")
-    Copies(old.ledger.database).request([cloud.image()], ["api2"], who="w")
+    PrefetchRequests(old.ledger.database).request([cloud.image()], ["api2"], who="w")
     old.cache.path(lost).unlink()
     new = again(old, host_name="api2.example.com")
     assert new.standing.problem() is None
@@ -134,7 +134,7 @@ def test_a_host_that_is_renamed(cloud: Cloud) -> None:
     assert cloud.rows(lost) == []
     assert [one.name for one in new.ledger.hosts()] == ["api2.example.com"]
     assert [one.host for one in Pins(new.ledger.database).all()] == ["api2.example.com"]
-    assert {one.host for one in Copies(new.ledger.database).list()} == {"api2.example.com"}
+    assert {one.host for one in PrefetchRequests(new.ledger.database).list()} == {"api2.example.com"}
 
 
 def test_renamed_on_another_machine(cloud: Cloud) -> None:

@@ -306,8 +306,8 @@ def test_queued_by_glance_during_a_fill(host: GlanceHost) -> None:
         host.site.move_to(slow, image_id, rate=6 * MIB)
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(lambda: host.client().download(image_id).content)
-            growing = host.partial_dir / image_id
-            settle(lambda: growing.exists() and growing.stat().st_size > 5 * MIB)
+            partial_file = host.partial_dir / image_id
+            settle(lambda: partial_file.exists() and partial_file.stat().st_size > 5 * MIB)
             host.client().request("PUT", f"/v2/cache/{image_id}")
             second = pool.submit(lambda: host.client().download(image_id).content)
             assert (first.result(), second.result()) == (data, data)

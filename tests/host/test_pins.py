@@ -15,7 +15,7 @@ from services.glance import GlanceSite
 from support.cloud import SIZE, Cloud
 
 from glance_replicas import settings
-from glance_replicas.cache.eviction import Space
+from glance_replicas.cache.eviction import Eviction
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import CatalogueError, LedgerError
 from glance_replicas.host.local_host import LocalHost
@@ -235,9 +235,9 @@ def test_a_fill_is_pinned_at_once(cloud: Cloud, case: str) -> None:
     assert host.pinned() == ({name} if case in ("ledger", "property") else set())
 
 
-def limits(host: LocalHost, gone: list[str]) -> Space:
+def limits(host: LocalHost, gone: list[str]) -> Eviction:
     """The host's own, except that a row that goes is told to `gone` and stays."""
-    return Space(
+    return Eviction(
         host.cache,
         host.settings.max_bytes,
         host.settings.min_free_bytes,

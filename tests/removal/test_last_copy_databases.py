@@ -64,10 +64,10 @@ def cached(cloud: Cloud, locals_: tuple[LocalHost, ...]) -> str:
     for local in locals_:
         image = local.catalogue.image(name)
         assert image is not None
-        growing = local.cache.partials.begin(image)
-        assert growing is not None
-        growing.append(DATA, 0)
-        local.cache.partials.commit(growing, image)
+        partial_file = local.cache.partials.begin(image)
+        assert partial_file is not None
+        partial_file.append(DATA, 0)
+        local.cache.partials.commit(partial_file, image)
         assert local.full_reads.verified(image)
     record(locals_[0], store_of(cloud, name), DAMAGED)
     return name

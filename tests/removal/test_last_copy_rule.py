@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.model import Digest, Evidence, Image, Last, Location, Verdict
-from glance_replicas.removal.last_copy import Known, has_durable, is_damaged, only_cached, why_kept
+from glance_replicas.removal.last_copy import LedgerFacts, has_durable, is_damaged, only_cached, why_kept
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
@@ -38,8 +38,10 @@ def image(*found: Location, status: str = "active") -> Image:
     return Image(ID, status, 100, Digest("sha512", "ab"), found)
 
 
-def known(*seen: tuple[Location, Last], going: tuple[Location, ...] = (), living: Mapping[str, str] = LIVING) -> Known:
-    return Known({key(one): what for one, what in seen}, frozenset(map(key, going)), living)
+def known(
+    *seen: tuple[Location, Last], going: tuple[Location, ...] = (), living: Mapping[str, str] = LIVING
+) -> LedgerFacts:
+    return LedgerFacts({key(one): what for one, what in seen}, frozenset(map(key, going)), living)
 
 
 BAD_STORE = (STORE, CORRUPT), (ONE, INTACT), (OTHER, INTACT)

@@ -134,10 +134,10 @@ class World:
         """A registered copy: known to be intact, mostly."""
         image = local.catalogue.image(self.id)
         assert image is not None
-        growing = local.cache.partials.begin(image)
-        assert growing is not None
-        growing.append(BYTES, 0)
-        local.cache.partials.commit(growing, image)
+        partial_file = local.cache.partials.begin(image)
+        assert partial_file is not None
+        partial_file.append(BYTES, 0)
+        local.cache.partials.commit(partial_file, image)
         local.registration.register(image)
         if self.is_duel:
             self._record(self.copy(local), Verdict.INTACT)

@@ -35,7 +35,7 @@ from glance_replicas.removal.causes import (
 )
 from glance_replicas.removal.flow import Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal, removable
-from glance_replicas.removal.removal_facts import Causes, Order
+from glance_replicas.removal.removal_facts import Causes, RemovalOrder
 
 pytestmark = pytest.mark.slow
 
@@ -285,7 +285,7 @@ class RealWorld:
         orders = [partial(reasons.damaged, states=DAMAGED), reasons.duplicates, reasons.ordered, reasons.dead]
         order = self.rng.choice([*orders[:2], *orders, partial(reasons.surplus, keep=1)])
         ask = partial(self._ask_beside_others, order) if disturbed else order
-        made = Order(ask, self.rng.choice([1, 1, 2]))
+        made = RemovalOrder(ask, self.rng.choice([1, 1, 2]))
         removal = self.site.removal(made)
         for step in list(removal.plan(image, image.locations)):
             if isinstance(step.answer, Proof):

@@ -21,7 +21,7 @@ from glance_replicas.model import Evidence, Image, Location, Result, Verdict
 from glance_replicas.removal.causes import DAMAGED, Cause, OverQuota, Surplus
 from glance_replicas.removal.flow import ACT_SECONDS, Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal
-from glance_replicas.removal.removal_facts import Causes, Order
+from glance_replicas.removal.removal_facts import Causes, RemovalOrder
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def refused(step: Step) -> Refusal:
 def test_of_two_prunes_at_once_one_removes(shelf: Shelf, damaged: str) -> None:
     """Both have proven and noted it before either takes the lock: one removes, the other says that it is gone (11)."""
     start = threading.Barrier(2)
-    removals = [shelf.removal(Order(beside(by_damage(shelf), lambda: start.wait(60)))) for _ in range(2)]
+    removals = [shelf.removal(RemovalOrder(beside(by_damage(shelf), lambda: start.wait(60)))) for _ in range(2)]
     steps = [planned(shelf, removal, damaged, "bad") for removal in removals]
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda pair: pair[0].act(pair[1]), zip(removals, steps, strict=True)))
@@ -97,10 +97,10 @@ def test_two_prunes_do_not_take_more_cached_copies_than_one(shelf: Shelf) -> Non
         shelf.add_cached(image, host)
     start = threading.Barrier(2)
 
-    def order(least_used: str) -> Order:
+    def order(least_used: str) -> RemovalOrder:
         used = {(image, host): 0 if host == least_used else 9 for host in hosts}
         ask = beside(lambda _: lambda one: Surplus(2, hosts, (), used), lambda: start.wait(60))
-        return Order(ask, reads_targets=False)
+        return RemovalOrder(ask, reads_targets=False)
 
     removals = {host: shelf.removal(order(host)) for host in hosts[:2]}
     steps = {host: planned(shelf, removal, image, host) for host, removal in removals.items()}
@@ -118,13 +118,13 @@ def test_two_prunes_do_not_overshoot_a_quota(shelf: Shelf) -> None:
         shelf.add_cached(image, "api1")
     start = threading.Barrier(2)
     order = partial(shelf.reasons.over_quota, limit=2 * len(DATA))
-    made = [Order(beside(order, lambda: start.wait(60)), reads_targets=False) for _ in range(2)]
+    made = [RemovalOrder(beside(order, lambda: start.wait(60)), reads_targets=False) for _ in range(2)]
     removals = [shelf.removal(one) for one in made]
     steps = [planned(shelf, removal, image, "api1") for removal, image in zip(removals, images, strict=False)]
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda pair: pair[0].act(pair[1]), zip(removals, steps, strict=True)))
     assert sum(one.removed for one in done) <= 1
-    again = shelf.removal(Order(order, reads_targets=False))
+    again = shelf.removal(RemovalOrder(order, reads_targets=False))
     for image in images:
         for step in again.plan(shelf.now(image), shelf.now(image).cached):
             again.act(step)
@@ -152,7 +152,7 @@ def test_a_row_that_a_stale_save_brings_back_goes_again(shelf: Shelf, damaged: s
     """Glance's own save of an image it read before the removal: recognised, proven once more, withdrawn (1-5)."""
     admin = glance_context.RequestContext(is_admin=True, roles=["admin"])
     stale = glance.image_get(admin, damaged)["locations"]
-    removal = shelf.removal(Order(by_damage(shelf)))
+    removal = shelf.removal(RemovalOrder(by_damage(shelf)))
     assert removal.act(planned(shelf, removal, damaged, "bad")).removed
     glance.image_update(admin, damaged, {"locations": stale})
     assert len(shelf.now(damaged).locations) == 2, "the fact this test is about (docs/glance.md)"
@@ -164,7 +164,7 @@ def test_a_row_that_a_stale_save_brings_back_goes_again(shelf: Shelf, damaged: s
 
 def test_a_copy_that_came_back_and_is_good_stays(shelf: Shelf, damaged: str) -> None:
     """The same proof rules: what was withdrawn as corrupt and is intact by now is no longer condemned."""
-    removal = shelf.removal(Order(by_damage(shelf)))
+    removal = shelf.removal(RemovalOrder(by_damage(shelf)))
     step = planned(shelf, removal, damaged, "bad")
     assert removal.act(step).removed
     shelf.set_deleted(step.target.row or 0, False)
@@ -177,7 +177,7 @@ def test_a_later_row_of_the_same_url_is_no_return(shelf: Shelf) -> None:
     image = shelf.image()
     shelf.add_file(image)
     shelf.add_cached(image, "api1")
-    removal = shelf.removal(Order(shelf.reasons.ordered, reads_targets=False))
+    removal = shelf.removal(RemovalOrder(shelf.reasons.ordered, reads_targets=False))
     assert removal.act(planned(shelf, removal, image, "api1")).removed
     shelf.add_cached(image, "api1")
     cause = shelf.reasons.damaged([shelf.now(image)], DAMAGED)(shelf.location(image, "api1"))
@@ -194,7 +194,7 @@ def test_the_host_is_asked_when_the_row_is_gone(shelf: Shelf) -> None:
     def watch() -> None:
         seen.append(len(shelf.ledger.pending_withdrawals("api1")))
 
-    removal = shelf.removal(Order(beside(shelf.reasons.ordered, watch), reads_targets=False))
+    removal = shelf.removal(RemovalOrder(beside(shelf.reasons.ordered, watch), reads_targets=False))
     assert removal.act(planned(shelf, removal, image, "api1")).removed
     assert seen == [0]
     assert [one.image_id for one in shelf.ledger.pending_withdrawals("api1")] == [image]
@@ -216,7 +216,7 @@ def test_an_eviction_in_between(shelf: Shelf) -> None:
     shelf.add_cached(image, "api1")
     url = f"http://api1:9292/replicas/{image}"
     evict = partial(shelf.catalogue.withdraw_url, image, url)
-    removal = shelf.removal(Order(beside(shelf.reasons.ordered, evict), reads_targets=False))
+    removal = shelf.removal(RemovalOrder(beside(shelf.reasons.ordered, evict), reads_targets=False))
     answer = refused(removal.act(planned(shelf, removal, image, "api1")))
     assert "no longer in the catalogue" in answer.reason
     assert [bool(line.finished_at) for line in lines(shelf, image)] == [True]
@@ -225,7 +225,7 @@ def test_an_eviction_in_between(shelf: Shelf) -> None:
 def test_an_image_deleted_in_between(shelf: Shelf, damaged: str, glance: Any) -> None:
     """Glance deletes the image after the note: a refusal and no fault, and nothing stays open."""
     admin = glance_context.RequestContext(is_admin=True, roles=["admin"])
-    removal = shelf.removal(Order(beside(by_damage(shelf), lambda: glance.image_destroy(admin, damaged))))
+    removal = shelf.removal(RemovalOrder(beside(by_damage(shelf), lambda: glance.image_destroy(admin, damaged))))
     refused(removal.act(planned(shelf, removal, damaged, "bad")))
     assert all(line.finished_at for line in lines(shelf, damaged))
 
@@ -239,7 +239,7 @@ def test_a_checker_that_slept(shelf: Shelf, damaged: str, seconds: float) -> Non
         nonlocal late
         late = timedelta(seconds=seconds)
 
-    order = Order(beside(by_damage(shelf), sleep))
+    order = RemovalOrder(beside(by_damage(shelf), sleep))
     removal = Removal(
         *(shelf.catalogue, shelf.ledger, shelf.sources, order), workers=1, clock=lambda: datetime.now(UTC) + late
     )
@@ -259,7 +259,7 @@ def test_what_others_have_seen_since_counts(
         when = datetime.now(UTC) + timedelta(seconds=ahead)
         shelf.ledger.record([Result(shelf.location(damaged, part), verdict, Evidence.FULL, checked_at=when)])
 
-    removal = shelf.removal(Order(beside(by_damage(shelf), tell)))
+    removal = shelf.removal(RemovalOrder(beside(by_damage(shelf), tell)))
     refused(removal.act(planned(shelf, removal, damaged, "bad")))
     assert len(shelf.now(damaged).locations) == 2
 
@@ -291,7 +291,7 @@ def fresh(shelf: Shelf, order: Causes, kind: type[Ledger] = Ledger) -> Removal:
     """With connections of its own, for another process."""
     shelf.catalogue.close()
     shelf.ledger.close()
-    return Removal(shelf.catalogue, kind(shelf.ledger_url), shelf.sources, Order(order), workers=1)
+    return Removal(shelf.catalogue, kind(shelf.ledger_url), shelf.sources, RemovalOrder(order), workers=1)
 
 
 def test_killed_between_the_note_and_the_removal(shelf: Shelf, damaged: str) -> None:
@@ -301,7 +301,7 @@ def test_killed_between_the_note_and_the_removal(shelf: Shelf, damaged: str) -> 
     )
     assert [line.finished_at for line in lines(shelf, damaged)] == [None]
     assert len(shelf.now(damaged).locations) == 2
-    removal = shelf.removal(Order(by_damage(shelf)))
+    removal = shelf.removal(RemovalOrder(by_damage(shelf)))
     removal.settle()
     assert [line.finished_at for line in lines(shelf, damaged)] == [None], "the row is there: it is not done"
     step = planned(shelf, removal, damaged, "bad")
@@ -316,7 +316,7 @@ def test_killed_after_the_removal(shelf: Shelf, damaged: str) -> None:
     killed(lambda: (removal := fresh(shelf, by_damage(shelf), Deadly)).act(planned(shelf, removal, damaged, "bad")))
     assert len(shelf.now(damaged).locations) == 1
     assert [line.finished_at for line in lines(shelf, damaged)] == [None]
-    shelf.removal(Order(by_damage(shelf))).settle()
+    shelf.removal(RemovalOrder(by_damage(shelf))).settle()
     assert all(line.finished_at for line in lines(shelf, damaged))
 
 
@@ -331,11 +331,11 @@ class Mute(Ledger):
 def test_a_ledger_that_fails_at_the_end(shelf: Shelf, damaged: str) -> None:
     """What was removed is said to be removed; its line stays open, and the next prune closes it."""
     mute = Mute(shelf.ledger_url)
-    removal = Removal(shelf.catalogue, mute, shelf.sources, Order(by_damage(shelf)), workers=1)
+    removal = Removal(shelf.catalogue, mute, shelf.sources, RemovalOrder(by_damage(shelf)), workers=1)
     assert removal.act(planned(shelf, removal, damaged, "bad")).removed
     mute.close()
     assert [line.finished_at for line in lines(shelf, damaged)] == [None]
-    shelf.removal(Order(by_damage(shelf))).settle()
+    shelf.removal(RemovalOrder(by_damage(shelf))).settle()
     assert all(line.finished_at for line in lines(shelf, damaged))
 
 
@@ -348,7 +348,7 @@ def test_facts_that_cannot_be_asked_for(shelf: Shelf) -> None:
     def fail() -> None:
         raise LedgerError("no answer")
 
-    removal = shelf.removal(Order(beside(shelf.reasons.ordered, fail), reads_targets=False))
+    removal = shelf.removal(RemovalOrder(beside(shelf.reasons.ordered, fail), reads_targets=False))
     assert refused(removal.act(planned(shelf, removal, image, "api1"))).unknown
     assert len(shelf.now(image).cached) == 1
     assert shelf.ledger.pending_withdrawals("api1") == []
@@ -360,7 +360,7 @@ def test_requests_of_hosts_are_not_settled(shelf: Shelf) -> None:
     image = shelf.image()
     shelf.add_file(image)
     shelf.add_cached(image, "api1")
-    removal = shelf.removal(Order(shelf.reasons.ordered, reads_targets=False))
+    removal = shelf.removal(RemovalOrder(shelf.reasons.ordered, reads_targets=False))
     assert removal.act(planned(shelf, removal, image, "api1")).removed
     removal.settle()
     assert [line.finished_at for line in lines(shelf, image)] == [None]
@@ -373,7 +373,7 @@ def test_requests_of_an_older_version_are_the_hosts_own(shelf: Shelf) -> None:
     shelf.ledger.request_withdrawal(shelf.location(image, "api1"), reason="test", who="test")
     query(shelf.ledger_url, "UPDATE replica_withdrawals SET row_only = NULL, location_id = NULL")
     assert [one.image_id for one in shelf.ledger.pending_withdrawals("api1")] == [image]
-    shelf.removal(Order(by_damage(shelf))).settle()
+    shelf.removal(RemovalOrder(by_damage(shelf))).settle()
     assert [line.finished_at for line in lines(shelf, image)] == [None]
 
 
@@ -384,9 +384,9 @@ def test_facts_are_asked_for_anew(shelf: Shelf) -> None:
     for host in ("api7", "api8"):
         shelf.add_cached(image, host)
     pin = partial(shelf.reasons._pins.add, [image], ["api7"], "somebody")
-    removal = shelf.removal(Order(beside(shelf.reasons.ordered, pin), reads_targets=False))
+    removal = shelf.removal(RemovalOrder(beside(shelf.reasons.ordered, pin), reads_targets=False))
     assert "pinned on host api7" in refused(removal.act(planned(shelf, removal, image, "api7"))).reason
     order = beside(shelf.reasons.dead, partial(shelf.alive, "api8"))
-    removal = shelf.removal(Order(order, reads_targets=False))
+    removal = shelf.removal(RemovalOrder(order, reads_targets=False))
     assert "api8 is alive" in refused(removal.act(planned(shelf, removal, image, "api8"))).reason
     assert len(shelf.now(image).cached) == 2

@@ -16,7 +16,7 @@ from glance_replicas.ledger.ledger import Withdrawal
 from glance_replicas.removal.causes import DAMAGED
 from glance_replicas.removal.flow import ACT_SECONDS, Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal
-from glance_replicas.removal.removal_facts import Order, Reasons
+from glance_replicas.removal.removal_facts import RemovalFacts, RemovalOrder
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
 
@@ -238,8 +238,8 @@ def test_what_is_asked_wrongly(desk: Desk, words: list[str], said: str) -> None:
 def removal(desk: Desk) -> Iterator[Removal]:
     """What the command uses, in this process, so that a test may step in between plan and act."""
     catalogue, ledger = Catalogue(desk.site.database_url), desk.ledger
-    reasons = Reasons(catalogue, ledger, dead_after_seconds=3600)
-    order = Order(functools.partial(reasons.damaged, states=DAMAGED))
+    reasons = RemovalFacts(catalogue, ledger, dead_after_seconds=3600)
+    order = RemovalOrder(functools.partial(reasons.damaged, states=DAMAGED))
     yield Removal(catalogue, ledger, Sources([file_reader.Reader([desk.site.store_dir])]), order, workers=2)
     catalogue.close()
     ledger.close()

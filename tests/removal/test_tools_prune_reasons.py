@@ -17,7 +17,7 @@ from support.scenes import new_image, settle
 from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.ledger.pins import Pins
 from glance_replicas.ledger.tables import uses
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Host, Location, Use
 
 pytest_plugins = ["support.desk"]
@@ -55,7 +55,7 @@ def on(desk: Desk, image: str) -> list[str]:
 
 def used(ledger: Ledger, host: str, image: str, downloads: int = 1, *, days_ago: int = 0) -> None:
     """So many downloads, today or so long ago."""
-    Uses(ledger.database).add(host, {image: Use(downloads, 1, 1)})
+    Usage(ledger.database).add(host, {image: Use(downloads, 1, 1)})
     if days_ago:
         day = datetime.now(UTC).date() - timedelta(days=days_ago)
         this = uses.update().where(uses.c.host == host, uses.c.image_id == image)

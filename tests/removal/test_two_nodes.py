@@ -29,7 +29,7 @@ from glance_replicas.model import Image, Location
 from glance_replicas.removal.causes import DAMAGED, Cause
 from glance_replicas.removal.flow import Removal, Step
 from glance_replicas.removal.proof import Proof
-from glance_replicas.removal.removal_facts import Order, Reasons
+from glance_replicas.removal.removal_facts import RemovalFacts, RemovalOrder
 
 ROUNDS = 20  # of each kind
 _names = itertools.count(1)
@@ -56,7 +56,7 @@ class Pair:
 
     def removal(self, node: int, noted: Pause, read: Pause) -> Removal:
         """One through this node; something happens when it is noted, and when it has read the rows to decide by."""
-        reasons = Reasons(self.catalogues[node], self.ledgers[node], dead_after_seconds=3600)
+        reasons = RemovalFacts(self.catalogues[node], self.ledgers[node], dead_after_seconds=3600)
         asked = itertools.count()  # causes: for the plan, after the note
         told = itertools.count()  # the time: twice for a look and once for its decision, before acting, under the lock
 
@@ -71,7 +71,7 @@ class Pair:
             return datetime.now(UTC)
 
         return Removal(
-            self.catalogues[node], self.ledgers[node], self.shelf.sources, Order(causes), workers=1, clock=clock
+            self.catalogues[node], self.ledgers[node], self.shelf.sources, RemovalOrder(causes), workers=1, clock=clock
         )
 
     def plan(self, removal: Removal, image: str, part: str) -> Step:

@@ -14,7 +14,7 @@ from services.glance import GlanceSite
 from support.programs import Done, Programs
 from support.scenes import new_image, settle
 
-from glance_replicas.cache import Entry
+from glance_replicas.cache import CachedFile
 from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.location import replica_url
 from glance_replicas.model import HOST_KEY, Host, Location
@@ -142,7 +142,7 @@ def test_a_directory_that_cannot_be_read(pair: Pair) -> None:
 def lines(number: int) -> bytes:
     moment = time.time() - 100 * 86400
     names = (f"c0000000-0000-4000-8000-{one:012d}" for one in range(number))
-    return remote.written(Entry(name, 5, True, moment, moment, False) for name in names)
+    return remote.written(CachedFile(name, 5, True, moment, moment, False) for name in names)
 
 
 def listing(server: FaultyServer) -> remote.Listing:

@@ -14,7 +14,7 @@ from services.glance import GlanceSite
 from services.schema import add_image
 from support.programs import Done, Programs
 
-from glance_replicas.audit.flow import Auditor, Report
+from glance_replicas.audit.flow import Auditor, AuditReport
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
@@ -59,7 +59,7 @@ class Place:
     def withdrawals(self) -> list[str]:
         return [one.image_id for one in self.ledger.withdrawals() if one.reason == "dark" and one.finished_at]
 
-    def audited(self, listing: file_listing.Listing) -> Report:
+    def audited(self, listing: file_listing.Listing) -> AuditReport:
         """One audit of a listing of the test's own."""
         with closing(Catalogue(self.site.database_url)) as catalogue:
             auditor = Auditor(catalogue, self.ledger, Sources([Reader([self.store])]), grace_seconds=0)

@@ -15,7 +15,7 @@ from support.scenes import new_bytes, settle
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Refused
 from glance_replicas.model import Image, Location
-from glance_replicas.repair.rewrite import Restorer
+from glance_replicas.repair.rewrite import Rewriter
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.file import writer as file_writer
 from glance_replicas.stores.file.writer import STAGED
@@ -187,9 +187,9 @@ def catalogue(desk: Desk) -> Iterator[Catalogue]:
     made.close()
 
 
-def restorer(desk: Desk, catalogue: Catalogue) -> Restorer:
+def restorer(desk: Desk, catalogue: Catalogue) -> Rewriter:
     roots = [desk.site.store_dir]
-    return Restorer(
+    return Rewriter(
         catalogue, Sources([file_reader.Reader(roots), http_reader.Reader()]), Writers([file_writer.Writer(roots)])
     )
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.entry import Entry, purpose
-from glance_replicas.cache.notes import FOR, READ, Known, Notes
+from glance_replicas.cache.cached_file import CachedFile, purpose
+from glance_replicas.cache.notes import FOR, READ, KnownDigest, Notes
 from glance_replicas.model import Digest, Image
 
 
@@ -30,13 +30,13 @@ def note(path: Path, claims: bytes, age: float = 0.0) -> None:
     try:
         facts = os.fstat(fd)
         digest = Digest("sha512", hashlib.sha512(claims).hexdigest())
-        known = Known(digest, facts.st_size, facts.st_mtime_ns, time.time() - age)
+        known = KnownDigest(digest, facts.st_size, facts.st_mtime_ns, time.time() - age)
         Notes(path.parent / ".glance-replicas" / "known").set(fd, path.name, READ, str(known))
     finally:
         os.close(fd)
 
 
-def entry_of(path: Path) -> Entry:
+def entry_of(path: Path) -> CachedFile:
     """What is known of a complete file."""
     copy = Cache(path.parent).complete.hold(path.name)
     assert copy is not None
@@ -45,7 +45,7 @@ def entry_of(path: Path) -> Entry:
 
 
 def leave(path: Path, data: bytes, whole: bytes) -> None:
-    """A growing file at `path`: what a dead filler left of an image whose bytes are `whole`."""
+    """A partial file at `path`: what a dead filler left of an image whose bytes are `whole`."""
     path.write_bytes(data)
     fd = os.open(path, os.O_RDONLY)
     try:

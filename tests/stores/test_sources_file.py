@@ -159,8 +159,8 @@ def test_cut_off_while_read(root: Path) -> None:
         with pytest.raises(Unreachable, match="cut off"):
             list(chunks)
     with file_reader.Reader([root]).open(f"file://{root}/x") as body:
-        with (root / "x").open("ab") as growing:
-            growing.write(b" and more")
+        with (root / "x").open("ab") as partial_file:
+            partial_file.write(b" and more")
         assert b"".join(body) == b"bytes of x"
 
 

@@ -16,7 +16,7 @@ from services.glance import GlanceClient, GlanceHost, GlanceSite
 from services.keystone import Keystone
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.partial_file import PartialFile
 from support.scenes import new_bytes, settle
 
 SIZE = 64 << 10
@@ -228,24 +228,24 @@ class Asker:
 
     def _followed(self, image: Image, cache: Cache) -> None:
         wanted = picture(image.id, SIZE, image.data)
-        begun: list[Growing] = []
+        begun: list[PartialFile] = []
 
         def begin() -> bool:
             """The fill before this one may come to its end after its client has all bytes."""
             cache.path(image.id).unlink(missing_ok=True)
-            growing = cache.partials.begin(wanted)
-            begun.extend([growing] if growing else [])
+            partial_file = cache.partials.begin(wanted)
+            begun.extend([partial_file] if partial_file else [])
             return bool(begun)
 
         settle(begin)
-        growing = begun[0]
-        growing.append(image.data[: SIZE // 2], 0)
+        partial_file = begun[0]
+        partial_file.append(image.data[: SIZE // 2], 0)
         clients = {role: self._people.client(self._hosts.ours, role) for role in _roles(image)}
         with ThreadPoolExecutor(len(clients)) as pool:
             waiting = {role: pool.submit(one.download, image.id, None, None, True) for role, one in clients.items()}
             answers = {role: one.result() for role, one in waiting.items()}
-            growing.append(image.data[SIZE // 2 :], SIZE // 2)
-            cache.partials.commit(growing, wanted)
+            partial_file.append(image.data[SIZE // 2 :], SIZE // 2)
+            cache.partials.commit(partial_file, wanted)
             for role, answer in answers.items():
                 self._compare(image, role, "follow", answer.status_code, self._status(image, role))
                 self._bytes(image, role, "follow", answer, image.data)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.errors import Unreachable
 from glance_replicas.model import Image, Location
 from glance_replicas.stores.body import Body
@@ -74,11 +74,11 @@ class Hooks:
     """Of a fill in a world, which is told; `room` and `over` are called as well."""
 
     world: "World"
-    room: Callable[[Growing, int], None]
+    room: Callable[[PartialFile, int], None]
     over: Callable[[], object]
 
-    def reserve(self, growing: Growing, size: int) -> None:
-        self.room(growing, size)
+    def reserve(self, partial_file: PartialFile, size: int) -> None:
+        self.room(partial_file, size)
 
     def renew(self, length: int) -> None:
         """Nobody else is there to be told."""
@@ -93,7 +93,7 @@ class Hooks:
         self.over()
 
 
-def _grant(_growing: Growing, _size: int) -> None:
+def _grant(_partial_file: PartialFile, _size: int) -> None:
     """There is room."""
 
 
@@ -111,7 +111,7 @@ class World:
         self.condemned: list[Sequence[Location]] = []
 
     def plan(
-        self, *, reserve: Callable[[Growing, int], None] = _grant, ended: Callable[[], object] = lambda: None
+        self, *, reserve: Callable[[PartialFile, int], None] = _grant, ended: Callable[[], object] = lambda: None
     ) -> Plan:
         return Plan(
             image=self.image,

@@ -9,7 +9,7 @@ from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host, Image, Location
 from glance_replicas.removal.flow import Removal
-from glance_replicas.removal.removal_facts import Order, Reasons
+from glance_replicas.removal.removal_facts import RemovalFacts, RemovalOrder
 from glance_replicas.settings import default_ledger
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
@@ -28,7 +28,7 @@ class Shelf:
         self.ledger_url = default_ledger(database)
         add_ledger(self.ledger_url)
         self.catalogue, self.ledger = Catalogue(database), Ledger(self.ledger_url)
-        self.reasons = Reasons(self.catalogue, self.ledger, dead_after_seconds=3600)
+        self.reasons = RemovalFacts(self.catalogue, self.ledger, dead_after_seconds=3600)
         self.sources = Sources([file_reader.Reader([self.store])])
         self._numbers = itertools.count(1)
         self.alive("api1")
@@ -68,7 +68,7 @@ class Shelf:
         (found,) = (one for one in self.now(image_id).locations if part in one.url)
         return found
 
-    def removal(self, order: Order) -> Removal:
+    def removal(self, order: RemovalOrder) -> Removal:
         """What carries the order out."""
         return Removal(self.catalogue, self.ledger, self.sources, order, workers=2)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glance_replicas.check import Facts, Job, Severity, Store, findings, hosts, is_clean, pipeline
+from glance_replicas.check import CacheProgram, EnabledStore, Facts, Severity, findings, hosts, is_clean, pipeline
 from glance_replicas.model import Host
 from glance_replicas.tools.gather import cache_jobs
 
@@ -15,7 +15,7 @@ SOUND = Facts(
     host_name="api1",
     host_url="http://10.0.0.2:9292",
     host_url_resolves=True,
-    stores=(Store("fast", "file", 1), Store("web", "http", 0)),
+    stores=(EnabledStore("fast", "file", 1), EnabledStore("web", "http", 0)),
     pipeline=tuple(pipeline.WANTED.split()),
     image_location_quota=20,
     secret_lengths=(64,),
@@ -49,11 +49,15 @@ def test_what_is_weak_on_galera() -> None:
     assert [one.severity for one in sound] == [Severity.INFO]
 
 
-PRUNER = Job("glance-cache-pruner", "/etc/cron.d/glance")
+PRUNER = CacheProgram("glance-cache-pruner", "/etc/cron.d/glance")
 CASES: list[tuple[dict[str, Any], Severity, str]] = [
-    ({"stores": (Store("fast", "file"),)}, Severity.ERROR, "no store of type http"),
-    ({"stores": (Store("fast", "rbd", 1), Store("web", "http", 2))}, Severity.WARNING, "web weighs more than"),
-    ({"stores": (Store("fast", "rbd"), Store("web", "http"))}, Severity.INFO, "web weighs as much as"),
+    ({"stores": (EnabledStore("fast", "file"),)}, Severity.ERROR, "no store of type http"),
+    (
+        {"stores": (EnabledStore("fast", "rbd", 1), EnabledStore("web", "http", 2))},
+        Severity.WARNING,
+        "web weighs more than",
+    ),
+    ({"stores": (EnabledStore("fast", "rbd"), EnabledStore("web", "http"))}, Severity.INFO, "web weighs as much as"),
     ({"absent_files": (("fast", 6, 12),)}, Severity.ERROR, "6 of the 12 newest files of store fast"),
     ({"delayed_delete": True}, Severity.WARNING, "delayed_delete"),
     ({"image_location_quota": 1}, Severity.WARNING, "image may come to 2 locations"),
@@ -92,8 +96,16 @@ CASES: list[tuple[dict[str, Any], Severity, str]] = [
     ({"hosts": (host("api1", "http://10.0.0.9:9292"),)}, Severity.ERROR, "host_name api1 is in the ledger with"),
     ({"cache_jobs": (PRUNER,)}, Severity.ERROR, "glance-cache-pruner is run by /etc/cron.d/glance"),
     ({"cache_jobs": (PRUNER,), "cache_driver": "xattr"}, Severity.ERROR, "glance-cache-pruner is run by"),
-    ({"cache_jobs": (Job("glance-cache-cleaner", "x"),)}, Severity.WARNING, "glance-cache-cleaner is run by x"),
-    ({"cache_jobs": (Job("glance-cache-prefetcher", "x"),)}, Severity.WARNING, "glance-cache-prefetcher is run by x"),
+    (
+        {"cache_jobs": (CacheProgram("glance-cache-cleaner", "x"),)},
+        Severity.WARNING,
+        "glance-cache-cleaner is run by x",
+    ),
+    (
+        {"cache_jobs": (CacheProgram("glance-cache-prefetcher", "x"),)},
+        Severity.WARNING,
+        "glance-cache-prefetcher is run by x",
+    ),
     ({"unread_jobs": ("/var/spool/cron",)}, Severity.INFO, "/var/spool/cron could not be read"),
     ({"cache_driver": "xattr", "glance_max_bytes": 7}, Severity.INFO, "image_cache_max_size = 7 is less than"),
     ({"directory_owner": "api2"}, Severity.ERROR, "is that of host api2"),

@@ -19,7 +19,7 @@ from support.programs import Desk
 from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
 from glance_replicas.tools.report_page import page
 from glance_replicas.tools.report_page.condition import Condition, Severity
-from glance_replicas.tools.report_page.report_model import Copy, Place, Row, Survey, survey
+from glance_replicas.tools.report_page.report_model import CopyRow, Holder, ImageRow, ReportModel, survey
 
 pytest_plugins = ["support.desk"]
 
@@ -47,16 +47,16 @@ def place(number: int, where: str) -> Location:
     return Location(image_id(number), f"http://{where}/{folder}/{image_id(number)}", {"store": where} | ours)
 
 
-def row(number: int, name: str = "", **copies: tuple[Verdict, Evidence] | Verdict | None) -> Row:
+def row(number: int, name: str = "", **copies: tuple[Verdict, Evidence] | Verdict | None) -> ImageRow:
     """An image with copies in these places: `fast=Verdict.INTACT, api1=None` (never looked at)."""
     found = []
     for where, said in copies.items():
         verdict, evidence = said if isinstance(said, tuple) else (said, FULL)
         one = place(number, where)
         last = result(one, verdict, evidence, detail=f"as {where} has it") if verdict else None
-        found.append(Copy(one, last, last.checked_at if last and evidence is FULL else None))
+        found.append(CopyRow(one, last, last.checked_at if last and evidence is FULL else None))
     locations = tuple(one.location for one in found)
-    return Row(Image(image_id(number), "active", 1000, None, locations, name or f"image {number}"), tuple(found))
+    return ImageRow(Image(image_id(number), "active", 1000, None, locations, name or f"image {number}"), tuple(found))
 
 
 INTACT, CORRUPT, UNREACHABLE = Verdict.INTACT, Verdict.CORRUPT, Verdict.UNREACHABLE
@@ -89,19 +89,19 @@ def test_severity(copies: dict[str, Verdict | None], severity: Severity) -> None
 
 def test_sums() -> None:
     """Each copy is counted once: by place, in the zone the ledger says, by condition, and by age."""
-    total = Survey(NOW, HOSTS, 600.0)
+    total = ReportModel(NOW, HOSTS, 600.0)
     ages = (0, 3600, 3601, 7 * 86400, 28 * 86400, 28 * 86400 + 1)
-    copies = [Copy(place(9, "slow"), result(place(9, "slow"), INTACT), NOW - timedelta(seconds=age)) for age in ages]
-    aged = [Row(row(9, slow=INTACT).image, (copy,)) for copy in copies]
+    copies = [CopyRow(place(9, "slow"), result(place(9, "slow"), INTACT), NOW - timedelta(seconds=age)) for age in ages]
+    aged = [ImageRow(row(9, slow=INTACT).image, (copy,)) for copy in copies]
     rows = [row(1, fast=INTACT, api2=CORRUPT), row(2, fast=(INTACT, SIZE), api3=None), row(3), *aged]
     assert list(survey(rows, total)) == rows
     assert (total.images, total.nowhere, total.durable.copies, total.cached.copies) == (9, 1, 8, 2)
     assert total.conditions() == {Condition.INTACT: 7, Condition.SHALLOW: 1, Condition.DAMAGED: 1, Condition.NEVER: 1}
     assert dict(total.ages()) == {"hour": 4, "day": 1, "week": 1, "4 weeks": 1, "older": 1, "never": 2}
     assert sorted(total.places) == [
-        Place(False, "", "fast"),
-        Place(False, "", "slow"),
-        *(Place(True, "az1", "api1"), Place(True, "az1", "api3"), Place(True, "az2", "api2")),
+        Holder(False, "", "fast"),
+        Holder(False, "", "slow"),
+        *(Holder(True, "az1", "api1"), Holder(True, "az1", "api3"), Holder(True, "az2", "api2")),
     ]
     assert [total.state(one) for one in sorted(total.places)] == ["", "", "alive", "not known", "dead"]
     (worst,) = total.as_dict([rows[0]], 1)["worst"]
@@ -146,7 +146,7 @@ def test_without_a_ledger(desk: Desk, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of 5,000 images: most intact, some not, one with a name that attacks."""
-    total = Survey(NOW, HOSTS, 600.0)
+    total = ReportModel(NOW, HOSTS, 600.0)
     rows = [row(n, fast=INTACT, api1=(INTACT, SIZE) if n % 2 else None) for n in range(10, 5000)]
     rows += [row(1, EVIL, fast=CORRUPT), row(2, "needle", slow=INTACT, api2=UNREACHABLE), row(3, "lost")]
     rows += [row(n, fast=INTACT, api1=CORRUPT) for n in range(4, 10)]
@@ -239,9 +239,9 @@ def named(path: Path, text: str) -> Path:
     host = Host(text, text, "http://10.0.0.1", NOW, 2, 600, 400, 5.0)
     ours = {"replica_host": text, "replica_zone": text}
     places = [Location(image_id(1), f"http://web/{image_id(1)}", meta) for meta in ({"store": text}, ours)]
-    copies = tuple(Copy(one, result(one, CORRUPT, detail=text)) for one in places)
-    total = Survey(NOW, [host], 600.0)
-    rows = [Row(Image(image_id(1), "active", 1000, None, tuple(places), text), copies)]
+    copies = tuple(CopyRow(one, result(one, CORRUPT, detail=text)) for one in places)
+    total = ReportModel(NOW, [host], 600.0)
+    rows = [ImageRow(Image(image_id(1), "active", 1000, None, tuple(places), text), copies)]
     page.write(path, total, list(survey(rows, total)))
     return path
 

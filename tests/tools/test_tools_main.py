@@ -16,8 +16,8 @@ from support.programs import Desk, Programs
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.host_lock import HostLock
-from glance_replicas.ledger.prefetch_requests import Copies
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Host, Use
 
 pytest_plugins = ["support.desk"]
@@ -193,9 +193,9 @@ def test_hosts_are_listed_with_their_state(desk: Desk) -> None:
     ledger = desk.ledger
     ledger.heartbeat(Host("api5", "z5", "http://127.0.0.5:9292", datetime.now(UTC), 3, 1000, 2000))
     ledger.claim_fill("11111111-2222-4333-8444-555555555555", "api5", "http://127.0.0.5:9292", 60)
-    Copies(ledger.database).request(["11111111-2222-4333-8444-555555555555", "x"], ["api5"], who="w")
-    Copies(ledger.database).progress("x", "api5", 1, 2)
-    Uses(ledger.database).add("api5", {"11111111-2222-4333-8444-555555555555": Use(4, 1000, 250)})
+    PrefetchRequests(ledger.database).request(["11111111-2222-4333-8444-555555555555", "x"], ["api5"], who="w")
+    PrefetchRequests(ledger.database).progress("x", "api5", 1, 2)
+    Usage(ledger.database).add("api5", {"11111111-2222-4333-8444-555555555555": Use(4, 1000, 250)})
     ledger.close()
     image = desk.image(b"for api5")
     desk.add_replica(image, "http://127.0.0.5:9292", host="api5")

@@ -23,7 +23,7 @@ from services import eventually
 from services.faulty import FaultyServer
 
 from glance_replicas.client.document import Document, Replica
-from glance_replicas.client.download import GLANCE, MOST_SOURCES, NoneIntact, OutOfReach, Report, fetch
+from glance_replicas.client.download import GLANCE, MOST_SOURCES, DownloadReport, NoneIntact, OutOfReach, fetch
 from glance_replicas.client.download_file import TargetError
 from glance_replicas.errors import ConfigError, Refused, ReplicaError, Unreachable
 from glance_replicas.model import Digest
@@ -50,7 +50,7 @@ def good(target: Path) -> bool:
     return target.read_bytes() == DATA
 
 
-def starts(report: Report) -> list[tuple[str, int]]:
+def starts(report: DownloadReport) -> list[tuple[str, int]]:
     """Host and first byte of each attempt."""
     return [(at.source.split(" ")[0], at.start) for at in report.attempts]
 

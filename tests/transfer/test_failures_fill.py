@@ -20,8 +20,8 @@ from support.fills import DATA, MIB, SIZE, Source, World
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import Space
-from glance_replicas.cache.partial_file import Growing, read
+from glance_replicas.cache.eviction import Eviction
+from glance_replicas.cache.partial_file import PartialFile, read
 from glance_replicas.errors import CacheError, Corrupt, SourceError
 from glance_replicas.model import Location
 from glance_replicas.stores.body import Limits
@@ -181,7 +181,7 @@ def test_joining_beside_one_that_comes_too_late(world: World) -> None:
     """Two ask just after the commit: neither takes the other's empty file for a fill, nor asks the source (B 24)."""
     assert world.read() == DATA
     world.settle(lambda: world.committed)
-    other = Growing.lock(world.cache.partial_path(world.image.id), SIZE)  # as far as Cache.begin has got
+    other = PartialFile.lock(world.cache.partial_path(world.image.id), SIZE)  # as far as Cache.begin has got
     assert other is not None
     with closing(world.join()) as follower:
         other.discard()
@@ -287,7 +287,7 @@ def test_file_removed_under_a_reader(world: World) -> None:
 
 def test_eviction_against_fills(world: World) -> None:
     """One image is evicted and filled again all the time: every reader gets every byte (C 34)."""
-    stop, space = threading.Event(), Space(world.cache, 1, 0, withdraw=lambda _: None)
+    stop, space = threading.Event(), Eviction(world.cache, 1, 0, withdraw=lambda _: None)
 
     def evict() -> int:
         freed = 0
@@ -317,7 +317,7 @@ def test_a_lowered_quota(world: World, ahead: float) -> None:
     world.settle(lambda: world.committed)
     os.utime(world.cache.path(world.image.id), (time.time() + ahead,) * 2)
     gone: list[str] = []
-    assert Space(world.cache, SIZE - 1, 0, withdraw=gone.append).trim().bytes == SIZE
+    assert Eviction(world.cache, SIZE - 1, 0, withdraw=gone.append).trim().bytes == SIZE
     assert gone == [world.image.id]
     assert not world.cache.complete.exists(world.image.id)
 
@@ -332,7 +332,7 @@ def test_empty_file_of_that_name(world: World) -> None:
 
 
 def test_clock_that_jumps(world: World) -> None:
-    """A growing file whose time lies in the future or before the last boot is taken over, never believed (C 39)."""
+    """A partial file whose time lies in the future or before the last boot is taken over, never believed (C 39)."""
     path = world.cache.partial_path(world.image.id)
     for when, kept in ((time.time() + 86400, MIB), (1.0, 0)):
         leave(path, DATA[:MIB], DATA)

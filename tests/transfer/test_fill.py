@@ -24,7 +24,7 @@ from support.fills import DATA, MIB, SIZE, Source, World
 from support.scenes import begun_since
 
 from glance_replicas import checksum
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.errors import CacheError, Corrupt, SourceError, Unreachable
 from glance_replicas.transfer.fill import start
 from glance_replicas.transfer.follow import Follower, start_or_join
@@ -96,22 +96,22 @@ def opened(path: Path) -> int:
 
 
 def test_a_download_that_fails_leaves_no_descriptor(world: World) -> None:
-    """The growing file is there and the complete one cannot be opened: each try is an error, and nothing stays open."""
-    growing = world.cache.partials.begin(world.image)
-    assert growing is not None
+    """The partial file is there and the complete one cannot be opened: each try is an error, and nothing stays open."""
+    partial_file = world.cache.partials.begin(world.image)
+    assert partial_file is not None
     os.mknod(world.cache.path(world.image.id), stat.S_IFSOCK | 0o600)  # ENXIO, for root as well
     for _ in range(20):
         with pytest.raises(CacheError):
             world.join()
-    assert opened(growing.path) == 1, "the writer's own"
-    growing.discard()
+    assert opened(partial_file.path) == 1, "the writer's own"
+    partial_file.discard()
 
 
 def test_what_was_left_outlives_a_start_that_fails(world: World) -> None:
     """A download that may not fill (no room, too many fills) removes nothing of what another has written."""
     leave(world.cache.partial_path(world.image.id), DATA[: 2 * MIB], DATA)
 
-    def refuse(growing: Growing, size: int) -> None:
+    def refuse(partial_file: PartialFile, size: int) -> None:
         raise CacheError("too many")
 
     with pytest.raises(CacheError, match="too many"):
@@ -324,22 +324,22 @@ def test_background_fill_that_somebody_waits_for(world: World) -> None:
 
 def test_a_waiting_reader_of_another_process(world: World) -> None:
     """That somebody waits is seen from another process, and ends with that process."""
-    growing = world.cache.partials.begin(world.image)
-    assert growing is not None
+    partial_file = world.cache.partials.begin(world.image)
+    assert partial_file is not None
     script = (
         "from glance_replicas.cache.partial_file import wait_for; wait_for(0); print(flush=True); "
         "__import__('time').sleep(60)"
     )
-    with growing.path.open("rb") as file:
+    with partial_file.path.open("rb") as file:
         reader = subprocess.Popen([sys.executable, "-c", script], stdin=file, stdout=subprocess.PIPE)
-    assert not growing.is_wanted
+    assert not partial_file.is_wanted
     assert reader.stdout
     assert reader.stdout.readline() == b"\n"
-    assert growing.is_wanted
+    assert partial_file.is_wanted
     reader.kill()
     reader.communicate()
-    assert not growing.is_wanted
-    growing.discard()
+    assert not partial_file.is_wanted
+    partial_file.discard()
 
 
 def test_fill_has_a_limit(world: World) -> None:
@@ -366,7 +366,7 @@ def test_damaged_prefix_is_caught(world: World) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, SIZE - 1), length=st.integers(1, SIZE))
 def test_ranges_during_a_fill(tmp_path_factory: pytest.TempPathFactory, start: int, length: int) -> None:
-    """Any range of a growing file is exactly those bytes, also when it lies ahead of what is there."""
+    """Any range of a partial file is exactly those bytes, also when it lies ahead of what is there."""
     world = World(tmp_path_factory.mktemp("ranges"), Source(pause=0.0005))
     stop = min(SIZE, start + length)
     follower = world.join()
@@ -470,9 +470,9 @@ def test_found_damaged_while_it_is_sent(world: World, size: int) -> None:
 
 
 def test_a_fill_that_cannot_start_frees_its_lock(world: World) -> None:
-    """When room is refused the growing file is gone and the next request is free to try."""
+    """When room is refused the partial file is gone and the next request is free to try."""
 
-    def refuse(_growing: Growing, _size: int) -> None:
+    def refuse(_partial_file: PartialFile, _size: int) -> None:
         raise Unreachable("no room")
 
     with pytest.raises(Unreachable):

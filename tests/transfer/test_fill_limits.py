@@ -112,7 +112,7 @@ def test_a_client_that_leaves_gives_its_place_back(host: GlanceHost, faulty: Fau
     had: list[int] = []
 
     def is_resumed() -> bool:
-        length = growing(host, left)
+        length = partial_file(host, left)
         if len(read_by(faulty, left)) == 1:  # of a length seen before a second reader came
             had.append(length)
             return False
@@ -121,9 +121,9 @@ def test_a_client_that_leaves_gives_its_place_back(host: GlanceHost, faulty: Fau
     assert eventually(is_resumed, 15), "it ran on as before"
     assert host.client().download(other).ok
     assert eventually((host.cache_dir / other).exists), "the place is free for another client"
-    began, have = time.monotonic(), growing(host, left)
+    began, have = time.monotonic(), partial_file(host, left)
     time.sleep(2.0)
-    assert growing(host, left) - have < 2 * SLOW * (time.monotonic() - began)
+    assert partial_file(host, left) - have < 2 * SLOW * (time.monotonic() - began)
     began = time.monotonic()
     assert host.client().download(left).content == data
     assert time.monotonic() - began < (len(data) - have) / SLOW / 2, "a client lifts the rate"
@@ -141,6 +141,6 @@ def read_by(faulty: FaultyServer, image_id: str) -> list[Request]:
     return faulty.requests(f"/{image_id}")
 
 
-def growing(host: GlanceHost, image_id: str) -> int:
-    """Bytes of its growing file."""
+def partial_file(host: GlanceHost, image_id: str) -> int:
+    """Bytes of its partial file."""
     return (host.partial_dir / image_id).stat().st_size

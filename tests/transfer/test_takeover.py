@@ -1,4 +1,4 @@
-"""A growing file that a dead filler left is taken over: it grows at once, only its last block waits for the digest."""
+"""A partial file that a dead filler left is taken over: it grows at once, only its last block waits for the digest."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ import pytest
 from support.fills import MIB, Source, World
 
 from glance_replicas import checksum
-from glance_replicas.cache.entry import purpose
+from glance_replicas.cache.cached_file import purpose
 from glance_replicas.cache.notes import FOR, Notes
 from glance_replicas.errors import Corrupt, Unreadable
 from glance_replicas.model import Location

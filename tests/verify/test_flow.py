@@ -13,7 +13,7 @@ from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.ledger.best_effort import BestEffortLedger
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Evidence, Verdict
-from glance_replicas.verify.flow import Options, Verification
+from glance_replicas.verify.flow import Verification, VerifyOptions
 from glance_replicas.verify.schedule import Sample
 
 ALL = Selection()
@@ -27,7 +27,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
 
 
 def verification(
-    shelf: Shelf, options: Options, selection: Selection = ALL, *, ledger: Ledger | None = None
+    shelf: Shelf, options: VerifyOptions, selection: Selection = ALL, *, ledger: Ledger | None = None
 ) -> tuple[Verification, list[str]]:
     """It, and what it notes."""
     conf, notes = shelf.store.parent / "glance-api.conf", list[str]()
@@ -54,9 +54,9 @@ def three(shelf: Shelf) -> tuple[str, str, str]:
 def test_what_it_finds_is_recorded_and_added_up(shelf: Shelf) -> None:
     """Every location once; the ledger has the verdicts, and the summary what they mean."""
     intact, corrupt, missing = three(shelf)
-    work, notes = verification(shelf, Options())
+    work, notes = verification(shelf, VerifyOptions())
     assert [item.image.id for item in work.planned()] == [intact, corrupt, missing]
-    work, notes = verification(shelf, Options())
+    work, notes = verification(shelf, VerifyOptions())
     expected = {intact: Verdict.INTACT, corrupt: Verdict.CORRUPT, missing: Verdict.MISSING}
     assert verdicts(shelf, work) == expected
     assert {image_id: one.verdict for (image_id, _), one in shelf.ledger.states(expected).items()} == expected
@@ -69,9 +69,9 @@ def test_what_it_finds_is_recorded_and_added_up(shelf: Shelf) -> None:
 def test_what_is_fresh_is_left_out(shelf: Shelf) -> None:
     """Of all images by their keys, of named ones by what the ledger says of each; damage is never fresh."""
     intact, corrupt, missing = three(shelf)
-    verdicts(shelf, verification(shelf, Options())[0])
+    verdicts(shelf, verification(shelf, VerifyOptions())[0])
     for selection in (ALL, Selection(ids=(intact, corrupt, missing))):
-        work, _ = verification(shelf, Options(max_age_seconds=3600), selection)
+        work, _ = verification(shelf, VerifyOptions(max_age_seconds=3600), selection)
         assert set(verdicts(shelf, work)) == {corrupt, missing}
         assert (work.summary.due, work.summary.skipped) == (2, 1)
 
@@ -79,7 +79,7 @@ def test_what_is_fresh_is_left_out(shelf: Shelf) -> None:
 def test_ids_that_are_no_images_are_told(shelf: Shelf) -> None:
     """A line for each, and the answer is not all there is to know; so is an image that nobody can download."""
     bare, absent = shelf.image(), "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
-    work, notes = verification(shelf, Options(), Selection(ids=(bare, absent)))
+    work, notes = verification(shelf, VerifyOptions(), Selection(ids=(bare, absent)))
     assert verdicts(shelf, work) == {}
     assert notes == [
         f"image {absent}: there is no such image in the catalogue",
@@ -93,7 +93,9 @@ def test_ids_that_are_no_images_are_told(shelf: Shelf) -> None:
 def test_without_a_ledger_all_is_verified_and_said_once(shelf: Shelf, tmp_path: Path) -> None:
     """Its tables are missing: no verdict is read or kept, one line says so, and every location is read."""
     three(shelf)
-    work, notes = verification(shelf, Options(max_age_seconds=3600), ledger=Ledger(f"sqlite:///{tmp_path}/none.sqlite"))
+    work, notes = verification(
+        shelf, VerifyOptions(max_age_seconds=3600), ledger=Ledger(f"sqlite:///{tmp_path}/none.sqlite")
+    )
     assert len(verdicts(shelf, work)) == 3
     assert [line.split(":")[0] for line in notes] == ["no verdicts are read or kept"]
 
@@ -101,14 +103,14 @@ def test_without_a_ledger_all_is_verified_and_said_once(shelf: Shelf, tmp_path: 
 def test_a_run_is_joined_with_the_same_options_only(shelf: Shelf) -> None:
     """What was found in it is not verified again; another depth is another run."""
     images = three(shelf)
-    work, notes = verification(shelf, Options(run="nightly"))
+    work, notes = verification(shelf, VerifyOptions(run="nightly"))
     found = work.results(shelf.sources)
     first = next(found)[0].id
     assert first in images
     found.close()  # type: ignore[attr-defined]  # a generator
     with pytest.raises(Refused, match="evidence: full there, size here"):
-        verification(shelf, Options(run="nightly", evidence=Evidence.SIZE))
-    again, more = verification(shelf, Options(run="nightly"))
+        verification(shelf, VerifyOptions(run="nightly", evidence=Evidence.SIZE))
+    again, more = verification(shelf, VerifyOptions(run="nightly"))
     assert "goes on" in more[0]
     assert verdicts(shelf, again).keys() == set(images) - {first}
     assert again.summary.run == {"intact": 1, "corrupt": 1, "missing": 1}
@@ -119,4 +121,4 @@ def test_a_run_is_joined_with_the_same_options_only(shelf: Shelf) -> None:
 def test_a_run_takes_all_it_selects(more: dict[str, float | Sample]) -> None:
     """What would leave locations out of a run is refused before anything is asked."""
     with pytest.raises(ConfigError, match="a run looks at everything"):
-        Options(run="nightly", **more)  # type: ignore[arg-type]
+        VerifyOptions(run="nightly", **more)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import Any
 from cliff.command import Command
 
 from glance_replicas.client.document import Document
-from glance_replicas.client.download import NoneIntact, Report, fetch
+from glance_replicas.client.download import DownloadReport, NoneIntact, fetch
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED
 from glance_replicas.stores.http import reader as http_reader
@@ -70,7 +70,9 @@ class Get(ClientCommand, Command):  # type: ignore[misc, unused-ignore]
             self.app.stderr.write(f"replica: {text}\n")
         return INTACT
 
-    def _fetch(self, document: Document, site: Cloud | None, arguments: argparse.Namespace, line: Any) -> Report:
+    def _fetch(
+        self, document: Document, site: Cloud | None, arguments: argparse.Namespace, line: Any
+    ) -> DownloadReport:
         def again() -> Document:
             return self.ask(arguments)[0]
 
@@ -109,12 +111,16 @@ class _Line:
             self._shown = False
 
 
-def _summary(report: Report, target: Path) -> list[str]:
+def _summary(report: DownloadReport, target: Path) -> list[str]:
     how = f"verified by {report.digest.algorithm}" if report.digest else "NOT verified, the image has no digest"
-    given = dict.fromkeys(one.source for one in report.attempts if one.end > one.start)
+    given = dict.fromkeys(attempt.source for attempt in report.attempts if attempt.end > attempt.start)
     sources = " and ".join(name for name in given if name not in report.guilty) or "nobody, it is empty"
     lines = [f"{target}: {size(report.size)} in {report.seconds:.1f} s from {sources}, {how}"]
-    lines += [f"{one.source} failed at byte {one.end}: {one.error}" for one in report.attempts if one.error][:20]
+    lines += [
+        f"{attempt.source} failed at byte {attempt.end}: {attempt.error}"
+        for attempt in report.attempts
+        if attempt.error
+    ][:20]
     return lines + [f"{name} gave wrong bytes; have the operator verify it" for name in report.guilty]
 
 

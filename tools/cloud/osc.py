@@ -108,7 +108,7 @@ class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
                 continue
             if found.alarm:
                 self.note(f"image {found.image_id}: {found.alarm}")
-            yield from (_row(found, one) for one in found.replicas if parsed.on in (None, one.host))
+            yield from (_row(found, replica) for replica in found.replicas if parsed.on in (None, replica.host))
 
 
 class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
@@ -128,9 +128,9 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         """One field for each fact."""
         found, _ = self.ask(parsed_args)
-        looks = [one.state for one in found.replicas if one.state]
-        times = [one.checked_at for one in looks if one.checked_at]
-        last = next((one for one in looks if times and one.checked_at == max(times)), None)
+        looks = [replica.state for replica in found.replicas if replica.state]
+        times = [state.checked_at for state in looks if state.checked_at]
+        last = next((look for look in looks if times and look.checked_at == max(times)), None)
         digest = found.digest
         facts = {
             "image": found.image_id,
@@ -139,8 +139,10 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
             "size": Bytes(found.size),
             "digest": f"{digest.algorithm}:{digest.value}" if digest else None,
             "copies": found.total if found.total is not None else len(found.replicas),
-            "hosts": ", ".join(sorted({one.host for one in found.replicas if one.host})),
-            "stores": ", ".join(sorted({one.store or one.kind for one in found.replicas if one.durable})),
+            "hosts": ", ".join(sorted({replica.host for replica in found.replicas if replica.host})),
+            "stores": ", ".join(
+                sorted({replica.store or replica.kind for replica in found.replicas if replica.durable})
+            ),
             "damaged": sum(look.verdict.is_damage for look in looks),
             "never_looked_at": len(found.replicas) - len(looks),
             "last_looked_at": seen(last),
@@ -170,13 +172,13 @@ class Save(InCloud, get.Get):
     target_options = ("--file", "-o", "--output")
 
 
-def _row(found: Document, one: Replica) -> tuple[Any, ...]:
-    state = one.state
+def _row(found: Document, replica: Replica) -> tuple[Any, ...]:
+    state = replica.state
     return (
-        *(found.image_id, Text(found.name), one.priority, one.kind),
-        *(Text(one.host), Text(one.zone), Text(one.store)),
+        *(found.image_id, Text(found.name), replica.priority, replica.kind),
+        *(Text(replica.host), Text(replica.zone), Text(replica.store)),
         *(Text(state and str(state.verdict)), Text(state and str(state.evidence))),
-        *(seen(state), redact(one.url)),
+        *(seen(state), redact(replica.url)),
     )
 
 

@@ -74,8 +74,8 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         for name in parsed.image:
             found = site.document(site.find(name), {})
             image = _image(found)
-            copies = [one for one in found.readable if parsed.on in (None, one.host)]
-            yield from ((image, _location(found, one)) for one in copies)
+            copies = [replica for replica in found.readable if parsed.on in (None, replica.host)]
+            yield from ((image, _location(found, copy)) for copy in copies)
             if image.size == 0 and not copies:
                 summary.empty += 1
             elif parsed.through_glance:
@@ -198,18 +198,18 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 
     def _plan(self, name: str, parsed: argparse.Namespace) -> Iterator[tuple[Document, Replica]]:
         found = self.site.document(self.site.find(name), {})
-        here = [one for one in found.replicas if one.is_cached and one.host]
-        for host in set(parsed.on) - {one.host for one in here}:
+        here = [replica for replica in found.replicas if replica.is_cached and replica.host]
+        for host in set(parsed.on) - {replica.host for replica in here}:
             self.note(f"image {found.image_id}: no copy on host {host} that you may know of")
             self.status = worse(self.status, UNKNOWN)
-        for one in here:
-            bad = one.state is not None and one.state.verdict.is_damage
-            if (parsed.all or not parsed.on or one.host in parsed.on) and (bad or not parsed.damaged):
-                yield found, one
+        for replica in here:
+            bad = replica.state is not None and replica.state.verdict.is_damage
+            if (parsed.all or not parsed.on or replica.host in parsed.on) and (bad or not parsed.damaged):
+                yield found, replica
 
-    def _remove(self, orders: ReplicaApi, found: Document, one: Replica, forced: str | None) -> bool:
+    def _remove(self, orders: ReplicaApi, found: Document, replica: Replica, forced: str | None) -> bool:
         try:
-            orders.remove(found.image_id, one.host or "", forced=forced)
+            orders.remove(found.image_id, replica.host or "", forced=forced)
         except ReplicaError as error:
             self.note(str(error))
             self.status = worse(self.status, status_of(error))
@@ -221,9 +221,9 @@ def _image(found: Document) -> Image:
     return Image(found.image_id, found.status or "active", found.size, found.digest, name=found.name)
 
 
-def _location(found: Document, one: Replica) -> Location:
-    facts = ((HOST_KEY, one.host), (ZONE_KEY, one.zone), (STORE_KEY, one.store))
-    return Location(found.image_id, one.url, {name: value for name, value in facts if value})
+def _location(found: Document, replica: Replica) -> Location:
+    facts = ((HOST_KEY, replica.host), (ZONE_KEY, replica.zone), (STORE_KEY, replica.store))
+    return Location(found.image_id, replica.url, {name: value for name, value in facts if value})
 
 
 def _verified(image: Image, result: Result) -> tuple[Any, ...]:
@@ -236,9 +236,9 @@ def _verified(image: Image, result: Result) -> tuple[Any, ...]:
     )
 
 
-def _pruned(found: Document, one: Replica, action: str) -> tuple[Any, ...]:
-    verdict = str(one.state.verdict) if one.state else None
+def _pruned(found: Document, replica: Replica, action: str) -> tuple[Any, ...]:
+    verdict = str(replica.state.verdict) if replica.state else None
     return (
-        *(found.image_id, Text(found.name), action, Text(one.host), Text(one.zone)),
-        *(Text(verdict), redact(one.url)),
+        *(found.image_id, Text(found.name), action, Text(replica.host), Text(replica.zone)),
+        *(Text(verdict), redact(replica.url)),
     )

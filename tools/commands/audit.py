@@ -20,7 +20,7 @@ from ..output.cells import Bytes, Text, When
 from ..output.text import age, count
 
 if TYPE_CHECKING:
-    from glance_replicas.audit.flow import Auditor, Finding, Report
+    from glance_replicas.audit.flow import AuditFinding, Auditor, AuditReport
     from glance_replicas.stores.contract import Listing
 
 HELD_BACK = "see to the store first"
@@ -64,11 +64,11 @@ class Audit(ClosedLister):
         listings, dead = self._places(parsed_args)
         auditor = Auditor(self.catalogue, self.ledger, self.sources, grace_seconds=parsed_args.grace)
         reports = auditor.audit(listings)
-        reports += [_silent(one) for one in dead]
-        by_place = {one.place: one for one in listings}
+        reports += [_silent(host) for host in dead]
+        by_place = {listing.place: listing for listing in listings}
         self.lines: list[str] = []
         self._tell_only_cached()
-        groups = (self._rows(auditor, by_place.get(one.place), one, parsed_args) for one in reports)
+        groups = (self._rows(auditor, by_place.get(report.place), report, parsed_args) for report in reports)
         return COLUMNS, [row for rows in groups for row in rows]
 
     def _tell_only_cached(self) -> None:
@@ -81,10 +81,10 @@ class Audit(ClosedLister):
         """What can be listed, living hosts too, and hosts that are dead. Raises ConfigError for a name of neither."""
         from glance_replicas.stores import listings
 
-        here = {one.place: one for one in listings.from_settings(self.settings)}
-        hosts = [one for one in self.ledger.hosts() if f"host:{one.name}" not in here]
-        here |= {f"host:{one.name}": self._of_host(one) for one in hosts if is_alive(one, self.settings)}
-        dead = {f"host:{one.name}": one for one in hosts if f"host:{one.name}" not in here}
+        here = {from_setting.place: from_setting for from_setting in listings.from_settings(self.settings)}
+        hosts = [host for host in self.ledger.hosts() if f"host:{host.name}" not in here]
+        here |= {f"host:{host.name}": self._of_host(host) for host in hosts if is_alive(host, self.settings)}
+        dead = {f"host:{host.name}": host for host in hosts if f"host:{host.name}" not in here}
         if parsed.all:
             return list(here.values()), list(dead.values())
         place = f"host:{parsed.host}" if parsed.host else f"store:{parsed.store}"
@@ -102,20 +102,20 @@ class Audit(ClosedLister):
         return remote.Listing(host, lambda url: signing.sign(url, keys, SIGNED_SECONDS), limits)
 
     def _rows(
-        self, auditor: "Auditor", listing: "Listing | None", report: "Report", parsed: argparse.Namespace
+        self, auditor: "Auditor", listing: "Listing | None", report: "AuditReport", parsed: argparse.Namespace
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of one place; what may go goes on the way."""
         refusal = report.too_many(parsed.max_share) if parsed.remove_dark else None
         now = self.now()
         actions: list[str] = []
-        for one in report.findings:
-            action = "remove" if parsed.remove_dark and one.may_go and not refusal else "keep"
+        for finding in report.findings:
+            action = "remove" if parsed.remove_dark and finding.may_go and not refusal else "keep"
             if action == "remove" and parsed.yes and listing is not None:
-                action = self._remove(auditor, listing, one)
+                action = self._remove(auditor, listing, finding)
             actions.append(action)
-            lost = one.stray.kind is Kind.LOST
-            advised = HELD_BACK if lost and report.is_at_fault else _next(one, action, refusal)
-            yield _row(one, action, advised, now)
+            lost = finding.stray.kind is Kind.LOST
+            advised = HELD_BACK if lost and report.is_at_fault else _next(finding, action, refusal)
+            yield _row(finding, action, advised, now)
         removed = sum(one in ("removed", "asked") for one in actions)
         self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem or report.odd:
@@ -123,26 +123,26 @@ class Audit(ClosedLister):
         if not report.problem and len(report.findings) > removed:
             self.worsen(DAMAGED)
 
-    def _remove(self, auditor: "Auditor", listing: "Listing", one: "Finding") -> str:
+    def _remove(self, auditor: "Auditor", listing: "Listing", finding: "AuditFinding") -> str:
         from glance_replicas.stores.hosts import remote
 
         try:
-            if not auditor.remove(listing, one, who()):
+            if not auditor.remove(listing, finding, who()):
                 return "changed"
             return "asked" if isinstance(listing, remote.Listing) else "removed"
         except ReplicaError as error:
-            self.note(f"{listing.place}: {one.stray.name} was not removed: {error}")
+            self.note(f"{listing.place}: {finding.stray.name} was not removed: {error}")
             self.worsen(UNKNOWN)
             return "failed"
 
 
-def _silent(host: Host) -> "Report":
-    from glance_replicas.audit.flow import Report
+def _silent(host: Host) -> "AuditReport":
+    from glance_replicas.audit.flow import AuditReport
 
-    return Report(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
+    return AuditReport(f"host:{host.name}", problem=f"the host has been silent for {age(host.age_seconds)}")
 
 
-def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bool) -> Iterator[str]:
+def _closing(report: "AuditReport", removed: int, refusal: str | None, *, is_here: bool) -> Iterator[str]:
     """What the place as a whole came to."""
     if report.problem:
         yield f"{report.place}: nothing was judged: {report.problem}"
@@ -158,32 +158,32 @@ def _closing(report: "Report", removed: int, refusal: str | None, *, is_here: bo
         yield f"    next: {held_back.NEXT}"
     if report.odd:
         yield f"    {count(len(report.odd), 'row')} name this store and nothing that can be in it, and were not judged:"
-        yield from (f"    next: replica verify {one.image_id}" for one in report.odd)
+        yield from (f"    next: replica verify {location.image_id}" for location in report.odd)
     if refusal:
         yield f"    nothing was removed: {refusal}"
         yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"
 
 
-def _row(one: "Finding", action: str, advised: str, now: datetime) -> tuple[Any, ...]:
-    stray = one.stray
+def _row(finding: "AuditFinding", action: str, advised: str, now: datetime) -> tuple[Any, ...]:
+    stray = finding.stray
     return (
-        *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(one.status)),
+        *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(finding.status)),
         *(Bytes(stray.size), When(stray.first_seen, now), stray.sightings, action),
         advised,
     )
 
 
-def _next(one: "Finding", action: str, refusal: str | None) -> str:
-    stray = one.stray
+def _next(finding: "AuditFinding", action: str, refusal: str | None) -> str:
+    stray = finding.stray
     kind, _, name = stray.place.partition(":")
     audit = f"replica audit --{kind} {name}"
     if stray.kind is Kind.LOST:
         return f"replica repair {stray.image_id}"
     if action in ("removed", "asked", "changed", "failed"):
         return "-" if action == "removed" else audit
-    if one.why_kept:
-        look = f"replica list {stray.image_id}" if one.status else "look at it, and remove it by hand"
-        return f"never removed by us, {one.why_kept}: {look}"
-    if not one.may_go:
+    if finding.why_kept:
+        look = f"replica list {stray.image_id}" if finding.status else "look at it, and remove it by hand"
+        return f"never removed by us, {finding.why_kept}: {look}"
+    if not finding.may_go:
         return f"seen by {count(stray.sightings, 'audit')}: later again {audit}"
     return f"{audit} --remove-dark --max-share N --yes" if refusal else f"{audit} --remove-dark --yes"

@@ -31,7 +31,9 @@ class Keeps(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
             if self._value.get(name):
                 return short(f"{name}: {self._value.get(key)}")
         kept = self._value.get("keeps", [])
-        names = ", ".join(str(one.get("store") or one.get("url")) for one in kept if isinstance(one, Mapping))
+        names = ", ".join(
+            str(mapping.get("store") or mapping.get("url")) for mapping in kept if isinstance(mapping, Mapping)
+        )
         return f"{count(len(kept), 'intact copy', 'intact copies')}: {names}"
 
     def machine_readable(self) -> Any:
@@ -70,8 +72,8 @@ class AuditLog(OnHostLister):
         )
         now = self.now()
         if self.for_people(parsed_args) and not parsed_args.columns:
-            return BRIEF, [_brief(one, now) for one in self._found]
-        return COLUMNS, [_row(one, now) for one in self._found]
+            return BRIEF, [_brief(withdrawal, now) for withdrawal in self._found]
+        return COLUMNS, [_row(withdrawal, now) for withdrawal in self._found]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then the open ones and the sum."""
@@ -80,32 +82,38 @@ class AuditLog(OnHostLister):
         return 0
 
     def _closing(self, limit: int) -> Iterator[str]:
-        unfinished = [one for one in self._found if one.finished_at is None]
-        for one in unfinished:
-            yield short(f"image {one.image_id}: removal {one.id} is open: {one.reason}")
-            yield f"    next: {_next(one)}"
+        unfinished = [withdrawal for withdrawal in self._found if withdrawal.finished_at is None]
+        for withdrawal in unfinished:
+            yield short(f"image {withdrawal.image_id}: removal {withdrawal.id} is open: {withdrawal.reason}")
+            yield f"    next: {_next(withdrawal)}"
         more = ", older ones were left out (--limit)" if len(self._found) == limit else ""
         yield f"{count(len(self._found), 'removal')}, {len(unfinished)} open{more}"
 
 
-def _next(one: Withdrawal) -> str:
+def _next(withdrawal: Withdrawal) -> str:
     """How it comes to its end."""
-    if one.host is None or one.row_only:
-        return f"it was interrupted; prove it once more, or close it: replica prune {one.image_id} --yes"
+    if withdrawal.host is None or withdrawal.row_only:
+        return f"it was interrupted; prove it once more, or close it: replica prune {withdrawal.image_id} --yes"
+    host = withdrawal.host
+    return f"the janitor of host {host} removes the file with its next pass; see that it runs: replica host {host}"
+
+
+def _row(withdrawal: Withdrawal, now: datetime) -> tuple[Any, ...]:
     return (
-        f"the janitor of host {one.host} removes the file with its next pass; see that it runs: replica host {one.host}"
+        *(
+            withdrawal.id,
+            When(withdrawal.requested_at, now),
+            When(withdrawal.finished_at, now),
+            withdrawal.image_id,
+            Text(withdrawal.host),
+            Text(withdrawal.who),
+        ),
+        *(Text(withdrawal.reason), Keeps(withdrawal.proof), withdrawal.url),
     )
 
 
-def _row(one: Withdrawal, now: datetime) -> tuple[Any, ...]:
-    return (
-        *(one.id, When(one.requested_at, now), When(one.finished_at, now), one.image_id, Text(one.host), Text(one.who)),
-        *(Text(one.reason), Keeps(one.proof), one.url),
-    )
-
-
-def _brief(one: Withdrawal, now: datetime) -> tuple[Any, ...]:
+def _brief(withdrawal: Withdrawal, now: datetime) -> tuple[Any, ...]:
     """For people: what is open is told below the table."""
-    cells = (Text(one.host), Text(one.who), Text(one.reason), Keeps(one.proof))
+    cells = (Text(withdrawal.host), Text(withdrawal.who), Text(withdrawal.reason), Keeps(withdrawal.proof))
     wrapped = (textwrap.fill(cell.human_readable(), width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    return (one.id, When(one.requested_at, now), one.image_id, *wrapped)
+    return (withdrawal.id, When(withdrawal.requested_at, now), withdrawal.image_id, *wrapped)

@@ -30,15 +30,17 @@ class Check(OnHostLister):
         self._found = check.findings(gather(self.settings, cfg.CONF))
         if not check.is_clean(self._found):
             self.worsen(DAMAGED)
-        return COLUMNS, [(str(one.severity), one.what, one.why, one.remedy) for one in self._found]
+        return COLUMNS, [(str(finding.severity), finding.what, finding.why, finding.remedy) for finding in self._found]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """A paragraph for each finding; rows in other formats."""
         if not self.for_people(parsed_args):
             return int(super().produce_output(parsed_args, column_names, data) or 0)
-        for one in self._found:
-            self.app.stdout.write(f"{one.severity}: {one.what}\n    why: {one.why}\n    do:  {one.remedy}\n")
-        numbers = [sum(one.severity is severity for one in self._found) for severity in check.Severity]
+        for finding in self._found:
+            self.app.stdout.write(
+                f"{finding.severity}: {finding.what}\n    why: {finding.why}\n    do:  {finding.remedy}\n"
+            )
+        numbers = [sum(finding.severity is severity for finding in self._found) for severity in check.Severity]
         sums = ", ".join(
             count(number, str(name)) for number, name in zip(numbers, check.Severity, strict=True) if number
         )

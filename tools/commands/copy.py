@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError
-from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, PrefetchRequest, PrefetchRequests, State
 from glance_replicas.model import IMAGE_ACTIVE, Host, Image
 
 from ...caller import who
@@ -55,17 +55,17 @@ class Copy(OnHostLister):
         """The requests as they stand now, or with --wait as they ended."""
         hosts = self._hosts(parsed_args)
         images = self._images(selection.images_from(parsed_args))
-        ids, names = [one.id for one in images], [one.name for one in hosts]
-        copies = Copies(self.ledger.database)
+        ids, names = [image.id for image in images], [host.name for host in hosts]
+        copies = PrefetchRequests(self.ledger.database)
         if ids:
             if parsed_args.pin:
                 self._pins().add(ids, names, who())
             copies.request(ids, names, who=who(), priority=PRIORITIES[parsed_args.priority], pin=parsed_args.pin)
         found = self._wait(copies, ids, names) if parsed_args.wait else copies.list(ids, names)
         self._lines = _closing(found, ids) if found else []
-        if any(one.state in (State.FAILED, State.CANCELLED) for one in found):
+        if any(request.state in (State.FAILED, State.CANCELLED) for request in found):
             self.worsen(UNKNOWN)
-        return COLUMNS, [row(one) for one in found]
+        return COLUMNS, [row(request) for request in found]
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]) -> int:
         """The rows, then what comes next."""
@@ -80,7 +80,7 @@ class Copy(OnHostLister):
 
     def _hosts(self, parsed: argparse.Namespace) -> list[Host]:
         """The hosts that are meant, all of them alive. Raises ConfigError."""
-        known = {one.name: one for one in self.ledger.hosts()}
+        known = {host.name: host for host in self.ledger.hosts()}
         alive = {name: one for name, one in known.items() if one.age_seconds <= self.settings.dead_after_seconds}
         if parsed.to:
             for name in parsed.to:
@@ -89,15 +89,15 @@ class Copy(OnHostLister):
                     raise ConfigError(f"host {name} {what}; nothing was asked for. Living hosts: {_names(alive)}")
             found = [alive[name] for name in dict.fromkeys(parsed.to)]
         else:
-            found = [one for one in alive.values() if parsed.all or one.zone == parsed.zone]
+            found = [host for host in alive.values() if parsed.all or host.zone == parsed.zone]
         if not found:
-            zones = _names(one.zone for one in alive.values() if one.zone)
+            zones = _names(host.zone for host in alive.values() if host.zone)
             raise ConfigError(
                 f"no living host in zone {parsed.zone}; zones: {zones}" if parsed.zone else "no living host"
             )
-        for one in found:
-            if one.age_seconds > _LATE_SECONDS:
-                self.note(f"host {one.name} was last heard of {age(one.age_seconds)} ago; it begins when it is back")
+        for host in found:
+            if host.age_seconds > _LATE_SECONDS:
+                self.note(f"host {host.name} was last heard of {age(host.age_seconds)} ago; it begins when it is back")
         return found
 
     def _images(self, wanted: Selection) -> list[Image]:
@@ -122,14 +122,18 @@ class Copy(OnHostLister):
             self.worsen(UNKNOWN)
         return found
 
-    def _wait(self, copies: Copies, ids: list[str], hosts: list[str]) -> list[Copying]:
+    def _wait(self, copies: PrefetchRequests, ids: list[str], hosts: list[str]) -> list[PrefetchRequest]:
         """The requests once all have ended. Ctrl-C ends the waiting, not them."""
         progress = Progress(self.app.stderr, len(ids) * len(hosts), quiet=self.app.options.verbose_level == 0)
         try:
             while True:
                 found = copies.list(ids, hosts)
-                progress.show(sum(not one.state.is_open for one in found), sum(one.bytes for one in found), _now(found))
-                if not any(one.state.is_open for one in found):
+                progress.show(
+                    sum(not request.state.is_open for request in found),
+                    sum(request.bytes for request in found),
+                    _now(found),
+                )
+                if not any(request.state.is_open for request in found):
                     return found
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
@@ -144,19 +148,23 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names))) or "none"
 
 
-def _now(found: Sequence[Copying]) -> str:
-    running = [one for one in found if one.state is State.RUNNING]
-    return f"of {size(sum(one.size or 0 for one in found))}  {count(len(running), 'host')} running" if running else ""
+def _now(found: Sequence[PrefetchRequest]) -> str:
+    running = [request for request in found if request.state is State.RUNNING]
+    return (
+        f"of {size(sum(request.size or 0 for request in found))}  {count(len(running), 'host')} running"
+        if running
+        else ""
+    )
 
 
 def _command(what: str, ids: Sequence[str]) -> str:
     return f"replica copy {what} {' '.join(ids)}" if len(ids) <= 3 else f"replica copy {what}"
 
 
-def _closing(found: Sequence[Copying], ids: Sequence[str]) -> list[str]:
+def _closing(found: Sequence[PrefetchRequest], ids: Sequence[str]) -> list[str]:
     """The sum, and the command that shows how it goes on."""
-    if any(one.state.is_open for one in found):
-        hosts = {one.host for one in found}
+    if any(request.state.is_open for request in found):
+        hosts = {request.host for request in found}
         return [f"{count(len(hosts), 'host')} will fetch {count(len(ids), 'image')}; see: {_command('list', ids)}"]
-    states = [one.state for one in found]
+    states = [request.state for request in found]
     return [", ".join(f"{states.count(state)} {state}" for state in State if state in states)]

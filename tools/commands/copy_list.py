@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glance_replicas.errors import ConfigError
-from glance_replicas.ledger.prefetch_requests import PRIORITIES, Copies, Copying, State
+from glance_replicas.ledger.prefetch_requests import PRIORITIES, PrefetchRequest, PrefetchRequests, State
 
 from ..command import OnHost, OnHostLister
 from ..options import values
@@ -19,14 +19,14 @@ COLUMNS = (
 _NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
-def row(one: Copying) -> tuple[Any, ...]:
+def row(request: PrefetchRequest) -> tuple[Any, ...]:
     """One request as a row of a table."""
-    part = None if not one.size else round(one.bytes / one.size, 3)
-    wait = f" (again in {one.wait_seconds:.0f} s)" if one.wait_seconds else ""
+    part = None if not request.size else round(request.bytes / request.size, 3)
+    wait = f" (again in {request.wait_seconds:.0f} s)" if request.wait_seconds else ""
     return (
-        *(one.image_id, one.host, str(one.state), Percent(part), Bytes(one.bytes), Bytes(one.size)),
-        *(_NAMES.get(one.priority, str(one.priority)), "yes" if one.pin else "no"),
-        *(Age(round(one.age_seconds, 1)), Text(one.who), Text(f"{one.detail}{wait}" or None)),
+        *(request.image_id, request.host, str(request.state), Percent(part), Bytes(request.bytes), Bytes(request.size)),
+        *(_NAMES.get(request.priority, str(request.priority)), "yes" if request.pin else "no"),
+        *(Age(round(request.age_seconds, 1)), Text(request.who), Text(f"{request.detail}{wait}" or None)),
     )
 
 
@@ -44,7 +44,7 @@ class CopyList(OnHostLister):
         parser = super().get_parser(prog_name)
         parser.add_argument("image", nargs="*", type=values.image_id, metavar="IMAGE", help="only these images")
         parser.add_argument("--host", action="append", metavar="HOST", help="only this host; may be repeated")
-        states = [str(one) for one in State if one is not State.UNKNOWN]
+        states = [str(state) for state in State if state is not State.UNKNOWN]
         text = "only what is in this state; may be repeated"
         parser.add_argument("--state", action="append", choices=states, help=text)
         return parser
@@ -52,8 +52,8 @@ class CopyList(OnHostLister):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for an image and a host."""
         states = None if parsed_args.state is None else [State(one) for one in parsed_args.state]
-        found = Copies(self.ledger.database).list(parsed_args.image or None, parsed_args.host, states)
-        return COLUMNS, [row(one) for one in found]
+        found = PrefetchRequests(self.ledger.database).list(parsed_args.image or None, parsed_args.host, states)
+        return COLUMNS, [row(request) for request in found]
 
 
 class CopyCancel(OnHost):
@@ -77,5 +77,5 @@ class CopyCancel(OnHost):
         """Say how many there were."""
         if not parsed_args.image and not parsed_args.host and not parsed_args.all:
             raise ConfigError("nothing named: give image ids or --host; or --all")
-        gone = Copies(self.ledger.database).cancel(parsed_args.image or None, parsed_args.host)
+        gone = PrefetchRequests(self.ledger.database).cancel(parsed_args.image or None, parsed_args.host)
         self.app.stdout.write(f"{count(gone, 'copy', 'copies')} cancelled\n")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from glance_replicas.catalogue.tables import UNREADABLE
 from glance_replicas.errors import CatalogueError
-from glance_replicas.ledger.prefetch_requests import Copies
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.ledger.purge import Key
 from glance_replicas.ledger.purge import Purge as Past
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.location import scheme
 
 from ..command import DAMAGED, UNKNOWN, OnHost
@@ -112,8 +112,8 @@ class Purge(OnHost):
         yield "looks that no host took", past.looks
         yield "strays that no audit has seen since", past.strays
         yield "pins of images that are no more", lambda: self._pins(past)
-        yield "finished copies", lambda: Copies(database).trim(seconds)
-        yield "days of use", lambda: Uses(database).trim(math.ceil(seconds / DAY))
+        yield "finished copies", lambda: PrefetchRequests(database).trim(seconds)
+        yield "days of use", lambda: Usage(database).trim(math.ceil(seconds / DAY))
         yield "dead hosts", lambda: self._hosts(past, max(seconds, self.settings.dead_after_seconds))
         if parsed.withdrawals:
             yield "finished withdrawals", past.withdrawals
@@ -138,14 +138,14 @@ class Purge(OnHost):
 
         found, closed = set(), set()
         for image in self.catalogue.images(ids):
-            found |= {(image.id, place_key(one)) for one in image.locations}
-            if any(scheme(one.url) == UNREADABLE for one in image.locations):
+            found |= {(image.id, place_key(location)) for location in image.locations}
+            if any(scheme(location.url) == UNREADABLE for location in image.locations):
                 closed.add(image.id)
         return found | set(self.ledger.states(closed))
 
     def _hosts(self, past: Past, silent_seconds: float) -> int:
         """Silent for so long, and no row of the catalogue names them: another host's janitor withdraws rows first."""
-        silent = [one.name for one in self.ledger.hosts() if one.age_seconds > silent_seconds]
+        silent = [host.name for host in self.ledger.hosts() if host.age_seconds > silent_seconds]
         return sum(past.host(name) for name in silent if not self._has_rows(name))
 
     def _has_rows(self, name: str) -> bool:

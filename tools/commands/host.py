@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glance_replicas import location
-from glance_replicas.ledger.prefetch_requests import Copies, State
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests, State
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Host as Known
 from glance_replicas.model import Use
 
@@ -44,18 +44,20 @@ class Host(ClosedLister):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each host."""
         known = self.ledger.hosts()
-        hosts = [one for one in known if parsed_args.name in (None, one.name)]
+        hosts = [host for host in known if parsed_args.name in (None, host.name)]
         if not hosts:
-            self._none(parsed_args.name, sorted(one.name for one in known))
+            self._none(parsed_args.name, sorted(host.name for host in known))
         fills = Counter(fill.host for _, fill in self.ledger.all_fills())
-        waiting = Counter(one.host for one in Copies(self.ledger.database).list(states=[State.WAITING]))
-        served = Uses(self.ledger.database).of_hosts(_DAYS)
+        waiting = Counter(
+            request.host for request in PrefetchRequests(self.ledger.database).list(states=[State.WAITING])
+        )
+        served = Usage(self.ledger.database).of_hosts(_DAYS)
         none = Use(0, 0, 0)
-        rows = [self._row(one, (fills[one.name], waiting[one.name]), served.get(one.name, none)) for one in hosts]
-        for one in hosts:
-            if self._is_dead(one):
-                registered = count(self._registered(one), "registration")
-                self.note(f"host {one.name} is dead; {registered} of it will be withdrawn by another host's janitor")
+        rows = [self._row(host, (fills[host.name], waiting[host.name]), served.get(host.name, none)) for host in hosts]
+        for host in hosts:
+            if self._is_dead(host):
+                registered = count(self._registered(host), "registration")
+                self.note(f"host {host.name} is dead; {registered} of it will be withdrawn by another host's janitor")
         return COLUMNS, rows
 
     def _none(self, name: str | None, known: Sequence[str]) -> None:
@@ -67,18 +69,18 @@ class Host(ClosedLister):
         self.note(f"the ledger has {which}, see: replica check, and: replica janitor --once")
         self.worsen(UNKNOWN)
 
-    def _is_dead(self, one: Known) -> bool:
-        return one.age_seconds > self.settings.dead_after_seconds
+    def _is_dead(self, known: Known) -> bool:
+        return known.age_seconds > self.settings.dead_after_seconds
 
-    def _registered(self, one: Known) -> int:
-        rows = self.catalogue.of_host(one.name)
-        return sum(location.is_replica_of(row, one.name, one.url) for row in rows)
+    def _registered(self, known: Known) -> int:
+        rows = self.catalogue.of_host(known.name)
+        return sum(location.is_replica_of(row, known.name, known.url) for row in rows)
 
-    def _row(self, one: Known, copies: tuple[int, int], served: Use) -> tuple[Any, ...]:
-        state = "dead" if self._is_dead(one) else "alive"
+    def _row(self, known: Known, copies: tuple[int, int], served: Use) -> tuple[Any, ...]:
+        state = "dead" if self._is_dead(known) else "alive"
         return (
-            *(one.name, Text(one.zone), one.url, state, Age(round(one.age_seconds, 1))),
-            *(one.files, self._registered(one), Bytes(one.bytes_used), Bytes(one.bytes_free)),
+            *(known.name, Text(known.zone), known.url, state, Age(round(known.age_seconds, 1))),
+            *(known.files, self._registered(known), Bytes(known.bytes_used), Bytes(known.bytes_free)),
             *(*copies, served.downloads, Bytes(served.bytes)),
             Percent(served.hit_bytes / served.bytes if served.bytes else None),
         )

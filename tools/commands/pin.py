@@ -37,7 +37,7 @@ class List(OnHostLister):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for each pin."""
         found, now = _pins(self).all(parsed_args.image or None, parsed_args.host), self.now()
-        return COLUMNS, [(one.image_id, one.host, one.who, When(one.pinned_at, now)) for one in found]
+        return COLUMNS, [(pin.image_id, pin.host, pin.who, When(pin.pinned_at, now)) for pin in found]
 
 
 class Add(OnHost):

@@ -16,7 +16,7 @@ from glance_replicas.model import HOST_KEY, Image, Location, Result
 from glance_replicas.removal import causes
 from glance_replicas.removal import proof as rule
 
-from ...verify.places import Places
+from ...verify.copy_identities import CopyIdentities
 from .. import held_back
 from ..command import DAMAGED, UNKNOWN, ClosedLister
 from ..options import removal_order, selection, values
@@ -25,7 +25,7 @@ from ..output.text import count
 
 if TYPE_CHECKING:
     from ...removal.flow import Removal, Step
-    from ...removal.removal_facts import Order, Reasons
+    from ...removal.removal_facts import RemovalFacts, RemovalOrder
 
 Target = tuple[Image, list[Location]]
 States = Callable[[Location], Result | None]
@@ -67,7 +67,7 @@ class Prune(ClosedLister):
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
             raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
-        self._places = Places(self.sources, self._unknown if parsed_args.duplicates else self.note)
+        self._places = CopyIdentities(self.sources, self._unknown if parsed_args.duplicates else self.note)
         self._reasons = self._make_reasons(parsed_args)
         order = removal_order.from_arguments(parsed_args, self._reasons)
         removal = Removal(
@@ -85,11 +85,11 @@ class Prune(ClosedLister):
             return removal_table.BRIEF, [removal_table.brief(step, parsed_args.yes) for step in steps]
         return removal_table.COLUMNS, [removal_table.row(step, parsed_args.yes) for step in steps]
 
-    def _make_reasons(self, parsed: argparse.Namespace) -> "Reasons":
-        from ...removal.removal_facts import Reasons
+    def _make_reasons(self, parsed: argparse.Namespace) -> "RemovalFacts":
+        from ...removal.removal_facts import RemovalFacts
 
         by_name = bool(parsed.image) and not (parsed.keep_cached or parsed.unused or parsed.quota)
-        return Reasons(
+        return RemovalFacts(
             self.catalogue,
             self.ledger,
             dead_after_seconds=self.settings.dead_after_seconds,
@@ -98,7 +98,9 @@ class Prune(ClosedLister):
             places=self._places,
         )
 
-    def _plan(self, parsed: argparse.Namespace, wanted: Selection, removal: "Removal", order: "Order") -> "list[Step]":
+    def _plan(
+        self, parsed: argparse.Namespace, wanted: Selection, removal: "Removal", order: "RemovalOrder"
+    ) -> "list[Step]":
         """Proofs and refusals, recorded; raises Refused when they are too many."""
         self._seen, self._held = 0, held_back.HeldBack(parsed.max_share)
         targets = self._allowed(list(self._targets(wanted, order)), wanted)
@@ -114,7 +116,7 @@ class Prune(ClosedLister):
         bound(sum(isinstance(step.answer, rule.Proof) for step in steps))
         return steps
 
-    def _targets(self, wanted: Selection, order: "Order") -> Iterator[Target]:
+    def _targets(self, wanted: Selection, order: "RemovalOrder") -> Iterator[Target]:
         """What may have to go: of named images every location asked for, of others what the ledger has as damaged."""
         images = self.with_states(wanted)
         while batch := list(itertools.islice(images, BATCH)):

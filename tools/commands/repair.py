@@ -22,7 +22,7 @@ from ..output.text import count, short
 from ..put_back import COLUMNS as PUT_BACK
 
 if TYPE_CHECKING:
-    from ...repair.flow import Remedy
+    from ...repair.flow import RepairFlow
 
 COLUMNS = ("Image", "Name", "Action", "Kind", "Host", "Store", "Before", "After", "From", "URL")
 
@@ -66,16 +66,16 @@ class Repair(ClosedLister):
         self._held = held_back.HeldBack(parsed_args.max_share)
         images = self._images(wanted, parsed_args.max_repairs)
         self._remedy = self._made(parsed_args.workers)
-        steps = [one for image in images for one in self._remedy.plan(image) if wanted.has(one.target)]
-        steps = [one for one in steps if not self._held.has(one.target, one.before.verdict)]
+        steps = [step for image in images for step in self._remedy.plan(image) if wanted.has(step.target)]
+        steps = [step for step in steps if not self._held.has(step.target, step.before.verdict)]
         if not wanted.ids:
-            _bound(sum(one.action.is_due for one in steps), parsed_args.max_repairs)
+            _bound(sum(step.action.is_due for step in steps), parsed_args.max_repairs)
         if parsed_args.yes:
             steps = self._acted(steps, parsed_args.wait)
         self.lines = list(_closing(steps, len(images), parsed_args.yes))
-        for one in steps:
-            self._weigh(one)
-        return COLUMNS, [_row(one) for one in steps]
+        for step in steps:
+            self._weigh(step)
+        return COLUMNS, [_row(step) for step in steps]
 
     def _put_back(self, wanted: Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
         from ..put_back import PuttingBack
@@ -118,17 +118,17 @@ class Repair(ClosedLister):
         _bound(sum(len(damaged) for _, damaged in left), most)
         return [image for image, damaged in left if damaged]
 
-    def _made(self, workers: int) -> "Remedy":
+    def _made(self, workers: int) -> "RepairFlow":
         from glance_replicas.repair import rewrite
         from glance_replicas.stores import writers
 
-        from ...repair.flow import Remedy
+        from ...repair.flow import RepairFlow
 
         places = writers.from_settings(self.settings)
         self._progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
         self._written = 0
-        restorer = rewrite.Restorer(self.catalogue, self.sources, places)
-        made = functools.partial(Remedy, self.settings, self.ledger, self.sources, places, restorer)
+        restorer = rewrite.Rewriter(self.catalogue, self.sources, places)
+        made = functools.partial(RepairFlow, self.settings, self.ledger, self.sources, places, restorer)
         return made(workers=workers, keep=self.known.record, progress=self._wrote)
 
     def _wrote(self, length: int) -> None:
@@ -137,18 +137,18 @@ class Repair(ClosedLister):
 
     def _acted(self, steps: list[Step], wait: bool) -> list[Step]:
         """The steps with their outcomes, in their order. Ctrl-C ends the waiting, not the hosts."""
-        done = [self._remedy.act(one) for one in steps]
+        done = [self._remedy.act(step) for step in steps]
         try:
-            asked = [one for one in done if one.action is Action.ASKED]
+            asked = [step for step in done if step.action is Action.ASKED]
             ended = {}
-            for one in self._remedy.wait(asked, self._waited) if wait else ():
-                ended[id(one.before)] = one
+            for step in self._remedy.wait(asked, self._waited) if wait else ():
+                ended[id(step.before)] = step
         except KeyboardInterrupt:
             self.note("the hosts go on; see: replica copy list")
             raise
         finally:
             self._progress.end()
-        return [ended.get(id(one.before), one) for one in done]
+        return [ended.get(id(step.before), step) for step in done]
 
     def _waited(self, number: int, image_id: str) -> None:
         self._progress.show(number, 0, image_id)
@@ -170,18 +170,18 @@ def _bound(number: int, most: int) -> None:
 
 def _closing(steps: Sequence[Step], images: int, acted: bool) -> Iterator[str]:
     """Each copy with what comes next, then the sum."""
-    for one in steps:
-        text = "" if one.action.is_due else f"{one.action}: "
-        reason = f"; {one.reason}" if one.reason else ""
-        yield short(f"{text}{advice.problem(one.image, one.before)}{reason}")
-        yield f"    {_next(one)}"
+    for step in steps:
+        text = "" if step.action.is_due else f"{step.action}: "
+        reason = f"; {step.reason}" if step.reason else ""
+        yield short(f"{text}{advice.problem(step.image, step.before)}{reason}")
+        yield f"    {_next(step)}"
     if not steps:
         looked = f"{count(images, 'image')} looked at" if images else "the ledger knows of no damage"
         yield f"nothing to repair: {looked}"
         return
-    actions = [one.action for one in steps]
-    parts = ", ".join(f"{actions.count(one)} {one}" for one in Action if one in actions)
-    hint = ", add --yes to do it" if any(one.is_due for one in actions) else ""
+    actions = [step.action for step in steps]
+    parts = ", ".join(f"{actions.count(action)} {action}" for action in Action if action in actions)
+    hint = ", add --yes to do it" if any(action.is_due for action in actions) else ""
     yield parts if acted else f"{parts}; nothing was done{hint}"
 
 

@@ -20,7 +20,7 @@ from ..command import DAMAGED, UNKNOWN, OnHost
 from ..options import selection, values
 from ..output.text import age, count, size, visible
 from ..report_page.condition import Condition
-from ..report_page.report_model import Row, Survey, detailed, row, survey
+from ..report_page.report_model import ImageRow, ReportModel, detailed, row, survey
 
 ON_PAGE = 20_000  # images a page lists; a browser takes more, a reader does not
 BAR = 40  # characters
@@ -49,12 +49,12 @@ class Report(OnHost):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print it, or write the page."""
-        total = Survey(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
+        total = ReportModel(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
         wanted = selection.from_arguments(parsed_args)
         self._allows, self._troubled = parsed_args.allow_unverifiable, 0
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
-        first = list(self._detailed(heapq.nsmallest(most, found, key=lambda one: one.rank)))
+        first = list(self._detailed(heapq.nsmallest(most, found, key=lambda image_row: image_row.rank)))
         if self.known.is_lost:
             raise LedgerError(
                 "the ledger went away meanwhile, and a report without verdicts would mislead; run it again"
@@ -71,21 +71,21 @@ class Report(OnHost):
             self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad, self._troubled))
         self._weigh(total)
 
-    def _rows(self, wanted: Selection) -> Iterator[Row]:
+    def _rows(self, wanted: Selection) -> Iterator[ImageRow]:
         for image, lasts in self.with_lasts(wanted):
             one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
             if one.copies or (wanted.takes_every_location and not image.locations):
                 self._troubled += one.severity.is_trouble
                 yield one
 
-    def _detailed(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def _detailed(self, rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
         """The same rows, those with trouble with what was found in words."""
         some = iter(rows)
         while part := list(itertools.islice(some, BATCH)):
-            states = self.known.states([one.image for one in part if one.severity.is_trouble])
-            yield from (detailed(one, states) for one in part)
+            states = self.known.states([image_row.image for image_row in part if image_row.severity.is_trouble])
+            yield from (detailed(image_row, states) for image_row in part)
 
-    def _weigh(self, total: Survey) -> None:
+    def _weigh(self, total: ReportModel) -> None:
         found = total.conditions()
         if found[Condition.DAMAGED] or total.nowhere or total.only_cached:
             self.worsen(DAMAGED)
@@ -94,7 +94,7 @@ class Report(OnHost):
             self.worsen(UNKNOWN)
 
 
-def _text(total: Survey, bad: Sequence[Row], troubled: int) -> Iterator[str]:
+def _text(total: ReportModel, bad: Sequence[ImageRow], troubled: int) -> Iterator[str]:
     yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
         f"{count(total.durable.copies, 'copy', 'copies')} in stores, {total.cached.copies} on hosts"
     )
@@ -110,15 +110,15 @@ def _text(total: Survey, bad: Sequence[Row], troubled: int) -> Iterator[str]:
     if bad:
         yield ""
         yield "the worst first"
-    for one in bad:
-        yield from _trouble(one, total.now)
+    for image_row in bad:
+        yield from _trouble(image_row, total.now)
     if len(bad) < troubled:
         yield f"{len(bad)} of {count(troubled, 'image')} with trouble; all of them: replica report --worst {troubled}"
 
 
-def _places(total: Survey) -> list[str]:
+def _places(total: ReportModel) -> list[str]:
     """A table of stores and hosts."""
-    names = [str(one).title() for one in Condition]
+    names = [str(condition).title() for condition in Condition]
     table = PrettyTable(["Place", "Zone", "State", "Copies", "Size", *names, "Used", "Free"], border=False, align="r")
     table.left_padding_width, table.right_padding_width = 0, 2
     table.align.update(dict.fromkeys(table.field_names[:3], "l"))
@@ -131,7 +131,7 @@ def _places(total: Survey) -> list[str]:
     return [line.rstrip() for line in table.get_string().splitlines()]
 
 
-def _trouble(row: Row, now: datetime) -> Iterator[str]:
+def _trouble(row: ImageRow, now: datetime) -> Iterator[str]:
     for one, last, step in row.problems():
         if one is None or last is None:
             yield f"image {row.image.id} ({visible(row.image.name or '')}): {row.without}"

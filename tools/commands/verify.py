@@ -22,7 +22,7 @@ from ..output.cells import Bytes, Text, When
 from ..output.progress import Progress
 
 if TYPE_CHECKING:
-    from ...verify.flow import Options, Verification
+    from ...verify.flow import Verification, VerifyOptions
 
 COLUMNS = ("Image", "Name", "Kind", "Host", "Store", "Verdict", "Evidence", "Size", "Seconds", "Detail", "URL")
 PLANNED = ("Image", "Name", "Kind", "Host", "Store", "Last Verdict", "Checked", "Size", "URL")
@@ -47,7 +47,12 @@ class Verify(OnHostLister):
         selection.add_options(parser, state=True)
         add = parser.add_argument
         add("--all", action="store_true", help="every location of every image")
-        add("--evidence", choices=[str(one) for one in Evidence], default="full", help="how deep to look (full)")
+        add(
+            "--evidence",
+            choices=[str(evidence) for evidence in Evidence],
+            default="full",
+            help="how deep to look (full)",
+        )
         add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
         text = "of them at one host, store or server, so that a slow one holds up no other (4)"
         add("--workers-per-backend", type=values.positive, default=4, metavar="N", help=text)
@@ -111,7 +116,9 @@ class Verify(OnHostLister):
             return 0
         rows = data if parsed_args.formatter == "jsonl" else list(data)
         if self.for_people(parsed_args) and not parsed_args.columns:
-            parsed_args.columns = [one for one in column_names if one != "Detail"]  # it stands below, with the advice
+            parsed_args.columns = [
+                column_name for column_name in column_names if column_name != "Detail"
+            ]  # it stands below, with the advice
         if rows or not self.for_people(parsed_args):
             super().produce_output(parsed_args, column_names, rows)
         found = self.summary
@@ -144,10 +151,10 @@ class Verify(OnHostLister):
         return freshness_table.rows(found)
 
 
-def _options(parsed: argparse.Namespace) -> "Options":
-    from ...verify.flow import Options
+def _options(parsed: argparse.Namespace) -> "VerifyOptions":
+    from ...verify.flow import VerifyOptions
 
-    return Options(
+    return VerifyOptions(
         evidence=Evidence(parsed.evidence),
         workers=parsed.workers,
         workers_per_backend=parsed.workers_per_backend,

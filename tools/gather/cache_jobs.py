@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from glance_replicas.check import Job
+from glance_replicas.check import CacheProgram
 
 _TABLES = ("etc/crontab", "etc/cron.d", *(f"etc/cron.{each}" for each in ("hourly", "daily", "weekly", "monthly")))
 _USERS = ("var/spool/cron", "var/spool/cron/crontabs")
@@ -13,9 +13,9 @@ _PROGRAM = re.compile(r"glance-cache-(?:pruner|cleaner|prefetcher)\b")
 _MOST_BYTES = 1 << 20  # of one file
 
 
-def find(root: Path = Path("/")) -> tuple[tuple[Job, ...], tuple[str, ...]]:
+def find(root: Path = Path("/")) -> tuple[tuple[CacheProgram, ...], tuple[str, ...]]:
     """Every job that names one of the programs outside a comment, and the places that may not be read."""
-    jobs: dict[Job, None] = {}
+    jobs: dict[CacheProgram, None] = {}
     unread: list[str] = []
     seen: set[tuple[int, int]] = set()  # one folder under two names counts once
     for path in _files(root, unread):
@@ -33,7 +33,7 @@ def find(root: Path = Path("/")) -> tuple[tuple[Job, ...], tuple[str, ...]]:
             continue
         for line in lines:
             if not line.lstrip().startswith(("#", ";")):
-                jobs |= dict.fromkeys(Job(name, str(path)) for name in _PROGRAM.findall(line))
+                jobs |= dict.fromkeys(CacheProgram(name, str(path)) for name in _PROGRAM.findall(line))
     return tuple(jobs), tuple(unread)
 
 

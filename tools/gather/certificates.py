@@ -15,7 +15,7 @@ _MOST = 50  # hosts asked
 
 def unbelieved(facts: Facts, settings: Settings, tls: Tls) -> Iterator[tuple[str, str]]:
     """URLs of this host and of living others with https, and why. A host that does not answer says nothing of it."""
-    urls = [settings.host_url or "", *(one.url for one in facts.hosts if is_alive(one, settings))]
+    urls = [settings.host_url or "", *(host.url for host in facts.hosts if is_alive(host, settings))]
     wanted = [url for url in dict.fromkeys(urls) if url.startswith("https:")][:_MOST]
     if not wanted or tls.insecure:
         return

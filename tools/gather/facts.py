@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from glance_replicas.catalogue.images import Catalogue
-from glance_replicas.check import Facts, Store, pipeline
+from glance_replicas.check import EnabledStore, Facts, pipeline
 from glance_replicas.database import transactions
 from glance_replicas.database.dialect import clock
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
@@ -45,7 +45,9 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
         charges_locations=conf.user_storage_quota not in ("0", 0, None) or bool(conf.use_keystone_limits),
         secret_lengths=tuple(len(key.secret) for key in settings.signing_keys),
         trusted_networks=bool(settings.trusted_networks),
-        open_networks=tuple(str(one) for one in settings.trusted_networks if is_too_wide(one)),
+        open_networks=tuple(
+            str(trusted_network) for trusted_network in settings.trusted_networks if is_too_wide(trusted_network)
+        ),
         members_add_locations=_members_add_locations(),
         max_bytes=settings.max_bytes,
         min_free_bytes=settings.min_free_bytes,
@@ -64,12 +66,12 @@ def gather(settings: Settings, conf: cfg.ConfigOpts) -> Facts:
     )
 
 
-def _stores(conf: cfg.ConfigOpts) -> Sequence[Store]:
-    return [Store(one.name, one.kind, _weight(conf, one.id)) for one in configured.stores(conf)]
+def _stores(conf: cfg.ConfigOpts) -> Sequence[EnabledStore]:
+    return [EnabledStore(store.name, store.kind, _weight(conf, store.id)) for store in configured.stores(conf)]
 
 
 def _kinds(conf: cfg.ConfigOpts) -> Iterator[str]:
-    for name in sorted({one.kind for one in configured.stores(conf)}):
+    for name in sorted({store.kind for store in configured.stores(conf)}):
         try:
             kinds.load(name)
         except ConfigError as error:

@@ -53,7 +53,7 @@ def _directory(settings: Settings) -> dict[str, Any]:
         cache = Cache(settings.cache_dir) if settings.cache_dir else None
         if cache is None:
             return {}
-        faulty = ((one.image_id, one.fault) for one in cache.complete.entries() if one.fault)
+        faulty = ((entry.image_id, entry.fault) for entry in cache.complete.entries() if entry.fault)
         return {
             "closed_files": tuple(user.closed(cache)),
             "cache_user": cache.user().name,
@@ -75,7 +75,7 @@ def _store_ids(facts: Facts, settings: Settings) -> Iterator[tuple[str, str]]:
     """Hosts, and ids in their registrations that are no store's here: Glance writes its own over it at each GET."""
     if not settings.multi_store:
         return
-    known = {one.name for one in facts.stores}
+    known = {store.name for store in facts.stores}
     catalogue = Catalogue(settings.database, settings.encryption_key)
     try:
         for host in facts.hosts:

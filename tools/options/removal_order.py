@@ -12,13 +12,13 @@ from ..output.text import age
 from . import values
 
 if TYPE_CHECKING:  # slow to import, and not needed by --help
-    from ...removal.removal_facts import Causes, Order, Reasons
+    from ...removal.removal_facts import Causes, RemovalFacts, RemovalOrder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add them; they exclude each other."""
     add = parser.add_mutually_exclusive_group().add_argument
-    states = [str(one) for one in causes.DAMAGED]
+    states = [str(verdict) for verdict in causes.DAMAGED]
     text = "remove what is in this state; may be repeated (all three)"
     add("--state", action="append", choices=states, default=[], help=text)
     add("--cached", action="store_true", help="remove cached copies, whatever their state")
@@ -32,22 +32,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--quota", type=values.size, metavar="SIZE", help=text)
 
 
-def from_arguments(parsed: argparse.Namespace, reasons: "Reasons") -> "Order":
+def from_arguments(parsed: argparse.Namespace, reasons: "RemovalFacts") -> "RemovalOrder":
     """The order given; without one what is damaged, or with --host the copies of that host.
 
     Raises ConfigError and Refused when it cannot be carried out as a whole.
     """
-    from ...removal.removal_facts import Order
+    from ...removal.removal_facts import RemovalOrder
 
     if (of_copies := _of_copies(parsed, reasons)) is not None:
-        return Order(of_copies, parsed.min_durable, reads_targets=False)
+        return RemovalOrder(of_copies, parsed.min_durable, reads_targets=False)
     if parsed.duplicates:
-        return Order(reasons.duplicates, parsed.min_durable)
+        return RemovalOrder(reasons.duplicates, parsed.min_durable)
     states = tuple(Verdict(one) for one in parsed.state) or causes.DAMAGED
-    return Order(partial(reasons.damaged, states=states), parsed.min_durable)
+    return RemovalOrder(partial(reasons.damaged, states=states), parsed.min_durable)
 
 
-def _of_copies(parsed: argparse.Namespace, reasons: "Reasons") -> "Causes | None":
+def _of_copies(parsed: argparse.Namespace, reasons: "RemovalFacts") -> "Causes | None":
     """What makes cached copies go for no fault of theirs; None: something else is meant."""
     if parsed.dead_hosts:
         if not reasons.living():

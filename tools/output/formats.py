@@ -127,7 +127,7 @@ class Columns:
 
 def _need_columns(parsed: argparse.Namespace, there: Sequence[str]) -> None:
     names = {_normal(one) for one in there}
-    wrong = [one for one in parsed.columns if _normal(one) not in names]
+    wrong = [column for column in parsed.columns if _normal(column) not in names]
     if wrong:
         typed = ", ".join(repr(one) for one in wrong)
         raise ConfigError(f"-c {typed}: no such column; there are: {', '.join(dict.fromkeys(there))}")
@@ -140,7 +140,7 @@ def _normal(name: str) -> str:
 
 def formatters(found: ExtensionManager[Any], *, lists: bool = True) -> ExtensionManager[Any]:
     """Cliff's formatters, with our own `value`, and for lists `jsonl`."""
-    kept = [one for one in found.extensions if one.name not in ("value", "jsonl")]
+    kept = [extension for extension in found.extensions if extension.name not in ("value", "jsonl")]
     kept.append(_extension("value", Values, found.namespace))
     found.extensions[:] = [*kept, _extension("jsonl", JsonLines, found.namespace)] if lists else kept
     found._extensions_by_name_cache = None

@@ -7,7 +7,7 @@ from glance_replicas.model import Host, Result, Verdict
 
 from ..output.text import size
 from .condition import Condition
-from .report_model import Sum, Survey
+from .report_model import ReportModel, Sum
 
 SHALLOW, NEVER = "≈", "○"  # beside the symbols of verdicts, for whom colours say little
 MEANING = {
@@ -28,7 +28,7 @@ class Tile(NamedTuple):
     text: str
 
 
-def tiles(total: Survey) -> Iterator[Tile]:
+def tiles(total: ReportModel) -> Iterator[Tile]:
     """The sums."""
     found, copies = total.conditions(), total.durable.copies + total.cached.copies
     yield Tile("", total.images, f"images, {size(total.bytes)}")
@@ -37,9 +37,9 @@ def tiles(total: Survey) -> Iterator[Tile]:
         yield Tile("damaged", total.nowhere, "images without any copy")
     if total.only_cached:
         yield Tile("damaged", total.only_cached, "images without a durable copy: only cached")
-    for one in (Condition.DAMAGED, Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW, Condition.INTACT):
-        share = f" ({100 * found[one] / copies:.0f} %)" if copies and one is Condition.INTACT else ""
-        yield Tile(str(one) if found[one] else "", found[one], MEANING[one] + share)
+    for literal in (Condition.DAMAGED, Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW, Condition.INTACT):
+        share = f" ({100 * found[literal] / copies:.0f} %)" if copies and literal is Condition.INTACT else ""
+        yield Tile(str(literal) if found[literal] else "", found[literal], MEANING[literal] + share)
 
 
 class Bar(NamedTuple):
@@ -52,7 +52,7 @@ class Bar(NamedTuple):
     width: float
 
 
-def ages(total: Survey) -> list[Bar]:
+def ages(total: ReportModel) -> list[Bar]:
     """A histogram of how long ago copies were last read in full."""
     counts = total.ages()
     longest = max((number for _, number in counts), default=0) or 1
@@ -64,7 +64,7 @@ def ages(total: Survey) -> list[Bar]:
 
 def states(copies: Sum) -> list[Bar]:
     """The copies of a place by condition, side by side."""
-    counts = [(str(one), copies.conditions[one]) for one in Condition]
+    counts = [(str(condition), copies.conditions[condition]) for condition in Condition]
     return _side_by_side(counts, copies.copies)
 
 

@@ -9,7 +9,7 @@ from glance_replicas.verify.freshness import NEVER
 from ..output.text import age, short, size, visible
 from . import charts
 from .condition import Condition
-from .report_model import Place, Row, Survey
+from .report_model import Holder, ImageRow, ReportModel
 
 Look = tuple[str, str, str, str, str]  # what copies share with which the same was found by looks of the same depth
 
@@ -19,13 +19,13 @@ ORDERS = (
 )
 
 
-def data(total: Survey, rows: Sequence[Row]) -> dict[str, Any]:
+def data(total: ReportModel, rows: Sequence[ImageRow]) -> dict[str, Any]:
     """As JSON can hold it; page.js names the parts of its lists."""
     places = sorted(total.places)
     index = {place: number for number, place in enumerate(places)}
     looks: dict[Look, int] = {}
-    states = [(str(one), charts.MEANING[one]) for one in Condition]
-    exact = [(str(one), charts.words(one)) for one in Verdict if one is not Verdict.INTACT]
+    states = [(str(condition), charts.MEANING[condition]) for condition in Condition]
+    exact = [(str(literal), charts.words(literal)) for literal in Verdict if literal is not Verdict.INTACT]
     return {
         "states": [*states, *exact, ("nowhere", "without any copy"), ("cached", "without a durable copy")],
         "orders": ORDERS,
@@ -36,13 +36,13 @@ def data(total: Survey, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def ago(total: Survey, last: Result | None) -> str:
+def ago(total: ReportModel, last: Result | None) -> str:
     """How long ago a copy was looked at."""
     seconds = total.seconds(last) if last else None
     return NEVER if seconds is None else f"{age(seconds)} ago"
 
 
-def _columns(total: Survey, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+def _columns(total: ReportModel, places: Sequence[Holder]) -> Iterator[dict[str, Any]]:
     group = None
     for place in places:
         mine = f"Zone {place.zone}" if place.zone else "Hosts" if place.is_host else "Stores"
@@ -58,7 +58,7 @@ def _columns(total: Survey, places: Sequence[Place]) -> Iterator[dict[str, Any]]
         group = mine
 
 
-def _image(total: Survey, index: Mapping[Place, int], looks: dict[Look, int], row: Row) -> list[Any]:
+def _image(total: ReportModel, index: Mapping[Holder, int], looks: dict[Look, int], row: ImageRow) -> list[Any]:
     steps = {id(one): step for one, _, step in row.problems()}
     copies = []
     for one, last, _ in row.copies:

@@ -20,12 +20,12 @@ from glance_replicas.errors import ConfigError
 from ..output.text import short, size, visible
 from . import charts, list_data
 from .condition import Condition
-from .report_model import Row, Survey
+from .report_model import ImageRow, ReportModel
 
 SEEN, FOLDED = 8, 100  # problems that are seen at once, and that are a click away
 
 
-def write(path: Path, total: Survey, rows: Sequence[Row]) -> None:
+def write(path: Path, total: ReportModel, rows: Sequence[ImageRow]) -> None:
     """The page is at `path`, whole; what was there before is replaced at once or stays. Raises ConfigError.
 
     Killed before the last step it leaves a hidden `.NAME.XXXXXXXX.part`, which nothing reads.
@@ -47,7 +47,7 @@ def write(path: Path, total: Survey, rows: Sequence[Row]) -> None:
         raise ConfigError(f"--html {path}: {(error.strerror or 'cannot be written').lower()}") from error
 
 
-def render(total: Survey, rows: Sequence[Row]) -> str:
+def render(total: ReportModel, rows: Sequence[ImageRow]) -> str:
     """The page: `rows`, the worst first, of the images that were added up."""
     found = ((row, *problem) for row in rows if row.severity.is_trouble for problem in row.problems())
     problems = list(itertools.islice(found, FOLDED))
@@ -62,7 +62,7 @@ def render(total: Survey, rows: Sequence[Row]) -> str:
     )
 
 
-def _template(total: Survey) -> jinja2.Template:
+def _template(total: ReportModel) -> jinja2.Template:
     """Texts are escaped wherever they stand in it, and its JSON ends no script element."""
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),

@@ -20,7 +20,7 @@ from .condition import Condition, Severity
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Holder:
     """Where copies are: a store, or a host. Stores sort first, hosts by zone."""
 
     is_host: bool
@@ -31,14 +31,14 @@ class Place:
         return f"host {self.name}" if self.is_host else f"store {self.name}"
 
     @classmethod
-    def of(cls, one: Location) -> "Place":
+    def of(cls, location: Location) -> "Holder":
         """That of a location; in a single-store cloud the store has no name and the scheme stands for it."""
-        if one.host is not None:
-            return cls(True, one.zone or "", one.host)
-        return cls(False, "", one.store or kind(one))
+        if location.host is not None:
+            return cls(True, location.zone or "", location.host)
+        return cls(False, "", location.store or kind(location))
 
 
-class Copy(NamedTuple):
+class CopyRow(NamedTuple):
     """One location with what is known of it."""
 
     location: Location
@@ -47,11 +47,11 @@ class Copy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One image with its copies."""
 
     image: Image
-    copies: tuple[Copy, ...]
+    copies: tuple[CopyRow, ...]
     allows_undigested: bool = False  # that an image has no digest is no trouble
 
     @property
@@ -77,7 +77,7 @@ class Row:
                 return Severity.AT_RISK
             return Severity.DURABLE_DAMAGED if Condition.DAMAGED in durable else Severity.CACHED_DAMAGED
         order = (Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW)
-        return next((Severity[one.name] for one in order if one in found), Severity.FINE)
+        return next((Severity[condition.name] for condition in order if condition in found), Severity.FINE)
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -100,7 +100,7 @@ class Row:
         for last in known:
             good.add(last)
         bad = [last for last in known if last.verdict is not Verdict.INTACT]
-        for last in sorted(bad, key=lambda one: one.verdict.gravity):
+        for last in sorted(bad, key=lambda result: result.verdict.gravity):
             yield last.location, last, advice.next_step(self.image, last, good)
 
 
@@ -120,7 +120,7 @@ class Sum:
 
 
 @dataclass
-class Survey:
+class ReportModel:
     """The sum of all rows; `now` is the moment the ages are of."""
 
     now: datetime
@@ -133,16 +133,16 @@ class Survey:
     undigested: int = 0  # copies that are unverifiable because their image has no digest
     durable: Sum = field(default_factory=Sum)
     cached: Sum = field(default_factory=Sum)
-    places: dict[Place, Sum] = field(default_factory=dict)
+    places: dict[Holder, Sum] = field(default_factory=dict)
     verdicts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._freshness = Freshness(self.now)
         self._hosts = {host.name: host for host in self.hosts}
         for host in self.hosts:
-            self.places[Place(True, host.zone or "", host.name)] = Sum()
+            self.places[Holder(True, host.zone or "", host.name)] = Sum()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ImageRow) -> None:
         """One more image."""
         size = row.image.size
         self.images += 1
@@ -160,10 +160,10 @@ class Survey:
             self.verdicts[str(last.verdict) if last else NEVER] += 1
             self._freshness.add(judged, size)
 
-    def place(self, one: Location) -> Place:
+    def place(self, location: Location) -> Holder:
         """The place a location is in; a host that the ledger knows is in the zone that the ledger says."""
-        known = self._hosts.get(one.host or "")
-        return Place(True, known.zone or "", known.name) if known else Place.of(one)
+        known = self._hosts.get(location.host or "")
+        return Holder(True, known.zone or "", known.name) if known else Holder.of(location)
 
     def ages(self) -> list[tuple[str, int]]:
         """How many copies were last verified in full how long ago, the youngest first, `older` and `never` last."""
@@ -177,18 +177,18 @@ class Survey:
         """Of all copies."""
         return self.durable.conditions + self.cached.conditions
 
-    def host(self, place: Place) -> Host | None:
+    def host(self, place: Holder) -> Host | None:
         """What the ledger knows of a host; None for a store, and for a host the ledger does not know."""
         return self._hosts.get(place.name) if place.is_host else None
 
-    def state(self, place: Place) -> str:
+    def state(self, place: Holder) -> str:
         """Whether a host lives: `alive`, `dead`, `not known`; nothing for a store."""
         host = self.host(place)
         if host is None:
             return "not known" if place.is_host else ""
         return "dead" if host.age_seconds > self.dead_after_seconds else "alive"
 
-    def as_dict(self, worst: Iterable[Row], troubled: int) -> dict[str, Any]:
+    def as_dict(self, worst: Iterable[ImageRow], troubled: int) -> dict[str, Any]:
         """All of it as JSON can hold it; bytes, seconds, ISO 8601."""
         found = self.conditions()
         return {
@@ -200,14 +200,14 @@ class Survey:
             "images_with_trouble": troubled,
             "copies_without_digest": self.undigested,
             "copies": {"durable": self.durable.copies, "cached": self.cached.copies},
-            "conditions": {str(one): found[one] for one in Condition},
+            "conditions": {str(condition): found[condition] for condition in Condition},
             "verdicts": dict(self.verdicts),
             "freshness": dict(self.ages()),
             "places": [self._place(place, self.places[place]) for place in sorted(self.places)],
             "worst": [problem for row in worst for problem in _problems(row)],
         }
 
-    def _place(self, place: Place, total: Sum) -> dict[str, Any]:
+    def _place(self, place: Holder, total: Sum) -> dict[str, Any]:
         host = self.host(place)
         known: dict[str, Any] = {"kind": "host" if place.is_host else "store", "name": place.name}
         if place.is_host:
@@ -215,48 +215,48 @@ class Survey:
         if host is not None:
             known |= {"heartbeat_age_seconds": round(host.age_seconds, 1), "files": host.files}
             known |= {"bytes_used": host.bytes_used, "bytes_free": host.bytes_free}
-        counts = {str(one): total.conditions[one] for one in Condition}
+        counts = {str(condition): total.conditions[condition] for condition in Condition}
         return known | {"copies": total.copies, "bytes": total.bytes, "conditions": counts}
 
 
-def survey(rows: Iterable[Row], total: Survey) -> Iterator[Row]:
+def survey(rows: Iterable[ImageRow], total: ReportModel) -> Iterator[ImageRow]:
     """The same rows, each added to the sum on its way."""
     for row in rows:
         total.add(row)
         yield row
 
 
-def row(image: Image, has: Callable[[Location], bool], lasts: Mapping[tuple[str, str], Last]) -> Row:
+def row(image: Image, has: Callable[[Location], bool], lasts: Mapping[tuple[str, str], Last]) -> ImageRow:
     """An image with those of its locations that are meant, and what the ledger says of each; details are left out."""
     copies = []
-    for one in filter(has, image.locations):
-        last = lasts.get((image.id, place_key(one)))
-        copies.append(Copy(one, last and _result(one, last), judged_at(last, Evidence.FULL)))
-    return Row(image, tuple(copies))
+    for location in filter(has, image.locations):
+        last = lasts.get((image.id, place_key(location)))
+        copies.append(CopyRow(location, last and _result(location, last), judged_at(last, Evidence.FULL)))
+    return ImageRow(image, tuple(copies))
 
 
-def _result(one: Location, last: Last) -> Result:
+def _result(location: Location, last: Last) -> Result:
     """The verdict that stands; that of the last full look where no look since saw anything else."""
     if last.full_verdict is last.standing:
-        return Result(one, last.standing, Evidence.FULL, checked_at=last.full_checked_at)
-    return Result(one, last.verdict, last.evidence, checked_at=last.checked_at)
+        return Result(location, last.standing, Evidence.FULL, checked_at=last.full_checked_at)
+    return Result(location, last.verdict, last.evidence, checked_at=last.checked_at)
 
 
-def detailed(one: Row, state: Callable[[Location], Result | None]) -> Row:
+def detailed(image_row: ImageRow, state: Callable[[Location], Result | None]) -> ImageRow:
     """The row with what was found in words, where something is not intact."""
     copies = []
-    for copy in one.copies:
+    for copy in image_row.copies:
         known = state(copy.location) if copy.last and copy.last.verdict is not Verdict.INTACT else None
         copies.append(copy._replace(last=replace(known, location=copy.location)) if known else copy)
-    return replace(one, copies=tuple(copies))
+    return replace(image_row, copies=tuple(copies))
 
 
-def _problems(row: Row) -> Iterator[dict[str, Any]]:
+def _problems(row: ImageRow) -> Iterator[dict[str, Any]]:
     for one, last, step in row.problems():
         yield {
             "image": row.image.id,
             "name": row.image.name,
-            "place": str(Place.of(one)) if one else None,
+            "place": str(Holder.of(one)) if one else None,
             "verdict": str(last.verdict) if last else None,
             "evidence": str(last.evidence) if last else None,
             "checked_at": last.checked_at.isoformat() if last and last.checked_at else None,

@@ -59,8 +59,8 @@ class Drivers:
     def find(self, location: Location) -> Driver:
         """The one driver that reads it. Raises Unsupported when there is none, or more than one."""
         name = scheme(location.url)
-        is_named = location.store is not None and any(one[0] in (None, location.store) for one in self._stores)
-        keys = [one for one in self._stores if not is_named or one[0] in (None, location.store)]
+        is_named = location.store is not None and any(store[0] in (None, location.store) for store in self._stores)
+        keys = [store for store in self._stores if not is_named or store[0] in (None, location.store)]
         fitting: list[Driver] = []
         why = "no enabled store reads it"
         # Drivers named like the scheme first: then the others need not be loaded to say no.

@@ -34,7 +34,7 @@ class Reader:
         self._conf, self._limits = conf, limits or Limits()
         self._drivers = Drivers(conf, stores, load, self._limits.stall)
         kind_of = [kinds.load(kind) for _, kind in stores]
-        self._opening = {name: one.opening for one in kind_of for name in one.schemes}
+        self._opening = {name: kind.opening for kind in kind_of for name in kind.schemes}
 
     def size(self, location: Location) -> int | None:
         """What the driver says, in bytes; None for 0 of a driver that also says 0 when it does not know."""
@@ -95,7 +95,7 @@ def _known(driver: Any, size: Any) -> int | None:
 
 def _next(location: Location, pieces: Iterator[bytes]) -> bytes:
     """The next piece that is not empty; none at the end."""
-    return asking(location, lambda: next((one for one in pieces if one), b""))
+    return asking(location, lambda: next((piece for piece in pieces if piece), b""))
 
 
 def _chunks(read: Callable[[], bytes], location: Location, skip: int, offset: int, size: int | None) -> Iterator[bytes]:
@@ -115,7 +115,7 @@ def _chunks(read: Callable[[], bytes], location: Location, skip: int, offset: in
 
 def _close(data: Any, pieces: Iterator[bytes]) -> None:
     """What the driver opened is closed, here and now: else whoever drops a generator last would wait for that."""
-    for one in (pieces, data, getattr(data, "wrapped", None)):
-        stop = getattr(one, "close", None)
+    for iterator in (pieces, data, getattr(data, "wrapped", None)):
+        stop = getattr(iterator, "close", None)
         if stop:
             stop()

@@ -61,9 +61,9 @@ def obstacle(root: Path, steps: Sequence[str]) -> str | None:
         if reader.uid in (0, os.geteuid()):
             return None
         path = root.joinpath(*steps)
-        for one in reversed(path.parents):
-            if _refuses(reader, one, 1):
-                return _text(reader, root, one, "entered", "u+x" if root in (one, *one.parents) else "o+x")
+        for parent in reversed(path.parents):
+            if _refuses(reader, parent, 1):
+                return _text(reader, root, parent, "entered", "u+x" if root in (parent, *parent.parents) else "o+x")
         if _refuses(reader, path, 4):
             return _text(reader, root, path, "read", "u+r")
     return None

@@ -19,12 +19,14 @@ class File(Kind):
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One, unless no store has a folder."""
-        if roots := [root for one in stores for root in _roots(one, config)]:
+        if roots := [root for store in stores for root in _roots(store, config)]:
             yield Reader(roots, from_disk=config.from_disk)
 
     def writers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Writer]:
         """One, which writes into each folder as Glance would."""
-        habits = {root: options.file_habits(config.conf, one.id) for one in stores for root in _roots(one, config)}
+        habits = {
+            root: options.file_habits(config.conf, store.id) for store in stores for root in _roots(store, config)
+        }
         if habits:
             yield Writer(list(habits), habits)
 

@@ -21,15 +21,15 @@ class Listing:
 
     def __init__(self, place: str, store: str | None, roots: Sequence[Path], others: Iterable[Path] = ()) -> None:
         self.place, self._store = place, store
-        self._roots = [Path(os.path.realpath(one)) for one in roots]
-        own = {str(one) for one in self._roots}
-        self._others = {real for one in others if (real := os.path.realpath(one)) not in own}
-        self.parts = tuple(f"{one}/" for one in self._roots)
+        self._roots = [Path(os.path.realpath(root)) for root in roots]
+        own = {str(path) for path in self._roots}
+        self._others = {real for other in others if (real := os.path.realpath(other)) not in own}
+        self.parts = tuple(f"{root}/" for root in self._roots)
 
-    def name_of(self, one: Location) -> str | None:
+    def name_of(self, location: Location) -> str | None:
         """The path, with links above the root resolved; None outside the roots."""
         try:
-            root, steps = below(self._roots, one.url)
+            root, steps = below(self._roots, location.url)
         except SourceError:
             return None
         return str(root.joinpath(*steps))

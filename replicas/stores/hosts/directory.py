@@ -36,8 +36,8 @@ class Listing:
 
     def entries(self) -> Iterator[Listed]:
         """Every complete file. Raises CacheError."""
-        for one in self._cache.complete.entries():
-            yield Listed(one.image_id, one.size, datetime.fromtimestamp(one.verified_at, UTC))
+        for entry in self._cache.complete.entries():
+            yield Listed(entry.image_id, entry.size, datetime.fromtimestamp(entry.verified_at, UTC))
 
     def remove(self, entry: Listed) -> bool:
         """Nothing complete is kept of the image."""

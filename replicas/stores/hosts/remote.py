@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from ... import location
-from ...cache import Entry as File
+from ...cache import CachedFile as File
 from ...errors import Absent, Denied, Unreachable, WrongAnswer
 from ...model import HOST_KEY, Host, Location, is_image_id
 from ..body import Limits
@@ -57,7 +57,7 @@ class Listing:
 
 def written(held: Iterable[File]) -> bytes:
     """The list of these files."""
-    lines = [f"{one.image_id} {one.size} {one.verified_at:.6f}\n" for one in held]
+    lines = [f"{file.image_id} {file.size} {file.verified_at:.6f}\n" for file in held]
     return "".join([*lines, f"end {len(lines)}\n"]).encode()
 
 
@@ -73,7 +73,7 @@ def _lines(body: Iterable[bytes], shown: str) -> Iterator[str]:
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST:
             raise WrongAnswer(f"{shown}: no list of files")
-        yield from (one.decode("ascii", "replace") for one in lines)
+        yield from (line.decode("ascii", "replace") for line in lines)
 
 
 def _parsed(lines: Iterable[str], shown: str) -> Iterator[Listed]:

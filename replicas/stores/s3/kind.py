@@ -17,15 +17,15 @@ class S3(Kind):
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One for each store."""
-        return (Reader(config.conf, one.id, config.limits) for one in stores)
+        return (Reader(config.conf, store.id, config.limits) for store in stores)
 
     def writers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Writer]:
         """One for each store."""
-        return (Writer(config.conf, one.id, config.limits) for one in stores)
+        return (Writer(config.conf, store.id, config.limits) for store in stores)
 
     def listings(self, stores: Sequence[Store], config: Configuration) -> Iterator[Listing]:
         """One for each store."""
-        return (Listing(config.conf, one.id, config.limits) for one in stores)
+        return (Listing(config.conf, store.id, config.limits) for store in stores)
 
     def url(self, store: Store, image: Image, config: Configuration) -> str:
         """In the store's bucket."""

@@ -30,12 +30,12 @@ class Listing:
         self._s3 = S3Store(conf, store, limits)
         self.parts = (f"{self._s3.bucket}/",)
 
-    def name_of(self, one: Location) -> str | None:
+    def name_of(self, location: Location) -> str | None:
         """Its bucket and key, where the URL is of this server and bucket."""
-        if one.store not in (None, self._store) or scheme(one.url) not in Reader.schemes:
+        if location.store not in (None, self._store) or scheme(location.url) not in Reader.schemes:
             return None
         try:
-            key = self._s3.locate(one.url)
+            key = self._s3.locate(location.url)
         except SourceError:
             return None
         return f"{key.bucket}/{key.key}" if key.here and key.bucket == self._s3.bucket else None

@@ -40,12 +40,12 @@ class Listing:
         self._reference = options.default_swift_reference
         self.parts = (f"{self._container}_" if self._several else f"{self._container}/",)
 
-    def name_of(self, one: Location) -> str | None:
+    def name_of(self, location: Location) -> str | None:
         """Its container and object, where the URL is of this kind and names a container of this store."""
-        if one.store not in (None, self._store) or not one.url.startswith("swift"):
+        if location.store not in (None, self._store) or not location.url.startswith("swift"):
             return None
         try:
-            path = self._reader.path(one.url)
+            path = self._reader.path(location.url)
         except SourceError:
             return None
         return path if path.startswith(self.parts) else None
@@ -60,9 +60,9 @@ class Listing:
         if self._of_callers:
             raise Unsupported(f"{self.place}: with swift_store_multi_tenant the containers are the callers' own")
         for container in self._containers():
-            found = [_entry(container, one) for one in self._pages(quote(container))]
+            found = [_entry(container, page) for page in self._pages(quote(container))]
             spare = set(self._spare(found))
-            yield from (replace(one, spare=_SPARE) if one.name in spare else one for one in found)
+            yield from (replace(listed, spare=_SPARE) if listed.name in spare else listed for listed in found)
 
     def remove(self, entry: Listed) -> bool:
         """The object is gone, unless it was written again since it was listed."""
@@ -84,14 +84,14 @@ class Listing:
 
         The object is asked when the listing shows that there may be such: it is plain, or has segments of two kinds.
         """
-        sizes, groups = {one.name: one.size for one in found}, dict[str, list[str]]()
-        for one in found:
-            if (whole := segment_of(one.name)) in sizes:
-                groups.setdefault(whole or "", []).append(one.name)
+        sizes, groups = {listed.name: listed.size for listed in found}, dict[str, list[str]]()
+        for listed in found:
+            if (whole := segment_of(listed.name)) in sizes:
+                groups.setdefault(whole or "", []).append(listed.name)
         for whole, parts in groups.items():
-            if sizes[whole] or len({one.rpartition("-")[0] for one in parts}) > 1:
+            if sizes[whole] or len({part.rpartition("-")[0] for part in parts}) > 1:
                 used = self._used(whole)
-                yield from (one for one in parts if used is not None and not (used and one.startswith(used)))
+                yield from (part for part in parts if used is not None and not (used and part.startswith(used)))
 
     def _used(self, name: str) -> str | None:
         """What the names of an object's segments begin with, "" of a plain object; None: its list would have to say."""
@@ -107,18 +107,18 @@ class Listing:
         if not self._several:
             return [self._container]
         found = self._pages("", f"&prefix={quote(self._container, safe='')}_")
-        return [self._container, *(str(one.get("name")) for one in found)]
+        return [self._container, *(str(mapping.get("name")) for mapping in found)]
 
     def _pages(self, path: str, more: str = "") -> Iterator[Mapping[str, Any]]:
         """The entries of a container, or of the account, to an empty page; their names must go up."""
         marker = ""
         while found := self._page(f"{path}?format=json&limit={self._limit}&marker={quote(marker, safe='')}{more}"):
-            for one in found:
-                name = one.get("name")
+            for mapping in found:
+                name = mapping.get("name")
                 if not isinstance(name, str) or name <= marker:
                     raise WrongAnswer(f"{self.place}: a listing out of order after {marker!r}")
                 marker = name
-                yield one
+                yield mapping
 
     def _page(self, query: str) -> list[Mapping[str, Any]]:
         url = self._url(f"{self._container}/-")
@@ -128,10 +128,10 @@ class Listing:
         return f"swift+config://{self._reference}/{name}"
 
 
-def _entry(container: str, one: Mapping[str, Any]) -> Listed:
-    size, modified = one.get("bytes"), one.get("last_modified")
+def _entry(container: str, mapping: Mapping[str, Any]) -> Listed:
+    size, modified = mapping.get("bytes"), mapping.get("last_modified")
     try:
         moment = datetime.fromisoformat(str(modified)).replace(tzinfo=UTC)
     except ValueError:
         moment = None
-    return Listed(f"{container}/{one['name']}", size if isinstance(size, int) else None, moment)
+    return Listed(f"{container}/{mapping['name']}", size if isinstance(size, int) else None, moment)

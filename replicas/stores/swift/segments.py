@@ -53,7 +53,7 @@ def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: li
         damage = _damage(wire, beside, one)
         if damage:
             return Stored(size, damage=f"segment {number} of {len(segments)} of the {kind}, {one.path}: {damage}")
-    total = sum(one.size for one in segments)
+    total = sum(segment.size for segment in segments)
     if len(segments) == 1 and _MD5.fullmatch(segments[0].etag or ""):
         return Stored(total, (Digest("md5", segments[0].etag or ""),), f"the ETag of the one segment of the {kind}")
     return Stored(total, basis=f"the {len(segments)} segments of the {kind} are as listed, with no digest of the whole")
@@ -88,9 +88,9 @@ def must_be_swift(wire: Wire, container: Target) -> None:
 def static(wire: Wire, target: Target) -> list[Segment] | None:
     """The manifest's segments; None for one with ranges, inline data or manifests inside, which Glance never writes."""
     found = document(wire, _with(target, "multipart-manifest=get"))
-    if any(one.get("range") or one.get("sub_slo") or "data" in one for one in found):
+    if any(mapping.get("range") or mapping.get("sub_slo") or "data" in mapping for mapping in found):
         return None
-    return [_segment(one, str(one.get("name", "")).lstrip("/"), target) for one in found]
+    return [_segment(mapping, str(mapping.get("name", "")).lstrip("/"), target) for mapping in found]
 
 
 def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
@@ -101,8 +101,8 @@ def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
         query = f"format=json&limit={_PAGE}&prefix={quote(prefix, safe='')}&marker={quote(marker, safe='')}"
         listing = beside(f"{quote(container)}?{query}")
         page = document(wire, listing)
-        for one in page:
-            yield _segment(one, f"{container}/{one.get('name', '')}", listing)
+        for mapping in page:
+            yield _segment(mapping, f"{container}/{mapping.get('name', '')}", listing)
         if len(page) < _PAGE or str(page[-1].get("name")) <= marker:
             return
         marker, count = str(page[-1].get("name")), count + len(page)
@@ -114,15 +114,15 @@ def wanted(listed: Sequence[Segment], size: int, prefix: str | None) -> list[Pie
     With a `prefix` (a DLO) the list is of what is there: when one is lost or cut short, the others say how Glance
     numbered and cut them.
     """
-    if sum(one.size for one in listed) == size:
-        return placed([(one.path, one.size) for one in listed])
-    step = max((one.size for one in listed), default=0)
+    if sum(segment.size for segment in listed) == size:
+        return placed([(segment.path, segment.size) for segment in listed])
+    step = max((segment.size for segment in listed), default=0)
     count = -(-size // step) if step else 0
     if prefix is None or not 0 < count <= MOST:
         return None
-    first = 0 if f"{prefix}{0:05d}" in {one.path for one in listed} else 1
+    first = 0 if f"{prefix}{0:05d}" in {segment.path for segment in listed} else 1
     paths = [f"{prefix}{number:05d}" for number in range(first, first + count)]
-    if not {one.path for one in listed} <= set(paths):
+    if not {segment.path for segment in listed} <= set(paths):
         return None
     return placed([(path, min(step, size - number * step)) for number, path in enumerate(paths)])
 

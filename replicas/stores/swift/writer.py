@@ -96,7 +96,7 @@ class _Object:
         written = self._mend(plan, original, ready) if plan else []
         if written:
             return _Written(self, (self.path, *written), ())
-        old = tuple(one.path for one in listed)
+        old = tuple(segment.path for segment in listed)
         if original.size <= largest:
             etag = {"ETag": original.md5} if original.md5 else {}
             self.wire.put(self.target, gate(original.whole(), ready), original.size, etag)
@@ -127,7 +127,7 @@ class _Object:
         Nothing is written before the whole image was read and proven: from it come the digests of the segments.
         """
         cutter = Cutter(original.whole())
-        digests = [checksum.of(cutter.take(one.size), "md5")[0].value for one in plan]
+        digests = [checksum.of(cutter.take(piece.size), "md5")[0].value for piece in plan]
         wrong = [(one, md5) for one, md5 in zip(plan, digests, strict=True) if not self._is_right(one, md5)]
         for one, md5 in wrong:
             ready()
@@ -145,12 +145,12 @@ class _Object:
 
     def _anew(self, prefix: str, original: Original, ready: Callable[[], None], step: int) -> list[str]:
         """The manifest stands before new segments; their paths."""
-        self.delete([one.path for one in segments.dynamic(self.wire, self.beside, prefix)])  # what a kill left
+        self.delete([segment.path for segment in segments.dynamic(self.wire, self.beside, prefix)])  # what a kill left
         plan, cutter = pieces.anew(prefix, original.size, step), Cutter(original.whole())
-        paths = [one.path for one in plan]
+        paths = [piece.path for piece in plan]
         try:
-            for one in plan:
-                self.wire.put(self._at(one.path), cutter.take(one.size), one.size, {})
+            for piece in plan:
+                self.wire.put(self._at(piece.path), cutter.take(piece.size), piece.size, {})
             ready()
         except ReplicaError:
             with contextlib.suppress(ReplicaError):

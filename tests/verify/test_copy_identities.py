@@ -22,12 +22,12 @@ from glance_replicas.model import Evidence, Location, Result, Verdict
 from glance_replicas.removal.causes import DAMAGED
 from glance_replicas.removal.flow import Removal
 from glance_replicas.removal.proof import Proof, Refusal
-from glance_replicas.removal.removal_facts import Order, Reasons
+from glance_replicas.removal.removal_facts import RemovalFacts, RemovalOrder
 from glance_replicas.stores.identity import ObjectIdentity, server
 from glance_replicas.stores.s3.reader import identity_of
 from glance_replicas.stores.sources import Sources, from_settings
 from glance_replicas.stores.swift.account import account_of
-from glance_replicas.verify.places import Places
+from glance_replicas.verify.copy_identities import CopyIdentities
 
 pytest_plugins = ["support.desk"]
 
@@ -98,7 +98,7 @@ class Fleeting(Sources):
 def test_what_could_not_be_told_once_stays_unknown() -> None:
     """Keystone comes back in the middle of a run: what was not known of a container is not known to its end."""
     said: list[str] = []
-    places = Places(Fleeting(), said.append)
+    places = CopyIdentities(Fleeting(), said.append)
     first, second = (Location(name, f"swift+config://a/c/{name}") for name in ("x", "y"))
     assert not places.is_known(first)
     assert not places.is_known(second)
@@ -191,13 +191,13 @@ def test_what_others_see_of_another_name(twice: Twice, seen: str) -> None:
     damaged_beside(twice, *urls.values())
     found = settings.load([str(twice.host.config_file)])
     catalogue, ledger, sources = Catalogue(found.database), Ledger(found.ledger), from_settings(found)
-    reasons = Reasons(catalogue, ledger, dead_after_seconds=60)
+    reasons = RemovalFacts(catalogue, ledger, dead_after_seconds=60)
     image = catalogue.image(name)
     assert image
     removal = Removal(
-        *(catalogue, ledger, sources, Order(partial(reasons.damaged, states=DAMAGED))),
+        *(catalogue, ledger, sources, RemovalOrder(partial(reasons.damaged, states=DAMAGED))),
         workers=1,
-        places=Places(sources),
+        places=CopyIdentities(sources),
     )
     (step,) = removal.plan(image, image.locations[:1])
     assert isinstance(step.answer, Proof), step.answer
@@ -251,7 +251,7 @@ def test_two_s3_stores_of_one_server(tmp_path: Path) -> None:
         for name, host in hosts.items()
     )
     sources = load(tmp_path, f"[DEFAULT]\nenabled_backends = {', '.join(f'{name}:s3' for name in hosts)}\n{text}")
-    places = Places(sources)
+    places = CopyIdentities(sources)
     one, same, far = (Location("x", f"s3+https://{name}.example/b/x", {"store": name}) for name in hosts)
     assert places.surely(one, same)
     assert places.identity(one) != places.identity(far)

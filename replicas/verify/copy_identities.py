@@ -18,7 +18,7 @@ _KEPT = 10_000  # answers
 Where = tuple[str | None, str]
 
 
-class Places:
+class CopyIdentities:
     """What identifies copies, asked for once each. For many threads at once.
 
     A file that can be seen from here is its device and inode: two mounts of one folder, a hard link or a symbolic link

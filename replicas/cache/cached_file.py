@@ -6,14 +6,14 @@ import stat
 from dataclasses import dataclass
 
 from ..model import Digest, Image
-from .notes import Known, label
+from .notes import KnownDigest, label
 
 STICKY = stat.S_ISVTX  # how version 0.1 pinned
 _ROUNDED = 1.0  # seconds: MariaDB rounds a moment to the next one
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedFile:
     """One complete file. Times are seconds since the epoch."""
 
     image_id: str
@@ -48,10 +48,10 @@ class Entry:
         return self.digest.algorithm == image.digest.algorithm and self.digest != image.digest
 
 
-class Copy:
+class OpenFile:
     """A complete file, open for reading, protected from eviction until closed."""
 
-    def __init__(self, fd: int, entry: Entry, facts: os.stat_result) -> None:
+    def __init__(self, fd: int, entry: CachedFile, facts: os.stat_result) -> None:
         self.fd = fd
         self.entry = entry
         self.facts = facts  # when it was opened
@@ -72,13 +72,17 @@ class Copy:
 
 
 def entry(
-    image_id: str, facts: os.stat_result, known: Known | None = None, pinned: bool = False, fault: str | None = None
-) -> Entry:
+    image_id: str,
+    facts: os.stat_result,
+    known: KnownDigest | None = None,
+    pinned: bool = False,
+    fault: str | None = None,
+) -> CachedFile:
     """What is known of a file by its inode and its notes."""
     tried_at, _, why = (fault or "").partition(" ")
     if known is not None and not known.holds(facts):
         known = None
-    return Entry(
+    return CachedFile(
         image_id,
         facts.st_size,
         known.digest if known else None,
@@ -93,7 +97,7 @@ def entry(
 
 
 def purpose(image: Image) -> str:
-    """What a growing file of this image is for; short, so that it takes no block of the disk beside the inode."""
+    """What a partial file of this image is for; short, so that it takes no block of the disk beside the inode."""
     return hashlib.sha256(label(*_bytes_of(image)).encode()).hexdigest()[:32]
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from glance_replicas.database import transactions
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.prefetch_requests import HIGH, LOW, NORMAL, Copies, Copying, State
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, NORMAL, PrefetchRequest, PrefetchRequests, State
 from glance_replicas.ledger.tables import copies as table
 from glance_replicas.model import Host
 
@@ -19,21 +19,21 @@ A, B, C = (f"30000000-0000-4000-8000-00000000000{n}" for n in range(3))
 
 
 @pytest.fixture
-def copies(database_url: str) -> Iterator[Copies]:
+def copies(database_url: str) -> Iterator[PrefetchRequests]:
     """Empty tables of ours, and two hosts."""
     ledger = Ledger(database_url)
     ledger.upgrade()
     for name in ("h1", "h2"):
         ledger.heartbeat(Host(name, None, f"http://{name}"))
-    yield Copies(ledger.database)
+    yield PrefetchRequests(ledger.database)
     ledger.close()
 
 
-def ask(copies: Copies, *image_ids: str, hosts: tuple[str, ...] = ("h1",), **more: Any) -> int:
+def ask(copies: PrefetchRequests, *image_ids: str, hosts: tuple[str, ...] = ("h1",), **more: Any) -> int:
     return copies.request(image_ids, hosts, who="tester@desk", **more)
 
 
-def only(copies: Copies, image_id: str = A, host: str = "h1") -> Copying:
+def only(copies: PrefetchRequests, image_id: str = A, host: str = "h1") -> PrefetchRequest:
     (found,) = copies.list([image_id], [host])
     return found
 
@@ -48,7 +48,7 @@ def shift(url: str, image_id: str, **seconds: float) -> None:
     engine.dispose()
 
 
-def test_asked_waits(copies: Copies) -> None:
+def test_asked_waits(copies: PrefetchRequests) -> None:
     """Every pair of an image and a host is a row that waits, with who asked, and is due at once on its host only."""
     assert ask(copies, A, B, hosts=("h1", "h2"), priority=LOW, pin=True) == 4
     found = copies.list()
@@ -62,7 +62,7 @@ def test_asked_waits(copies: Copies) -> None:
     assert copies.due("h3", 10) == []
 
 
-def test_due_in_order(copies: Copies) -> None:
+def test_due_in_order(copies: PrefetchRequests) -> None:
     """High before normal before low, of the same priority the oldest first, and never more than asked for."""
     ask(copies, A)
     ask(copies, B, priority=LOW)
@@ -73,7 +73,7 @@ def test_due_in_order(copies: Copies) -> None:
     assert [one.image_id for one in copies.due("h1", 2)] == [D, A]
 
 
-def test_asked_again_never_lowers(copies: Copies) -> None:
+def test_asked_again_never_lowers(copies: PrefetchRequests) -> None:
     """Asked again while it is open, a request keeps its progress and gets the higher priority, and the pin."""
     ask(copies, A, priority=NORMAL)
     copies.progress(A, "h1", 10, 100)
@@ -83,7 +83,7 @@ def test_asked_again_never_lowers(copies: Copies) -> None:
     assert (found.state, found.bytes, found.size, found.priority, found.pin) == (State.RUNNING, 10, 100, HIGH, True)
 
 
-def test_asked_again_after_the_end(copies: Copies) -> None:
+def test_asked_again_after_the_end(copies: PrefetchRequests) -> None:
     """What has ended begins anew, as it is asked for now."""
     ask(copies, A, priority=HIGH, pin=True)
     copies.progress(A, "h1", 10, 100)
@@ -96,7 +96,7 @@ def test_asked_again_after_the_end(copies: Copies) -> None:
     assert copies.due("h1", 1)[0].image_id == A
 
 
-def test_the_life_of_a_request(copies: Copies) -> None:
+def test_the_life_of_a_request(copies: PrefetchRequests) -> None:
     """Progress makes it run, and it stays due, as a host that was killed needs it; what has ended is due no more."""
     ask(copies, A)
     assert copies.progress(A, "h1", 7, 100)
@@ -113,7 +113,7 @@ def test_the_life_of_a_request(copies: Copies) -> None:
     assert only(copies).state is State.DONE
 
 
-def test_put_off(copies: Copies, database_url: str) -> None:
+def test_put_off(copies: PrefetchRequests, database_url: str) -> None:
     """A failure counts and makes it wait by the database's clock; a pause without failure does not count."""
     ask(copies, A)
     assert copies.put_off(A, "h1", "no room\0", 600, 1)
@@ -127,7 +127,7 @@ def test_put_off(copies: Copies, database_url: str) -> None:
     assert only(copies).attempts == 1
 
 
-def test_cancel(copies: Copies) -> None:
+def test_cancel(copies: PrefetchRequests) -> None:
     """Open requests of these images and hosts are cancelled, others and those that ended are not; progress sees it."""
     ask(copies, A, B, C, hosts=("h1", "h2"))
     copies.progress(A, "h1", 7, 100)
@@ -141,7 +141,7 @@ def test_cancel(copies: Copies) -> None:
     assert copies.cancel() == 0
 
 
-def test_list_by_what_is_asked(copies: Copies) -> None:
+def test_list_by_what_is_asked(copies: PrefetchRequests) -> None:
     """By image, host and state, each or none, more images than one statement takes."""
     ask(copies, A, B, hosts=("h1", "h2"))
     copies.finished(A, "h2", 1)
@@ -155,7 +155,7 @@ def test_list_by_what_is_asked(copies: Copies) -> None:
     assert copies.cancel(many) == 1100
 
 
-def test_trim(copies: Copies, database_url: str) -> None:
+def test_trim(copies: PrefetchRequests, database_url: str) -> None:
     """What ended long ago is forgotten; what ended just now, and what is open however old, stays."""
     ask(copies, A, B, C)
     copies.finished(A, "h1", 1)
@@ -166,7 +166,7 @@ def test_trim(copies: Copies, database_url: str) -> None:
     assert {one.image_id for one in copies.list()} == {B, C}
 
 
-def test_asked_by_many_at_once(copies: Copies) -> None:
+def test_asked_by_many_at_once(copies: PrefetchRequests) -> None:
     """Of requests for one pair at the same time one is new, and the highest priority stands."""
     priorities = [LOW, NORMAL, HIGH, NORMAL, LOW, HIGH, NORMAL, LOW]
     with ThreadPoolExecutor(8) as pool:
@@ -179,5 +179,5 @@ def test_without_tables(database_url: str) -> None:
     """Tables of an older version are a fault of the ledger, with the remedy."""
     ledger = Ledger(database_url)
     with pytest.raises(LedgerError, match="replica db upgrade"):
-        Copies(ledger.database).due("h1", 1)
+        PrefetchRequests(ledger.database).due("h1", 1)
     ledger.close()

@@ -15,13 +15,13 @@ from services.faulty import FaultyServer
 from services.glance import GlanceHost, GlanceSite
 from support.scenes import new_image, settle
 
-from glance_replicas.cache.statistics import Activity
+from glance_replicas.cache.statistics import Statistics
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.database.dialect import clock
 from glance_replicas.ledger.connection import LedgerDatabase
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.tables import uses as table
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Use
 
 A, B, C = (f"{n}1111111-2222-4333-8444-555555555555" for n in (1, 2, 3))
@@ -30,15 +30,15 @@ SIZE = 3 * MIB + 11
 
 
 @pytest.fixture
-def uses(database_url: str) -> Iterator[Uses]:
+def uses(database_url: str) -> Iterator[Usage]:
     """An empty table."""
     made = Ledger(database_url)
     made.upgrade()
-    yield Uses(made.database)
+    yield Usage(made.database)
     made.close()
 
 
-def test_numbers_add_up(uses: Uses) -> None:
+def test_numbers_add_up(uses: Usage) -> None:
     """What is added is added to what is there, each image and host for itself, also beyond one statement."""
     uses.add("a", {A: Use(1, 10, 0), B: Use(2, 1 << 50, 5)})
     uses.add("b", {A: Use(3, 1, 1)})
@@ -51,13 +51,13 @@ def test_numbers_add_up(uses: Uses) -> None:
     assert uses.of_hosts(1)["a"].downloads == 4 + CHUNK + 1
 
 
-def test_equals_have_one_order(uses: Uses) -> None:
+def test_equals_have_one_order(uses: Usage) -> None:
     """Every host that asks for the most popular images gets the same list."""
     uses.add("a", {C: Use(1, 1, 1), A: Use(1, 1, 1), B: Use(1, 1, 1)})
     assert [image_id for image_id, _ in uses.popular(1, 2)] == [A, B]
 
 
-def test_of_copies(uses: Uses) -> None:
+def test_of_copies(uses: Usage) -> None:
     """Of each image on each host; of the images asked for, also beyond one statement; what was not used is absent."""
     uses.add("a", {A: Use(1, 1, 1), B: Use(2, 1, 1)})
     uses.add("a", {A: Use(4, 1, 1)})
@@ -66,7 +66,7 @@ def test_of_copies(uses: Uses) -> None:
     assert uses.of_copies([*others, A, C], 1) == {(A, "a"): 5, (A, "b"): 3}
 
 
-def test_how_far_back_is_known(uses: Uses) -> None:
+def test_how_far_back_is_known(uses: Usage) -> None:
     """Whole days only: the first day that is counted may have begun in its middle."""
     assert uses.known_days() == 0
     for days_ago, known in ((0, 0), (1, 0), (2, 1), (31, 30)):
@@ -77,7 +77,7 @@ def test_how_far_back_is_known(uses: Uses) -> None:
         assert uses.known_days() == known
 
 
-def test_days(uses: Uses, database_url: str) -> None:
+def test_days(uses: Usage, database_url: str) -> None:
     """A question for some days is about today and the days before it; what is older than asked for goes."""
     ours = LedgerDatabase(database_url)
     today = ours.read(clock).date()
@@ -92,15 +92,15 @@ def test_days(uses: Uses, database_url: str) -> None:
     assert uses.of_hosts(9)["a"].downloads == 4
 
 
-def test_threads_and_processes_at_once(uses: Uses, database_url: str) -> None:
+def test_threads_and_processes_at_once(uses: Usage, database_url: str) -> None:
     """Nothing is lost or counted twice when processes of several threads add to the same rows in any order."""
     adder = f"""
 import random
 from concurrent.futures import ThreadPoolExecutor
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Use
-from glance_replicas.ledger.usage import Uses
-uses = Uses(Ledger({database_url!r}).database)
+from glance_replicas.ledger.usage import Usage
+uses = Usage(Ledger({database_url!r}).database)
 def add(number):
     ids = random.sample({[A, B, C]!r}, 3)
     uses.add("ab"[number % 2], {{one: Use(1, 100, 50) for one in ids}})
@@ -115,7 +115,7 @@ with ThreadPoolExecutor(4) as pool:
 
 def test_activity_of_many_threads() -> None:
     """Whatever threads count, take and give back at once, every byte is there once."""
-    activity, taken = Activity(), []
+    activity, taken = Statistics(), []
     done = threading.Event()
 
     def take() -> None:
@@ -147,7 +147,7 @@ def test_activity_of_many_threads() -> None:
 
 def test_activity_counts_readers() -> None:
     """A reader is counted from its start to its close, once, or until it is forgotten unclosed."""
-    activity = Activity()
+    activity = Statistics()
     first, second, other = activity.follow(A), activity.follow(A), activity.follow(B)
     assert (first.number, second.number, other.number) == (1, 2, 1)
     second.close()
@@ -160,7 +160,7 @@ def test_activity_counts_readers() -> None:
 
 def test_activity_is_bounded() -> None:
     """While nobody can take them, counts of more images than a process may hold are dropped, not kept."""
-    activity = Activity()
+    activity = Statistics()
     for number in range(10_010):
         activity.served(f"image-{number}", 1, hit=True)
     activity.served("image-0", 1, hit=True)

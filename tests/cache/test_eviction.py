@@ -13,8 +13,8 @@ import pytest
 from services.cached import picture
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import NoRoom, Space
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.eviction import Eviction, NoRoom
+from glance_replicas.cache.partial_file import PartialFile
 
 A, B, C, D, E = (f"0000000{n}-0000-4000-8000-000000000000" for n in range(5))
 SIZE = 100_000
@@ -29,24 +29,24 @@ def cache(tmp_path: Path) -> Cache:
 
 def keep(cache: Cache, image_id: str, idle: float, pinned: bool = False) -> None:
     """A complete, verified file last used so many seconds ago."""
-    growing = cache.partials.begin(picture(image_id, SIZE))
-    assert growing is not None
-    growing.append(b"x" * SIZE, 0)
-    cache.partials.commit(growing, picture(image_id, growing.size))
+    partial_file = cache.partials.begin(picture(image_id, SIZE))
+    assert partial_file is not None
+    partial_file.append(b"x" * SIZE, 0)
+    cache.partials.commit(partial_file, picture(image_id, partial_file.size))
     path = cache.path(image_id)
     os.utime(path, ns=(time.time_ns() - int(idle * 1e9), path.stat().st_mtime_ns))
     cache.complete.pin(image_id, pinned)
 
 
-def fill(cache: Cache, space: Callable[..., Space], size: int = SIZE) -> list[str]:
+def fill(cache: Cache, space: Callable[..., Eviction], size: int = SIZE) -> list[str]:
     """What went to make room for a fill of E."""
     gone: list[str] = []
-    growing = cache.partials.begin(picture(E, size))
-    assert growing is not None
+    partial_file = cache.partials.begin(picture(E, size))
+    assert partial_file is not None
     try:
-        space(withdraw=gone.append).reserve(growing, size)
+        space(withdraw=gone.append).reserve(partial_file, size)
     finally:
-        growing.discard()
+        partial_file.discard()
     return gone
 
 
@@ -62,7 +62,7 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
         asked.append(set(image_ids))
         return {B, D}
 
-    space = partial(Space, cache, 4 * SIZE, 0, elsewhere=elsewhere)
+    space = partial(Eviction, cache, 4 * SIZE, 0, elsewhere=elsewhere)
     assert [fill(cache, space, size) for size in (SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE)] == [[D], [C], [B], [A]]
     assert asked == [{A, B, C, D}, {A, B, C}, {A, B}, {A}]
 
@@ -70,16 +70,16 @@ def test_copies_of_others_go_first(cache: Cache) -> None:
 def test_what_it_holds_already_counts_once(cache: Cache) -> None:
     """A fill that goes on after its reservation was given back fits where it would have fitted whole."""
     keep(cache, A, 5000)
-    growing = cache.partials.begin(picture(E, 3 * SIZE))
-    assert growing is not None
-    growing.append(b"x" * SIZE, 0)
+    partial_file = cache.partials.begin(picture(E, 3 * SIZE))
+    assert partial_file is not None
+    partial_file.append(b"x" * SIZE, 0)
     gone: list[str] = []
     try:
-        Space(cache, 4 * SIZE + 8192, 0, withdraw=gone.append).reserve(growing, 3 * SIZE)
-        growing.give_back()
-        assert SIZE <= growing.held < SIZE + 8192
+        Eviction(cache, 4 * SIZE + 8192, 0, withdraw=gone.append).reserve(partial_file, 3 * SIZE)
+        partial_file.give_back()
+        assert SIZE <= partial_file.held < SIZE + 8192
     finally:
-        growing.discard()
+        partial_file.discard()
     assert gone == []
 
 
@@ -94,9 +94,9 @@ def test_others_are_asked_only_when_something_must_go(cache: Cache) -> None:
     def elsewhere(_: Collection[str]) -> Collection[str]:
         raise AssertionError("asked")
 
-    assert fill(cache, partial(Space, cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
-    assert fill(cache, partial(Space, cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
-    assert Space(cache, 2 * SIZE, 0, elsewhere=elsewhere, withdraw=lambda _: None).trim().bytes == 0
+    assert fill(cache, partial(Eviction, cache, 3 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert fill(cache, partial(Eviction, cache, 2 * SIZE, 0, elsewhere=elsewhere)) == []
+    assert Eviction(cache, 2 * SIZE, 0, elsewhere=elsewhere, withdraw=lambda _: None).trim().bytes == 0
     assert (cache.complete.exists(A), cache.listed("invalid")) == (True, [])
 
 
@@ -104,12 +104,12 @@ def test_pinned_files_stay(cache: Cache) -> None:
     """Neither a fill nor the janitor evicts a pinned file, however long unused; a fill says what is in its way."""
     keep(cache, A, 90_000, pinned=True)
     keep(cache, B, 50)
-    space = partial(Space, cache, 2 * SIZE, 0)
+    space = partial(Eviction, cache, 2 * SIZE, 0)
     assert fill(cache, space) == [B]
     with pytest.raises(NoRoom, match=r"1 pinned copies take 100000 bytes; see replica pin list.* replica pin remove"):
         fill(cache, space, 2 * SIZE)
-    assert Space(cache, SIZE // 2, 0, withdraw=lambda _: None).trim().bytes == 0
-    assert Space(cache, 0, 1 << 60, withdraw=lambda _: None).trim().bytes == 0
+    assert Eviction(cache, SIZE // 2, 0, withdraw=lambda _: None).trim().bytes == 0
+    assert Eviction(cache, 0, 1 << 60, withdraw=lambda _: None).trim().bytes == 0
     assert cache.complete.exists(A)
     cache.complete.pin(A, False)
     assert fill(cache, space, 2 * SIZE) == [A]
@@ -120,7 +120,7 @@ def test_pins_are_not_blamed_for_readers(cache: Cache) -> None:
     keep(cache, A, 5000)
     copy = cache.complete.open(A)
     with pytest.raises(NoRoom, match="in use"):
-        fill(cache, partial(Space, cache, SIZE, 0))
+        fill(cache, partial(Eviction, cache, SIZE, 0))
     assert copy is not None
     copy.close()
 
@@ -131,8 +131,8 @@ def test_pinned_while_others_evict(cache: Cache) -> None:
         keep(cache, image_id, 5000)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import Space\n"
-        f"space = Space(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0, withdraw=lambda _: time.sleep(0.02))\n"
+        "from glance_replicas.cache import Cache; from glance_replicas.cache.eviction import Eviction\n"
+        f"space = Eviction(Cache(Path({str(cache.folder)!r})), {SIZE // 2}, 0, withdraw=lambda _: time.sleep(0.02))\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "print(space.trim().bytes, flush=True)\n"
     )
@@ -158,7 +158,7 @@ def test_watermarks(cache: Cache, files: int, freed: int) -> None:
     ids = [f"1000000{n:x}-0000-4000-8000-000000000000" for n in range(files)]
     for number, image_id in enumerate(ids):
         keep(cache, image_id, 90_000 - number)
-    space = partial(Space, cache, 10 * SIZE, 0, high_percent=95, low_percent=85)
+    space = partial(Eviction, cache, 10 * SIZE, 0, high_percent=95, low_percent=85)
     if files == 9:
         assert fill(cache, space) == []
     gone: list[str] = []
@@ -170,46 +170,46 @@ def test_watermarks_the_wrong_way_round(cache: Cache) -> None:
     """A low watermark above the high one counts as that."""
     for image_id in (A, B, C):
         keep(cache, image_id, 5000)
-    assert Space(cache, 4 * SIZE, 0, high_percent=50, low_percent=90, withdraw=lambda _: None).trim().bytes == SIZE
+    assert Eviction(cache, 4 * SIZE, 0, high_percent=50, low_percent=90, withdraw=lambda _: None).trim().bytes == SIZE
 
 
 def test_room_is_not_taken_for_reserved(tmp_path: Path) -> None:
     """The rest of a last block is no reservation; blocks for all bytes are one."""
-    growing = Growing.lock(tmp_path / A, SIZE)
-    assert growing is not None
-    growing.append(b"x", 0)
-    os.fsync(growing.fd)
-    assert growing.held < SIZE
-    assert growing.reserve(SIZE)
-    assert growing.held >= SIZE
-    growing.discard()
+    partial_file = PartialFile.lock(tmp_path / A, SIZE)
+    assert partial_file is not None
+    partial_file.append(b"x", 0)
+    os.fsync(partial_file.fd)
+    assert partial_file.held < SIZE
+    assert partial_file.reserve(SIZE)
+    assert partial_file.held >= SIZE
+    partial_file.discard()
 
 
 def test_a_wrong_file_takes_its_length(cache: Cache) -> None:
     """What was reserved for a fill that went wrong is given back, and the file counts by its bytes."""
-    growing = cache.partials.begin(picture(A, 50 * SIZE))
-    assert growing is not None
-    assert growing.reserve(50 * SIZE)
-    growing.append(b"x" * 1000, 0)
-    cache.partials.condemn(growing, A)
+    partial_file = cache.partials.begin(picture(A, 50 * SIZE))
+    assert partial_file is not None
+    assert partial_file.reserve(50 * SIZE)
+    partial_file.append(b"x" * 1000, 0)
+    cache.partials.condemn(partial_file, A)
     [(_, facts)] = cache.listed("invalid")
     assert facts.st_blocks * 512 < SIZE
-    assert Space(cache, 0, 0, withdraw=print).used() == 1000
+    assert Eviction(cache, 0, 0, withdraw=print).used() == 1000
 
 
 def test_nothing_is_missed_on_its_way(cache: Cache) -> None:
     """A file that becomes complete while the files are counted is counted, once (else two fills get its room)."""
     size = 102_400  # whole blocks of the disk
-    space = Space(cache, 0, 0, withdraw=print)
+    space = Eviction(cache, 0, 0, withdraw=print)
     image_ids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(300)]
 
     def commits() -> None:
         for image_id in image_ids:
-            growing = cache.partials.begin(picture(image_id, size))
-            assert growing is not None
-            growing.append(bytes(size), 0)
+            partial_file = cache.partials.begin(picture(image_id, size))
+            assert partial_file is not None
+            partial_file.append(bytes(size), 0)
             begun.append(image_id)
-            cache.partials.commit(growing, picture(image_id, growing.size))
+            cache.partials.commit(partial_file, picture(image_id, partial_file.size))
 
     begun: list[str] = []
     writer = threading.Thread(target=commits)
@@ -240,7 +240,7 @@ def test_what_cannot_fit_touches_nothing(cache: Cache, more: int) -> None:
         asked.append(set(image_ids))
         return ()
 
-    space = partial(Space, cache, 3 * SIZE, 0, elsewhere=asks, kept=asks)
+    space = partial(Eviction, cache, 3 * SIZE, 0, elsewhere=asks, kept=asks)
     if more:
         for _ in range(2):
             with pytest.raises(NoRoom, match="1 pinned copies"):
@@ -258,10 +258,12 @@ def test_what_is_being_read_is_seen_before_anything_goes(cache: Cache) -> None:
     reader = cache.complete.open(A)
     assert reader is not None
     with pytest.raises(NoRoom, match="in use"):
-        fill(cache, partial(Space, cache, 2 * SIZE, 0), 2 * SIZE)
+        fill(cache, partial(Eviction, cache, 2 * SIZE, 0), 2 * SIZE)
     assert cache.complete.exists(B)
     reader.close()
-    assert fill(cache, partial(Space, cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], "that somebody looked at it is no use"
+    assert fill(cache, partial(Eviction, cache, 2 * SIZE, 0), 2 * SIZE) == [A, B], (
+        "that somebody looked at it is no use"
+    )
 
 
 def test_last_copies_are_passed_over(cache: Cache) -> None:
@@ -274,11 +276,11 @@ def test_last_copies_are_passed_over(cache: Cache) -> None:
         asked.append(sorted(image_ids))
         return {A} & set(image_ids)
 
-    space = partial(Space, cache, 2 * SIZE, 0, kept=kept)
+    space = partial(Eviction, cache, 2 * SIZE, 0, kept=kept)
     with pytest.raises(NoRoom, match=r"1 copies take 100000 bytes and stay, being the last .* --to-store STORE"):
         fill(cache, space, 2 * SIZE)
     assert fill(cache, space, SIZE) == [B]
-    assert Space(cache, 1, 0, kept=kept, withdraw=lambda _: None).trim().bytes == 0
+    assert Eviction(cache, 1, 0, kept=kept, withdraw=lambda _: None).trim().bytes == 0
     assert cache.complete.exists(A)
     assert asked == [[A, B], [A], [B], [B], [A]], "one question for a batch, one more when its rows have gone"
 
@@ -287,7 +289,7 @@ def test_a_copy_that_becomes_the_last_while_its_row_goes_stays(cache: Cache) -> 
     """What is found when the rows of a batch have gone holds: the other copy may just have been ordered away."""
     keep(cache, A, 9000)
     gone: list[str] = []
-    space = partial(Space, cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
+    space = partial(Eviction, cache, SIZE // 2, 0, kept=lambda image_ids: image_ids if gone else ())
     assert space(withdraw=gone.append).trim().bytes == 0
     assert (gone, cache.complete.exists(A)) == ([A], True)
 
@@ -300,7 +302,7 @@ def test_a_file_that_came_while_its_row_went_stays(cache: Cache) -> None:
         cache.complete.remove(image_id)
         keep(cache, image_id, 0)
 
-    assert Space(cache, SIZE // 2, 0, withdraw=withdraw).trim().bytes == 0
+    assert Eviction(cache, SIZE // 2, 0, withdraw=withdraw).trim().bytes == 0
     assert cache.complete.exists(A)
 
 
@@ -308,19 +310,19 @@ def test_growing_files_that_nobody_fills_go_last(cache: Cache) -> None:
     """Where complete files are not enough what an abandoned fill left goes, and not what is being filled."""
     keep(cache, A, 9000)
     for image_id in (B, C):
-        growing = cache.partials.begin(picture(image_id, 2 * SIZE))
-        assert growing is not None
-        growing.append(b"x" * SIZE, 0)
+        partial_file = cache.partials.begin(picture(image_id, 2 * SIZE))
+        assert partial_file is not None
+        partial_file.append(b"x" * SIZE, 0)
         if image_id == B:
-            growing.close()
-    space = partial(Space, cache, 3 * SIZE + 16384, 0)
+            partial_file.close()
+    space = partial(Eviction, cache, 3 * SIZE + 16384, 0)
     assert fill(cache, space, SIZE) == [A]
     assert cache.partial_path(B).exists()
     assert fill(cache, space, 2 * SIZE) == []
     assert (cache.partial_path(B).exists(), cache.partial_path(C).exists()) == (False, True)
     with pytest.raises(NoRoom):
         fill(cache, space, 3 * SIZE)
-    growing.discard()
+    partial_file.discard()
 
 
 def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
@@ -333,11 +335,11 @@ def test_no_lock_while_a_database_is_asked(cache: Cache) -> None:
         assert silent.wait(30)
         return ()
 
-    evicts = threading.Thread(target=Space(cache, SIZE // 2, 0, withdraw=lambda _: None, kept=hangs).trim)
+    evicts = threading.Thread(target=Eviction(cache, SIZE // 2, 0, withdraw=lambda _: None, kept=hangs).trim)
     evicts.start()
     assert asked.wait(30)
     began = time.monotonic()
-    assert fill(cache, partial(Space, cache, 3 * SIZE, 0)) == []
+    assert fill(cache, partial(Eviction, cache, 3 * SIZE, 0)) == []
     assert time.monotonic() - began < 10
     silent.set()
     evicts.join()

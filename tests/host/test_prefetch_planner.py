@@ -16,17 +16,17 @@ from support.programs import replica
 from support.scenes import new_bytes
 
 from glance_replicas.cache import Cache
-from glance_replicas.cache.eviction import Space
+from glance_replicas.cache.eviction import Eviction
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import tables
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.prefetch_requests import Copies, State
-from glance_replicas.ledger.usage import Uses
+from glance_replicas.ledger.prefetch_requests import PrefetchRequests, State
+from glance_replicas.ledger.usage import Usage
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Pass, Use
-from glance_replicas.prefetch.planner import AGAIN_SECONDS, Stocking
+from glance_replicas.prefetch.planner import AGAIN_SECONDS, PrefetchPlanner
 from glance_replicas.prefetch.policy import Priority
 from glance_replicas.settings import Settings
 
@@ -81,18 +81,18 @@ def write(settings: Settings, text: str) -> None:
 
 def asked(settings: Settings) -> dict[str, str]:
     """What this host is asked for: image and who asked."""
-    return {one.image_id: one.who for one in Copies(Ledger(settings.ledger).database).list(hosts=["here"])}
+    return {one.image_id: one.who for one in PrefetchRequests(Ledger(settings.ledger).database).list(hosts=["here"])}
 
 
-def made(settings: Settings) -> Stocking:
+def made(settings: Settings) -> PrefetchPlanner:
     """The host's, as its janitor makes it."""
     assert settings.cache_dir is not None
     cache = Cache(settings.cache_dir)
-    space = Space(cache, settings.max_bytes, settings.min_free_bytes, withdraw=print)
-    return Stocking(settings, cache, space, Catalogue(settings.database), Ledger(settings.ledger))
+    space = Eviction(cache, settings.max_bytes, settings.min_free_bytes, withdraw=print)
+    return PrefetchPlanner(settings, cache, space, Catalogue(settings.database), Ledger(settings.ledger))
 
 
-def run(settings: Settings, stocking: Stocking | None = None) -> list[str]:
+def run(settings: Settings, stocking: PrefetchPlanner | None = None) -> list[str]:
     """One pass' step; its problems."""
     done = Pass()
     (stocking or made(settings)).run(done)
@@ -112,7 +112,7 @@ def test_what_a_rule_wants_is_asked_for(host: GlanceHost, here: Settings) -> Non
         " copies: all, priority: high, pin: true}]",
     )
     assert run(here) == []
-    (one,) = Copies(Ledger(here.ledger).database).list()
+    (one,) = PrefetchRequests(Ledger(here.ledger).database).list()
     assert (one.image_id, one.host, one.who, one.pin) == (wanted, "here", "rule: gold", True)
     assert (one.priority, one.state) == (Priority.HIGH, State.WAITING)
     assert Pins(Ledger(here.ledger).database).of_host("here") == {wanted}
@@ -136,7 +136,7 @@ def test_popular_images(host: GlanceHost, here: Settings) -> None:
     """The most downloaded images that still exist, over all hosts."""
     ids = [image(host) for _ in range(3)]
     gone = image(host)
-    uses = Uses(Ledger(here.ledger).database)
+    uses = Usage(Ledger(here.ledger).database)
     uses.add("other1", {ids[0]: Use(1, 1, 1), ids[1]: Use(3, 1, 1), gone: Use(9, 1, 1)})
     uses.add("other2", {ids[0]: Use(4, 1, 1), ids[2]: Use(2, 1, 1)})
     host.client().delete(gone)
@@ -153,7 +153,7 @@ def test_only_its_own_share(host: GlanceHost, here: Settings) -> None:
     shares = []
     for name, zone in (("here", "a"), ("other1", "b"), ("other2", "b")):
         run(replace(here, host_name=name, host_zone=zone, host_url="http://127.0.0.9:1"))
-        shares += [one.image_id for one in Copies(Ledger(here.ledger).database).list(hosts=[name])]
+        shares += [one.image_id for one in PrefetchRequests(Ledger(here.ledger).database).list(hosts=[name])]
     assert sorted(shares) == sorted([*ids, *ids])
 
 
@@ -225,7 +225,7 @@ def test_what_ended_is_not_asked_for_at_once(host: GlanceHost, here: Settings) -
     failed, cancelled, still = (image(host, tag) for _ in range(3))
     write(here, f"rules: [{{match: {{tag: {tag}}}, copies: all}}]")
     run(here)
-    copies = Copies(Ledger(here.ledger).database)
+    copies = PrefetchRequests(Ledger(here.ledger).database)
     copies.failed(failed, "here", "no source")
     copies.cancel([cancelled], ["here"])
     run(here)

@@ -17,10 +17,10 @@ from services.faulty import FaultyServer
 from services.schema import query
 from support.cloud import DATA, MIB, SIZE, Cloud
 
-from glance_replicas.cache.partial_file import Growing
+from glance_replicas.cache.partial_file import PartialFile
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly
-from glance_replicas.ledger.prefetch_requests import HIGH, LOW, Copies, Copying, State
+from glance_replicas.ledger.prefetch_requests import HIGH, LOW, PrefetchRequest, PrefetchRequests, State
 from glance_replicas.prefetch.queue import _TRIES, Want
 from glance_replicas.prefetch.worker import within
 from glance_replicas.transfer.follow import start_or_join
@@ -34,14 +34,14 @@ class Here:
     def __init__(self, cloud: Cloud, **changes: Any) -> None:
         self.cloud = cloud
         self.local = cloud.host("here", **changes)
-        self.copies = Copies(self.local.ledger.database)
+        self.copies = PrefetchRequests(self.local.ledger.database)
         self.copier = assembly.prefetch_worker(self.local)
 
     def ask(self, *names: str, **more: Any) -> None:
         """Somebody wants these images here."""
         self.copies.request(names, ["here"], who="tester", **more)
 
-    def row(self, name: str) -> Copying:
+    def row(self, name: str) -> PrefetchRequest:
         """What the ledger says."""
         (found,) = self.copies.list([name])
         return found
@@ -54,7 +54,7 @@ class Here:
             self.copier.step()
             time.sleep(0.02)
 
-    def ends(self, name: str) -> Copying:
+    def ends(self, name: str) -> PrefetchRequest:
         """The row once it has ended."""
         self.until(lambda: not self.row(name).state.is_open)
         return self.row(name)
@@ -67,13 +67,13 @@ class Here:
             id=name,
         )
 
-    def growing(self, name: str) -> Path:
-        """Its growing file."""
+    def partial_file(self, name: str) -> Path:
+        """Its partial file."""
         return self.local.cache.partial_path(name)
 
     def length(self, name: str) -> int:
-        """Bytes of its growing file, none when there is none."""
-        return self.growing(name).stat().st_size if self.growing(name).exists() else 0
+        """Bytes of its partial file, none when there is none."""
+        return self.partial_file(name).stat().st_size if self.partial_file(name).exists() else 0
 
     def is_whole(self, name: str) -> bool:
         """The complete file is there and right."""
@@ -82,8 +82,8 @@ class Here:
 
     def leave(self, name: str, length: int, idle: float) -> None:
         """A filler left so much of it, so many seconds ago."""
-        leave(self.growing(name), DATA[:length], DATA)
-        os.utime(self.growing(name), (time.time() - idle,) * 2)
+        leave(self.partial_file(name), DATA[:length], DATA)
+        os.utime(self.partial_file(name), (time.time() - idle,) * 2)
 
 
 def offset(cloud: Cloud, name: str) -> int:
@@ -231,7 +231,7 @@ def test_hours(cloud: Cloud) -> None:
     assert (row.state, row.attempts, row.detail) == (State.WAITING, 0, "waits for copy_hours")
     assert 0 < here.length(name) < SIZE
     long_ago = time.time() - min(7200, time.clock_gettime(time.CLOCK_BOOTTIME) - 1)  # before the boot nothing is kept
-    os.utime(here.growing(name), (long_ago, long_ago))
+    os.utime(here.partial_file(name), (long_ago, long_ago))
     cloud.durable.change(f"/{name}")
     other = cloud.image()
     here.ask(other, priority=HIGH)
@@ -256,8 +256,8 @@ def paused(cloud: Cloud, **changes: Any) -> tuple[Here, str]:
 
 
 def blocks(here: Here, name: str) -> int:
-    """Bytes of the disk that its growing file has."""
-    return here.growing(name).stat().st_blocks * 512
+    """Bytes of the disk that its partial file has."""
+    return here.partial_file(name).stat().st_blocks * 512
 
 
 def test_a_pause_gives_room_back(cloud: Cloud) -> None:
@@ -267,9 +267,9 @@ def test_a_pause_gives_room_back(cloud: Cloud) -> None:
     here.copier.step()
     assert blocks(here, name) >= SIZE, "not for a short while"
     idle = time.time() - 90
-    os.utime(here.growing(name), (idle, idle))
+    os.utime(here.partial_file(name), (idle, idle))
     here.copier.step()
-    assert (here.length(name), here.growing(name).stat().st_mtime) == (kept, pytest.approx(idle, abs=1e-3))
+    assert (here.length(name), here.partial_file(name).stat().st_mtime) == (kept, pytest.approx(idle, abs=1e-3))
     assert blocks(here, name) < kept + 65536
     other = cloud.image()
     here.ask(other, priority=HIGH)
@@ -281,7 +281,7 @@ def test_no_room_to_go_on(cloud: Cloud) -> None:
     """What was given back is taken by a pinned copy: the paused one waits and says why, then goes on at its byte."""
     here, name = paused(cloud, max_bytes=SIZE + 2 * MIB, max_pinned_percent=100)
     kept, other = here.length(name), cloud.image()
-    os.utime(here.growing(name), (time.time() - 90,) * 2)
+    os.utime(here.partial_file(name), (time.time() - 90,) * 2)
     here.copier.step()
     here.local.pins.add([other], ["here"], "tester")
     here.ask(other, priority=HIGH, pin=True)
@@ -304,15 +304,15 @@ def test_what_a_killed_filler_reserved(cloud: Cloud) -> None:
     here, name, busy = Here(cloud), cloud.image(status=503), cloud.image()
     for one in (name, busy):
         here.leave(one, MIB, 0)
-        filler = Growing.lock(here.growing(one), SIZE)
+        filler = PartialFile.lock(here.partial_file(one), SIZE)
         assert filler is not None
         assert filler.reserve(SIZE)
         if one == name:
             filler.close()
-        os.utime(here.growing(one), (time.time() - 90,) * 2)
+        os.utime(here.partial_file(one), (time.time() - 90,) * 2)
     here.copier.step()
     here.until(lambda: not here.copier.fills(name))  # the try in vain has reserved it again
-    os.utime(here.growing(name), (time.time() - 90,) * 2)
+    os.utime(here.partial_file(name), (time.time() - 90,) * 2)
     here.copier.step()
     assert blocks(here, busy) >= SIZE
     assert blocks(here, name) < MIB + 65536
@@ -376,7 +376,7 @@ def test_cancelled(cloud: Cloud) -> None:
     here.ask(name)
     here.until(lambda: here.length(name))
     assert here.copies.cancel([name]) == 1
-    here.until(lambda: not here.growing(name).exists())
+    here.until(lambda: not here.partial_file(name).exists())
     here.copier.step()
     assert here.row(name).state is State.CANCELLED
     assert not here.copier.fills(name)
@@ -387,7 +387,7 @@ def test_filled_by_another(cloud: Cloud) -> None:
     """While another process fills the image for its clients, the copy runs as far as that has come; then it is done."""
     here, name = Here(cloud), cloud.image()
     here.leave(name, MIB, 5)
-    other = Growing.lock(here.growing(name), SIZE)
+    other = PartialFile.lock(here.partial_file(name), SIZE)
     assert other is not None
     here.ask(name)
     assert here.copier.step() == 0
@@ -430,7 +430,7 @@ def test_queue_without_a_ledger(cloud: Cloud, tmp_path: Path) -> None:
 
 
 def test_left_growing(cloud: Cloud) -> None:
-    """A growing file that its filler left a minute ago is taken up at its byte, whoever it was filled for."""
+    """A partial file that its filler left a minute ago is taken up at its byte, whoever it was filled for."""
     here, fresh, name = Here(cloud), cloud.image(), cloud.image()
     here.leave(fresh, MIB, 10)
     here.leave(name, 2 * MIB, 100)

@@ -10,7 +10,7 @@ from glance_replicas import checksum
 from glance_replicas.errors import Corrupt, SourceError, Unreachable
 from glance_replicas.model import Digest, Location
 from glance_replicas.stores.body import Body
-from glance_replicas.transfer.failover_stream import Relay, guarded
+from glance_replicas.transfer.failover_stream import FailoverStream, guarded
 
 IMAGE = "9c0a3b0e-6d53-4a0f-8d06-3f0b9f0f4c11"
 DATA = bytes(range(256)) * 16
@@ -46,7 +46,7 @@ def sources(**breaks_at: int | None) -> tuple[list[Location], list[tuple[str, in
 def test_next_source_continues_at_the_same_offset() -> None:
     """A source that breaks costs no byte twice."""
     places, calls, opener = sources(a=-1, b=1234, c=None)
-    relay = Relay(IMAGE, len(DATA), places, opener)
+    relay = FailoverStream(IMAGE, len(DATA), places, opener)
     assert b"".join(relay) == DATA
     assert calls == [("a", 0), ("b", 0), ("c", 1234)]
     assert relay.used == [places[1], places[2]]
@@ -68,14 +68,14 @@ def test_the_only_source_is_tried_again_while_it_gives_bytes() -> None:
 
         return Body(chunks(), len(DATA), lambda: None)
 
-    assert b"".join(Relay(IMAGE, len(DATA), [place("a")], opener)) == DATA
+    assert b"".join(FailoverStream(IMAGE, len(DATA), [place("a")], opener)) == DATA
     assert calls == [0, 1000, 2000]
 
 
 def test_no_source_left_is_unreachable_and_ends() -> None:
     """When a whole round brings nothing the relay stops asking."""
     places, calls, opener = sources(a=-1, b=500)
-    relay = Relay(IMAGE, len(DATA), places, opener)
+    relay = FailoverStream(IMAGE, len(DATA), places, opener)
     with pytest.raises(Unreachable, match="no source gave bytes 500 to 4096"):
         list(relay)
     assert len(calls) == 4
@@ -87,7 +87,7 @@ def test_another_size_is_another_object() -> None:
     def opener(location: Location, offset: int) -> Body:
         return Body(iter([b"x" * 10]), 10, lambda: None)
 
-    relay = Relay(IMAGE, len(DATA), [place("a")], opener)
+    relay = FailoverStream(IMAGE, len(DATA), [place("a")], opener)
     with pytest.raises(SourceError):
         list(relay)
     assert relay.used == []
@@ -103,7 +103,7 @@ def test_a_longer_body_is_cut_at_the_images_size() -> None:
 
         return Body(forever(), None, lambda: None)
 
-    assert b"".join(Relay(IMAGE, len(DATA) + 7, [place("a")], opener)) == (DATA * 2)[: len(DATA) + 7]
+    assert b"".join(FailoverStream(IMAGE, len(DATA) + 7, [place("a")], opener)) == (DATA * 2)[: len(DATA) + 7]
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from glance_replicas.single_flight import Together
+from glance_replicas.single_flight import SingleFlight
 
 
 class Clerk:
@@ -25,7 +25,7 @@ class Clerk:
         return number
 
 
-def gather(together: Together[int], clerk: Clerk, pool: ThreadPoolExecutor, count: int, key: str = "a") -> list:
+def gather(together: SingleFlight[int], clerk: Clerk, pool: ThreadPoolExecutor, count: int, key: str = "a") -> list:
     """So many that certainly have asked by now, while a question is under way."""
     began = threading.Semaphore(0)
 
@@ -41,7 +41,7 @@ def gather(together: Together[int], clerk: Clerk, pool: ThreadPoolExecutor, coun
 
 def test_who_comes_later_shares_the_next_answer() -> None:
     """One asks; all who come meanwhile get the next answer, a fault like a value, and not the one under way."""
-    together, clerk = Together[int](), Clerk()
+    together, clerk = SingleFlight[int](), Clerk()
     with ThreadPoolExecutor(16) as pool:
         first = gather(together, clerk, pool, 1)
         assert clerk.began.acquire(timeout=20)
@@ -61,7 +61,7 @@ def test_who_comes_later_shares_the_next_answer() -> None:
 
 def test_other_keys_do_not_wait() -> None:
     """A question under way holds up nobody who wants to know something else."""
-    together, clerk = Together[int](), Clerk()
+    together, clerk = SingleFlight[int](), Clerk()
     with ThreadPoolExecutor(2) as pool:
         held = gather(together, clerk, pool, 1)
         assert clerk.began.acquire(timeout=20)
@@ -72,7 +72,7 @@ def test_other_keys_do_not_wait() -> None:
 
 def test_nothing_is_kept() -> None:
     """Asked one after the other everybody gets an answer of his own, after a fault too."""
-    together = Together[int]()
+    together = SingleFlight[int]()
     answers = iter(range(3))
     assert [together.ask("a", lambda: next(answers)) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ZeroDivisionError):

@@ -15,7 +15,7 @@ from .partial_file import byte_range
 _MOST_BITS = 20  # of the number of a place; the bits above are the group's
 
 
-class Places:
+class FillSlots:
     """What one fill holds, in the file of this name, until it is freed or its process dies. For one thread."""
 
     def __init__(self, directory: Directory, name: str) -> None:

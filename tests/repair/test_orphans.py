@@ -5,17 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.orphans import Kind, Sighting, Strays
+from glance_replicas.ledger.orphans import Kind, Orphans, Sighting
 
 PLACE = "store:fast"
 NAMES = [f"/store/{number}" for number in range(1200)]
 
 
 @pytest.fixture
-def strays(database_url: str) -> Iterator[Strays]:
+def strays(database_url: str) -> Iterator[Orphans]:
     ledger = Ledger(database_url)
     ledger.upgrade()
-    yield Strays(ledger.database)
+    yield Orphans(ledger.database)
     ledger.close()
 
 
@@ -23,7 +23,7 @@ def dark(name: str, size: int = 1) -> Sighting:
     return Sighting(name, Kind.DARK, None, size)
 
 
-def test_sightings(strays: Strays) -> None:
+def test_sightings(strays: Orphans) -> None:
     """Seen again is counted, seen otherwise begins anew, not seen is forgotten; another place is none of it."""
     assert [one.sightings for one in strays.saw(PLACE, [dark("a"), dark("b"), dark("c"), dark("d")])] == [1] * 4
     strays.saw("host:api1", [dark("a")])
@@ -38,7 +38,7 @@ def test_sightings(strays: Strays) -> None:
     assert [one.name for one in strays.list()] == ["a", "b", "d"]  # the first one is of the host
 
 
-def test_many_and_odd_names(strays: Strays) -> None:
+def test_many_and_odd_names(strays: Orphans) -> None:
     """More than one statement holds, names longer than an index, of another case, or that no text can hold."""
     odd = ["A" * 3000, "a" * 3000, "\udcff", "\U0001f600", "a", "A"]
     for sightings in (1, 2):

@@ -42,7 +42,8 @@ class TwoUwsgi:
         words += ["--http-socket", f"{ADDRESS}:{self.ports[name]}", *more]
         folder = self.host.folder
         env = environment(OS_GLANCE_CONFIG_DIR=str(folder))
-        self.servers[name] = Process(words, folder / f"{name}.log", env=env, cwd=folder, imported=SHARED)
+        imported = SHARED if self.host.site.quick else ()
+        self.servers[name] = Process(words, folder / f"{name}.log", env=env, cwd=folder, imported=imported)
 
     def _haproxy(self) -> None:
         sample, path = (ETC / "haproxy.cfg").read_text(), self.host.folder / "haproxy.cfg"

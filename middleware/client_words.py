@@ -32,34 +32,37 @@ class Refusal(enum.StrEnum):
     """What an HTTP error of ours explains."""
 
     NO_IMAGE = "No image found with ID {image}"  # in Glance's own words
-    EMPTY = "Image {image} has no bytes: there is nothing to download, and Metalink cannot say so. An empty file is it."
-    NO_HOST = "There is no host {host} that keeps copies"
+    EMPTY = (
+        "Image {image} is empty: there is nothing to download, and Metalink cannot describe it. Create an empty file "
+        "instead."
+    )
+    NO_HOST = "No host {host} keeps copies"
     DEACTIVATED = "The requested image has been deactivated. Image data download is forbidden."  # Glance's too
     NOT_SIGNED = "No valid signature, and not from a trusted network."
     LIST_NOT_SIGNED = "No valid signature."
     NOT_COPIED = "Only active images with data and a digest are copied"
-    HOST_DEAD = "Host {host} is dead: it has not been heard of for too long"
-    NO_LEDGER = "Nothing was asked for: the replica database could not be reached"
-    FAULT = "The image cache could not answer, and did nothing. Its log says why."
+    HOST_DEAD = "Host {host} is dead: it has sent no heartbeat for too long"
+    NO_LEDGER = "The request was not recorded: the replica database could not be reached"
+    FAULT = "The image cache did nothing because of an error. The log of this host says why."
     NOT_NOW = (
-        "Nothing was removed: whether image {image} keeps another intact copy could not be found out just now. Try "
-        "again; the log of this host says what is wrong."
+        "Nothing was removed: this host could not find out whether image {image} keeps another intact copy. Try again; "
+        "the log of this host says what is wrong."
     )
     TOO_LONG = "The body is too long"
-    NO_LENGTH = "The body must come with its length, not in chunks"
+    NO_LENGTH = "The request needs a Content-Length; a chunked body is not accepted"
     BAD_QUERY = "The query is not UTF-8"
-    NO_WISHES = 'The body is no JSON object of "priority" and "pin"'
-    BAD_WISHES = '"priority" is one of high, normal, low; "pin" is true or false'
+    NO_WISHES = 'The body must be a JSON object with "priority" and "pin"'
+    BAD_WISHES = '"priority" must be high, normal or low; "pin" must be true or false'
     LAST_COPY = (
-        "This is the last intact copy of image {image} that is known of: no copy in a store is. Put it back into a "
-        "store first: replica repair {image} --to-store STORE. An admin may force the removal."
+        "This is the last known intact copy of image {image}: no copy in a store is intact. Put it back into a store "
+        "first: replica repair {image} --to-store STORE. An admin may force the removal."
     )
     LAST_CACHED = (
-        "What stays in this cache is the last intact copy of its image that is known of: no copy in a store is. Put it "
-        "back into a store first: replica repair IMAGE --to-store STORE."
+        "Each copy that stays in this cache is the last known intact one of its image: no copy in a store is intact. "
+        "Put it back into a store first: replica repair IMAGE --to-store STORE."
     )
-    CACHE_AWAY = "The image cache or its databases could not be asked: not all of it was done, or nothing"
-    BAD_FORCE = '"force" is true or false'
+    CACHE_AWAY = "The image cache or its databases did not answer: the request was done in part or not at all"
+    BAD_FORCE = '"force" must be true or false'
     FORCE_IS_FOR_ADMINS = "Only an admin may force the removal of a last intact copy"
     FORCE_NEEDS_REASON = '"force" needs a "reason", which is recorded'
     LAST_OF_IMAGE = (

@@ -67,7 +67,7 @@ class Download:
         """From the cache; None: Glance answers alone. Raises ReplicaError before anything is sent."""
         self._place = self._parking.place()
         if self._place is None:
-            log.warning("image %s: refused for now: max_streams are under way, and as many beyond", self._image.id)
+            log.warning("image %s: answered 503: max_streams downloads are running, and as many beyond", self._image.id)
             return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "2"})
         return self._answer()
 

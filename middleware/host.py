@@ -60,7 +60,7 @@ class Running:
         try:
             server_note.write(self.local_host.cache, wsgi.endings(wsgi.server()))
         except CacheError as error:
-            log.warning("replica check will not know how this host is run: %s", error)
+            log.warning("how this host is run could not be recorded for replica check: %s", error)
 
     def stop(self) -> None:
         """The janitor ends after the step it is in; requests under way are served on."""

@@ -150,7 +150,7 @@ class ReplicaServer:
         place = self._streams.take()
         if place is None:
             os.close(fd)
-            log.info("image %s: refused for now: max_peer_streams are under way", image.id)
+            log.info("image %s: answered 503: max_peer_streams reads are running", image.id)
             return _busy()
         return self._followed(request, image, fd, place, span[0], filling=filling)
 

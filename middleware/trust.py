@@ -58,7 +58,7 @@ class Trust:
         known = {literal} if literal else self._resolved(name)
         if not known and host.age_seconds < self._settings.dead_after_seconds:
             log.warning(
-                "trusted_networks: nobody is trusted, the address of host %s (%s) is not known", host.name, name
+                "trusted_networks: no client is trusted while the address of host %s (%s) is not known", host.name, name
             )
             return True
         return found in known

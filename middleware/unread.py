@@ -44,7 +44,7 @@ def _adopted(serving: Serving, image: Image) -> None:
     try:
         serving.full_reads.verified(image)
     except ReplicaError as error:
-        log.warning("image %s: its adoption is left to the janitor: %s", image.id, error)
+        log.warning("image %s: the janitor will adopt its file: %s", image.id, error)
     except Exception:  # outermost edge of a thread
         log.exception("image %s: after its adoption", image.id)
 

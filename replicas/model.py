@@ -60,15 +60,15 @@ class Verdict(enum.StrEnum):
     MISSING = "missing", "∅"
     CORRUPT = "corrupt", "✗"
     WRONG_SIZE = "wrong_size", "≠"
-    UNREACHABLE = "unreachable", "?", "see that {place} answers, then: {again}"
-    DENIED = "denied", "⊘", "see signing keys, credentials and permissions of {place} (replica check), then: {again}"
+    UNREACHABLE = "unreachable", "?", "make sure that {place} answers, then: {again}"
+    DENIED = "denied", "⊘", "check signing keys, credentials and permissions of {place} (replica check), then: {again}"
     UNSUPPORTED = "unsupported", "·", "verify it on a host whose glance-api.conf has that store enabled"
     UNVERIFIABLE = (
         *("unverifiable", "¬"),
-        "the image has no digest to hold it against; download it, check it, upload it anew; or, to accept such images: "
+        "the image has no digest to compare with; download it, check it, upload it again; or, to accept such images: "
         "--allow-unverifiable",
     )
-    STALLED = "stalled", "…", "see why {place} is slow, then: {again}"
+    STALLED = "stalled", "…", "find out why {place} is slow, then: {again}"
     UNKNOWN = "unknown", "¿"  # a word of a newer version of ours, or of somebody else
 
     def __new__(cls, word: str, symbol: str = "", next_step: str = "{again}") -> "Verdict":

@@ -246,7 +246,7 @@ def _refuse_wrong(conf: cfg.ConfigOpts) -> None:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise ConfigError(f"{path}: [{options.GROUP}] {name} is no option of ours{hint}")
+                raise ConfigError(f"{path}: [{options.GROUP}] {name} is no option of glance-replicas{hint}")
     for option in options.ALL:
         try:
             value = getattr(conf[options.GROUP], option.dest)

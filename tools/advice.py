@@ -32,7 +32,7 @@ def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
         f"{described(result.location)} ({result.digest.value})" for result in (first, other) if result.digest
     )
     yield visible(short(f"image {image.id}{name}: copies differ: {copies}; one of them is damaged"))
-    yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one anew"
+    yield "    next: keep both; no digest tells which is right: boot the image from each, and upload the good one again"
 
 
 def only_cached(image: Image) -> str:
@@ -68,13 +68,13 @@ def next_step(image: Image, result: Result, good: "IntactCopies") -> str:
 
 def _damaged(image: Image, result: Result, good: "IntactCopies") -> str:
     if WITHDRAWN in result.detail:
-        return f"nothing has to be done; to have the copy again: replica copy {image.id} --to {result.location.host}"
+        return f"nothing has to be done; to get the copy back: replica copy {image.id} --to {result.location.host}"
     if result.verdict is Verdict.WRONG_SIZE and location.is_web(result.location.url):
         host = result.location.host
-        order = f"; to have it made anew: replica prune {image.id} --host {host}" if host else ""
-        return f"see what the web server sends, a login or error page has another size as well{order}"
+        order = f"; to have it fetched again: replica prune {image.id} --host {host}" if host else ""
+        return f"check what the web server sends: a login or error page has another size, too{order}"
     if image.id in good.durable:
-        return f"replica repair {image.id}; or, to have it gone: replica prune {image.id} --state {result.verdict}"
+        return f"replica repair {image.id}; or, to remove it: replica prune {image.id} --state {result.verdict}"
     if [one for one in image.durable if one.row != result.location.row]:
         return f"keep everything until another durable copy is known to be intact: replica verify {image.id}"
     if image.id in good.cached:

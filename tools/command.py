@@ -92,7 +92,7 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
         try:
             known = {host.name: host for host in self.ledger.hosts()} if keys else {}
         except LedgerError as error:
-            self.note(f"{error}. Without the ledger no URL of a cached copy is signed: they will read denied")
+            self.note(f"{error}. Without the ledger no URL of a cached copy is signed: their verdict will be denied")
             known = {}
         return lambda copy: signing.sign_copy(copy, known, keys, lifetime)
 

@@ -23,7 +23,7 @@ def lines(found: Summary, why_skipped: str) -> Iterator[str]:
         yield f"    next: {advice.put_back(one)}"
     for place in sorted(found.sick_places()):
         yield f"{place}: {_counts(found.unknown[place])} of {found.places[place]} locations"
-        yield f"    next: see that {place} first; then, for what was not known: replica verify --all --max-age 1d"
+        yield f"    next: fix {place} first; then, for what was not known: replica verify --all --max-age 1d"
     for store in sorted(found.losses.at_fault()):
         yield f"{found.losses[store]}: {held_back.WHY}"
         yield f"    next: {held_back.NEXT}"
@@ -46,7 +46,7 @@ def total(found: Summary, why_skipped: str = "") -> str:
             (found.empty, "empty, without a location"),
             (found.skipped, f"skipped, {why_skipped}"),
             (found.unsampled, "not in the sample"),
-            (found.left, "not looked at, time was up"),
+            (found.left, "not verified, time was up"),
         )
         if number
     ]

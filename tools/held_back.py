@@ -41,7 +41,7 @@ class HeldBack:
         self._stores = self._losses.at_fault(self._share)
         for store in sorted(self._stores):
             say(
-                f"{self._losses[store]}; nothing is planned against them, because {WHY}. See to {store} first, and "
+                f"{self._losses[store]}; nothing is planned against them, because {WHY}. Fix {store} first, and "
                 "verify it again; then name the images, or add --max-share 100"
             )
         return bool(self._stores)

@@ -180,7 +180,7 @@ class Guard:
             with several_writers.causal_reads():
                 return self._known.of([image_id])
         except LedgerError as error:
-            raise LedgerError(f"which copies are intact could not be asked: {error}") from error
+            raise LedgerError(f"it is not known which copies are intact: {error}") from error
 
     def _forget(self, image_id: str) -> None:
         try:

@@ -205,9 +205,9 @@ def _answer(handler: _Handler, call: Routed) -> Any:
     except Exception as error:
         if call.began:
             if call.failure is not error:
-                log.exception("%s: Glance has done it; what follows it here failed", call.action)
+                log.exception("%s: Glance has finished it, and the follow-up in glance-replicas failed", call.action)
             return call.proceed()
-        log.exception("%s: a fault of ours", call.action)
+        log.exception("%s: an internal error of glance-replicas", call.action)
         if handler.closed:
             raise webob.exc.HTTPServiceUnavailable(explanation=Refusal.FAULT) from error
         return call.proceed()

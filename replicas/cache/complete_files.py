@@ -137,7 +137,7 @@ class CompleteFiles:
             if time.time() - facts.st_atime > _TOUCH_SECONDS:
                 os.utime(self._directory.path(image_id), ns=(time.time_ns(), facts.st_mtime_ns), follow_symlinks=False)
         except OSError as error:  # the order of eviction suffers, nothing else
-            log.debug("image %s: its last use cannot be noted: %s", image_id, error)
+            log.debug("image %s: its last use cannot be recorded: %s", image_id, error)
 
     @crash_points
     def pin(self, image_id: str, pinned: bool) -> bool:

@@ -85,7 +85,7 @@ class Directory:
     def path(self, image_id: str) -> Path:
         """Where the complete file of an image is or would be."""
         if not is_image_id(image_id):
-            raise ValueError(f"{image_id!r} is no image id")
+            raise ValueError(f"{image_id!r} is not an image id")
         return self.folder / image_id
 
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:

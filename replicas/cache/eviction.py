@@ -153,7 +153,7 @@ class Eviction:
                 return over
             with self._cache.errors("reserve"):
                 if not partial_file.reserve(size):
-                    raise NoRoom(f"cache directory {self._cache.folder}: the file system has no {size} bytes to give")
+                    raise NoRoom(f"cache directory {self._cache.folder}: the file system cannot reserve {size} bytes")
         return 0
 
     def _excess(self, size: int) -> int:
@@ -223,15 +223,15 @@ class Eviction:
         told = ""
         if kept := [entry.size for entry in victims.kept]:
             told = (
-                f": {len(kept)} copies take {sum(kept)} bytes and stay, being the last of their images that may be "
-                "intact; put these back into a store: replica repair --all, or replica repair IMAGE --to-store STORE"
+                f": {len(kept)} copies ({sum(kept)} bytes) stay: each may be the last intact copy of its image; "
+                "put these images back into a store: replica repair --all, or replica repair IMAGE --to-store STORE"
             )
         if sum(pinned) >= victims.over:
             told += (
-                f": {len(pinned)} pinned copies take {sum(pinned)} bytes; see replica pin list, and let some go with "
+                f": {len(pinned)} pinned copies take {sum(pinned)} bytes; see replica pin list, and unpin some with "
                 "replica pin remove IMAGE, or lower max_pinned_percent"
             )
-        return told or ", all else is in use"
+        return told or ", everything else is in use"
 
     @contextmanager
     @crash_points

@@ -174,7 +174,7 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
         raise _wrong("it is no JSON object")
     found = value.get("image_id", value.get("id", image_id))
     if not isinstance(found, str) or not is_image_id(found):
-        raise _wrong("image_id is no image id")
+        raise _wrong("image_id is not an image id")
     if image_id is not None and found.lower() != image_id.lower():  # databases without case answer for both
         raise _wrong(f"it is about image {found}, not {image_id}")
     texts = {name: _text(value, name, "") for name in _TEXTS}
@@ -217,7 +217,7 @@ def _replica(entry: Any, where: str, place: int) -> Replica:
     if not isinstance(durable, bool):
         raise _wrong(f"{where}.durable is neither true nor false")
     if not isinstance(priority, int) or isinstance(priority, bool) or not 1 <= priority <= 999_999:
-        raise _wrong(f"{where}.priority is no whole number from 1 to 999999")  # the range of RFC 5854
+        raise _wrong(f"{where}.priority is not a whole number from 1 to 999999")  # the range of RFC 5854
     return Replica(
         url=_url(entry, where),
         kind=_text(entry, "kind", where) or "unknown",

@@ -30,7 +30,7 @@ class Part:
         if not target.name or target.is_dir():
             raise ConfigError(f"{target} is a folder; name the file to write")
         if target.exists() and not target.is_file():
-            raise ConfigError(f"{target} is no regular file; name another one")
+            raise ConfigError(f"{target} is not a regular file; name another one")
         self.path = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
         self._file = self._create()
         try:

@@ -45,7 +45,11 @@ class OwnCopies:
     def remove_wrong(self, image: Image, copy: OpenFile) -> None:
         """A complete file that cannot be the image's is gone, its row first. Raises CatalogueError, CacheError."""
         path = self._cache.path(image.id)
-        log.error("image %s: %s is cut, or another image's, of the same id: row and file go", image.id, path)
+        log.error(
+            "image %s: %s is truncated, or belongs to another image of the same id: its row and file are removed",
+            image.id,
+            path,
+        )
         self._registration.withdraw(image.id)
         self._cache.complete.remove_copy(image.id, copy)
 

@@ -54,7 +54,7 @@ class PinSync:
         try:
             self._hosts.ask("pins", lambda: self.apply_pin(image_id), None)
         except (CatalogueError, CacheError) as error:
-            log.warning("image %s: whether it is to stay the janitor will find out: %s", image_id, error)
+            log.warning("image %s: the janitor will find out whether it is pinned: %s", image_id, error)
 
     @crash_points
     def _change(self, entry: CachedFile, asked: Collection[str]) -> None:
@@ -69,7 +69,7 @@ class PinSync:
         if beyond:
             more = f" and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
             names = ", ".join(sorted(beyond)[:_NAMED]) + more
-            done.problems.append(f"pins: copies that are to stay may be evicted, {self._option()}: images {names}")
+            done.problems.append(f"pins: pinned copies may be evicted, because {self._option()}: images {names}")
 
     def _by_property(self, image_ids: Collection[str]) -> set[str]:
         name = self._settings.pin_property

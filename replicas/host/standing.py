@@ -103,5 +103,5 @@ class Standing:
         try:
             return mark.read(self._cache)
         except CacheError as error:
-            log.debug("whose directory it is cannot be read: %s", error)
+            log.debug("the owner of the cache directory cannot be read: %s", error)
             return None

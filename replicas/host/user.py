@@ -27,7 +27,7 @@ def give_away(cache: Cache) -> None:
             return
         if os.geteuid():
             raise CacheError(
-                f"cache directory {cache.folder} is that of {user.name}: run this with sudo -u {user.name}"
+                f"cache directory {cache.folder} belongs to user {user.name}: run this with sudo -u {user.name}"
             )
         if given := ownership.give_all(_ours(cache.folder), user):
             log.warning("cache directory %s: %d files of root belong to %s now", cache.folder, given, user.name)

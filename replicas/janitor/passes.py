@@ -92,9 +92,9 @@ class Janitor:
         give_away(self._cache)
         if not self._alone.take():
             raise CacheError(
-                f"another janitor is at work in {self._cache.folder}, that of this host's glance-api or another "
-                "`replica janitor --once`; there is nothing to do, since it does the same; for passes by cron alone "
-                "set [replicas] janitor = false and restart glance-api"
+                f"another janitor is at work in {self._cache.folder}: that of this host's glance-api, or another "
+                "`replica janitor --once`. It does the same work, so that nothing is left to do. To run passes by cron "
+                "alone, set [replicas] janitor = false and restart glance-api"
             )
         try:
             done = self._pass() if self._presence.claim() else self._visit()
@@ -209,7 +209,7 @@ class Janitor:
             if time.time() - facts.st_ctime > _INVALID_SECONDS:
                 self._cache.drop("invalid", image_id)  # no crash test: it takes a day
         for image_id, freed in incomplete.clear(self._cache, _LEFT_SECONDS):
-            log.info("image %s: %d bytes that nobody goes on writing removed from incomplete/", image_id, freed)
+            log.info("image %s: abandoned partial file of %d bytes removed from incomplete/", image_id, freed)
 
     @crash_points
     def _pins(self, done: Pass) -> None:

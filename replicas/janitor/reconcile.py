@@ -98,8 +98,8 @@ class Reconciler:
         strange = unknown - self._once_ours(unknown, is_familiar)
         if strange:
             done.problems.append(
-                f"reconcile: {len(strange)} files belong to images Glance has never heard of: another database? They "
-                f"stay; if they may go: replica audit --host {self._settings.host_name} --remove-dark"
+                f"reconcile: {len(strange)} files belong to images that are not in Glance's database; is it the right "
+                f"one? They stay; to remove them: replica audit --host {self._settings.host_name} --remove-dark"
             )
             log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
         return gone | set(sorted(overdue - strange)[: self._settings.max_withdrawals_per_pass])
@@ -121,7 +121,7 @@ class Reconciler:
     @crash_points
     def _remove(self, image_id: str, status: str | None, done: Pass) -> None:
         """Killed in between: a file without a row, which the next pass removes."""
-        log.info("image %s: its file goes, the image is %s", image_id, status or "unknown to Glance")
+        log.info("image %s: its file is removed: the image is %s", image_id, status or "unknown to Glance")
         self._registration.withdraw(image_id)
         self._cache.complete.remove(image_id)
         done.removed += 1

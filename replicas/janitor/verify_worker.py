@@ -70,9 +70,9 @@ class VerifyWorker:
                 self._keep_alive()
                 time.sleep(_POLL_SECONDS)
         except ReplicaError as error:
-            log.warning("looks asked of this host: %s", error)
+            log.warning("verifications asked of this host: %s", error)
         except Exception:  # outermost edge of a thread
-            log.exception("looks asked of this host")
+            log.exception("verifications asked of this host")
 
     def _due(self) -> list[VerifyRequest]:
         return self._hosts.ask("verify requests", lambda: self._requests.due(self._settings.host_name), [])
@@ -106,7 +106,7 @@ class VerifyWorker:
         if verdict is Verdict.INTACT:
             return location, verdict, f"{image.digest.algorithm} and {image.size} bytes as expected", image.size
         if verdict is Verdict.CORRUPT:
-            return location, verdict, f"the bytes are other ones; {WITHDRAWN}", None
+            return location, verdict, f"the digest differs; {WITHDRAWN}", None
         if verdict in withheld.WORDS:
             return location, verdict, withheld.WORDS[verdict], None
         return None

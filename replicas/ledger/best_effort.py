@@ -76,7 +76,7 @@ class BestEffortLedger:
                 return question()
             except LedgerError as error:
                 if not self.is_lost:  # another thread may have told it
-                    self._note(f"no verdicts are read or kept: {error}")
+                    self._note(f"verdicts are neither read nor kept: {error}")
                 self.is_lost = True
         return otherwise
 

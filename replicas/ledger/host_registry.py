@@ -130,7 +130,7 @@ class HostRegistry:
             return question()
         except (LedgerError, CatalogueError) as error:
             self._rests_until[name] = time.monotonic() + _REST_SECONDS
-            log.warning("host %s: goes on without %s for now: %s", self._settings.host_name, name, error)
+            log.warning("host %s: continues without %s for now: %s", self._settings.host_name, name, error)
             return otherwise
 
     def ask_soon(self, name: str, question: Callable[[], T], otherwise: D) -> T | D:

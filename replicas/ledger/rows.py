@@ -86,7 +86,7 @@ def state(row: Any) -> Result:
     """The latest result of a location; but what a full look found corrupt stays so until the next full look."""
     last = result(row)
     if row.full_verdict == Verdict.CORRUPT and last.verdict is Verdict.INTACT and last.evidence is not Evidence.FULL:
-        return replace(full_result(row), detail=f"a look of evidence {last.evidence} since then saw nothing wrong")
+        return replace(full_result(row), detail=f"a later verification by {last.evidence} found nothing wrong")
     return last
 
 

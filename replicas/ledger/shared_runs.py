@@ -171,6 +171,6 @@ def _other_options(name: str, theirs: dict[str, Any], ours: dict[str, Any], who:
     differing = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
     shown = ", ".join(f"{key}: {theirs.get(key)} there, {ours.get(key)} here" for key in differing)
     return (
-        f"run {name} goes on, begun by {who} with other options ({shown}); give the same ones to join it, or another "
-        "name to begin one of your own"
+        f"run {name} was begun by {who} with other options ({shown}) and is not over; give the same options to join "
+        "it, or another name to begin a new run"
     )

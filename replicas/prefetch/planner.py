@@ -202,9 +202,9 @@ def _sound(wishes: Iterable[Wish], policy: str, done: Pass) -> Iterator[Wish]:
             continue
         odd += 1
         if odd == 1:
-            log.warning("janitor: stocking: policy %s: %r is no wish for an image, and is left out", policy, wish)
+            log.warning("janitor: stocking: policy %s: %r is no request for an image, and is ignored", policy, wish)
     if odd:
-        done.problems.append(f"stocking: policy {policy}: {odd} of its answers were no wishes for an image")
+        done.problems.append(f"stocking: policy {policy}: {odd} of its answers are no requests for an image")
 
 
 def _raise(_manager: object, _entry: object, error: BaseException) -> None:

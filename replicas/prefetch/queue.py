@@ -122,7 +122,7 @@ class PrefetchQueue:
         """It is tried later, each time twice as much later, or given up. `advanced`: not without some bytes more."""
         failures = 1 if advanced else 1 + (want.failures if want.asked else self._failed(want)[0])
         if (want.asked or want.queued) and failures >= _TRIES:
-            return self.refused(want, f"tried {_TRIES} times in vain; the last time: {why}")
+            return self.refused(want, f"tried {_TRIES} times without success; the last error: {why}")
         wait = min(_BACKOFF[0] * 2 ** (failures - 1), _BACKOFF[1])
         log.info("image %s: its copy is tried again in %.0f s: %s", want.image_id, wait, why)
         self._later[want.image_id] = failures, time.monotonic() + wait
@@ -163,7 +163,7 @@ class PrefetchQueue:
             return question()
         except LedgerError as error:
             self._rests_until = time.monotonic() + _REST_SECONDS
-            log.warning("host %s: it is not known what was asked to be copied here: %s", self._host, error)
+            log.warning("host %s: the copies asked of this host cannot be read: %s", self._host, error)
             return None
 
 

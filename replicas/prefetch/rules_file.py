@@ -149,14 +149,14 @@ def _texts(written: Any, where: str) -> tuple[str, ...]:
 
 def _number(written: Any, where: str, also: str = "") -> int:
     if not isinstance(written, int) or isinstance(written, bool) or written < 1:
-        raise ConfigError(f"{where}: {written} is no whole number above 0{also}")
+        raise ConfigError(f"{where}: {written} is not a whole number above 0{also}")
     return written
 
 
 def _size(written: Any, where: str) -> int:
     found = _SIZE.fullmatch(str(written).upper())
     if found is None or isinstance(written, bool):
-        raise ConfigError(f"{where}: {written} is no size: write bytes, or a number and K, M, G or T, such as 20G")
+        raise ConfigError(f"{where}: {written} is not a size: write bytes, or a number and K, M, G or T, such as 20G")
     return int(found[1]) * _UNITS[found[2]]
 
 

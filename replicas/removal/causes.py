@@ -120,7 +120,7 @@ class Duplicate:
             return Doubt(f"whether location {elders[0].row} names the same copy cannot be told")
         if not target.is_cached and not proves_intact(looks):
             unknown = not looks or any(look.verdict.is_unknown for look in looks)
-            return Doubt("the copy that its twin names is not proven intact", unknown=unknown)
+            return Doubt("the copy that both locations name is not proven intact", unknown=unknown)
         return f"duplicate: location {older.row} names the same copy, and stays"
 
 
@@ -241,7 +241,7 @@ def proves_intact(looks: Sequence[Result]) -> bool:
 def _stays(target: Location, pinned: Collection[Held]) -> Doubt | None:
     """Why no cause but damage may take it: only our own registrations go, and of these no pinned one."""
     if not location.is_ours(target):
-        return Doubt("it is no cached replica of ours: only those go without being damaged")
+        return Doubt("it is no cached copy on a host: only those may go while they are intact")
     if (target.image_id, target.host) in pinned:
         return Doubt(f"it is pinned on host {target.host}")
     return None

@@ -47,7 +47,7 @@ class Keeping:
                 return found
             return remembered | self._hosts.ask_soon("stores", lambda: self._without_store(image_ids), set())
         except CatalogueError as error:
-            log.warning("evicting by what was known last of damage in stores: %s", error)
+            log.warning("eviction goes by the damage in stores that was known last: %s", error)
             return remembered
 
     def refresh(self, image_ids: Collection[str]) -> set[str]:

@@ -93,7 +93,7 @@ def removable(
     if image.digest is None:
         return refuse("the image has no digest, so that no copy of it can be proven intact")
     if image.digest != judged:
-        return refuse("the image changed after its copies were looked at; run the command again", unknown=True)
+        return refuse("the image changed after its copies were verified; run the command again", unknown=True)
     of_target = [result for result in known if identity(result.location) == identity(target)]
     condemned = cause.judge(image, target, of_target, identity)
     if isinstance(condemned, Doubt):

@@ -24,7 +24,7 @@ from .orders import RemovalOrders
 log = logging.getLogger(__name__)
 
 DENIED = "Glance's user may not read its file; see its mode and owner, or SELinux, AppArmor"
-UNREADABLE = "its disk does not give the bytes of its file; see dmesg and smartctl"
+UNREADABLE = "its file cannot be read from its disk; see dmesg and smartctl"
 WORDS = {Verdict.DENIED: DENIED, Verdict.UNREACHABLE: UNREADABLE}
 
 
@@ -40,7 +40,7 @@ def withhold(cache: Cache, image_id: str, fd: int, error: CacheError) -> None:
         try:
             cache.complete.withhold(image_id, fd, error)
         except CacheError as fault:
-            log.warning("image %s: that cannot be noted: %s", image_id, fault)
+            log.warning("image %s: this cannot be recorded: %s", image_id, fault)
 
 
 def problems(entries: Iterable[CachedFile], cache: Cache) -> Iterator[str]:

@@ -49,7 +49,7 @@ class PutBack:
             raise Refused(f"image {image.id} is {image.status}, or has no digest: no copy of it can be proven")
         durable = [result for result in results if not result.location.is_cached]
         if any(result.verdict is Verdict.INTACT for result in durable):
-            raise Refused(f"image {image.id} has an intact durable copy; nothing is to be put back")
+            raise Refused(f"image {image.id} has an intact durable copy; there is nothing to put back")
         if any(result.verdict.is_unknown for result in durable):
             raise Refused(f"image {image.id}: a store could not be asked; see to that first: replica verify {image.id}")
         if not self._intact(results):
@@ -69,13 +69,13 @@ class PutBack:
             restored = self._write(image, place, self._intact(results))
         elif before.verdict.is_unknown:
             raise Refused(
-                f"image {image.id}: nothing was written, {redact(place.url)} could not be looked at: {before.detail}; "
-                "see that the store answers and that its bucket, container or folder is there"
+                f"image {image.id}: nothing was written, {redact(place.url)} could not be checked: {before.detail}; "
+                "make sure that the store answers and that its bucket, container or folder is there"
             )
         elif before.verdict is not Verdict.INTACT:
             raise Refused(
                 f"image {image.id}: {before.verdict} at {redact(place.url)}: {before.detail}; it is never overwritten: "
-                "look at it, and remove it by hand if it is nobody's"
+                "inspect it, and remove it by hand if nobody needs it"
             )
         after = probe(self._sources, image, place, Evidence.FULL) if restored else before
         self._register(image, place, after, restored)

@@ -82,7 +82,7 @@ class Rewriter:
         status = self._catalogue.statuses([image.id]).get(image.id)
         if status == "deleted":
             restored.remove()
-            raise Refused(f"image {image.id} was deleted meanwhile; what was written is gone again")
+            raise Refused(f"image {image.id} was deleted meanwhile; what was written has been removed")
         if status is None:  # purged, or a database that is behind: nobody is served what stays behind
             raise Refused(f"Glance no longer knows image {image.id}; what was written stays: see replica audit")
         if is_intact:

@@ -106,7 +106,7 @@ class Fill:
             log.warning("image %s: fill given up: %s", image.id, error)
         except Exception as error:  # no crash test: outermost edge of a thread
             failure = error
-            log.exception("image %s: fill broke", image.id)
+            log.exception("image %s: the fill failed", image.id)
         else:
             took = time.monotonic() - began
             log.info("image %s: filled, %d bytes (%d taken over) in %.1f s", image.id, self._plan.size, kept, took)
@@ -177,7 +177,9 @@ class Fill:
     def _abandon(self, length: int) -> None:
         """The image is asked of the background, and Abandoned raised. Killed in between: the same, as after a kill."""
         self._cache.enqueue(self._plan.image.id)
-        raise Abandoned(f"nobody waits for it any more at byte {length} of {self._plan.size}: left to the background")
+        raise Abandoned(
+            f"no client waits for it any more at byte {length} of {self._plan.size}: left to the background"
+        )
 
     def _waiting(self) -> None:
         """Only the digest is still missing: followers, and other hosts, see that the filler lives."""

@@ -78,7 +78,7 @@ class SourceSelection:
         try:
             return {image.id for image in self._catalogue.images(image_ids) if self._elsewhere(image)}
         except CatalogueError as error:
-            log.warning("evicting without knowing what other hosts have: %s", error)
+            log.warning("eviction does not know what other hosts have: %s", error)
             return set()
 
     @crash_points

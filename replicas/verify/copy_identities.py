@@ -66,7 +66,7 @@ class CopyIdentities:
             return by_url
         except SourceError as error:
             self._failed.add(_where(one))
-            self._on_failure(f"{error}: whether its copies have other names, too, is not known")
+            self._on_failure(f"{error}: it is not known whether its copies have other names, too")
             return by_url
 
 

@@ -66,7 +66,7 @@ class VerifyOptions:
 
     def __post_init__(self) -> None:
         if self.run is not None and (self.max_age_seconds is not None or self.sample.bytes is not None):
-            raise ConfigError("a run looks at everything it selects once: leave out --max-age and a --sample by size")
+            raise ConfigError("a run verifies everything it selects once: leave out --max-age and a --sample by size")
 
 
 class Verification:

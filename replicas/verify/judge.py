@@ -22,7 +22,7 @@ def judge(image: Image, location: Location, seen: Seen) -> tuple[Verdict, str]:
     if location.image_id != image.id:
         return Verdict.UNVERIFIABLE, f"the location is of image {location.image_id}, not of {image.id}"
     if seen.failure is not None:
-        return seen.failure, seen.error or f"the look ended as {seen.failure}"
+        return seen.failure, seen.error or f"the verification ended as {seen.failure}"
     if image.size is not None and seen.size is not None and seen.size != image.size:
         more = f"; {seen.error}" if seen.error else ""
         return Verdict.WRONG_SIZE, f"expected {image.size} bytes, found {seen.size}{more}"

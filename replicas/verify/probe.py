@@ -51,7 +51,7 @@ def probe(
         seen = _failed(sources, location, evidence, error)
     verdict, detail = judge(image, location, seen)
     if verdict is Verdict.INTACT and not location.is_cached and (why := sources.obstacle(location)):
-        verdict, detail = Verdict.DENIED, f"intact, and of no use to Glance: {why}"
+        verdict, detail = Verdict.DENIED, f"intact, but Glance cannot read it: {why}"
     return Result(
         location,
         verdict,
@@ -117,15 +117,17 @@ def _sample(
     length = sum(map(len, wanted))
     done = f"{len(wanted)} ranges, {length} bytes, could be read"
     if reference is None:
-        return Seen(Evidence.SIZE, size, basis=f"{done}; compared with nothing, no other copy was intact in full")
+        return Seen(Evidence.SIZE, size, basis=f"{done}; not compared: no other copy was intact in full")
     other = redact(reference.url)
     try:
         others = [_range(sources, reference, one, tell) for one in wanted]
     except SourceError as error:
-        return Seen(Evidence.SIZE, size, basis=f"{done}; compared with nothing: {error}")
+        return Seen(Evidence.SIZE, size, basis=f"{done}; not compared: {error}")
     for one, mine, its in zip(wanted, pieces, others, strict=True):
         if mine != its:
-            text = f"bytes {one.start}-{one.stop - 1} are not those of {other}; which one is wrong, a full look tells"
+            text = (
+                f"bytes {one.start}-{one.stop - 1} are not those of {other}; verify both in full to see which is wrong"
+            )
             return Seen(Evidence.SAMPLE, size, error=text, failure=Verdict.UNVERIFIABLE)
     return Seen(Evidence.SAMPLE, size, sampled=length, basis=f"the same as in {other}")
 
@@ -153,7 +155,7 @@ def _read(sources: Sources, image: Image, location: Location, tell: Callable[[in
             length += len(chunk)
             tell(len(chunk))
             if image.size is not None and length > image.size:
-                return Seen(Evidence.SIZE, image.size + 1, error="or more, it was not read any further")
+                return Seen(Evidence.SIZE, image.size + 1, error="or more; reading stopped there")
             if running:
                 running.update(chunk)
     algorithm = image.digest.algorithm if image.digest else UNNAMED

@@ -69,7 +69,7 @@ def test_no_ledger(site: GlanceSite) -> None:
     image_id, _ = new_image(host, 1000)
     answer = host.client().request("POST", f"/v2/images/{image_id}/replicas/small")
     assert answer.status_code == 503
-    assert "Nothing was asked for: the replica database could not be reached" in answer.text
+    assert "The request was not recorded: the replica database could not be reached" in answer.text
     for word in ("sqlite", "unable", "upgrade", str(site.folder)):
         assert word not in answer.text
     assert any(image_id in line and "small" in line for line in host.log().splitlines())

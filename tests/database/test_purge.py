@@ -81,7 +81,7 @@ def test_orphans(ledger: Ledger) -> None:
 
 
 def test_pins(ledger: Ledger) -> None:
-    """Old pins of images that are no more go, on all hosts and over several batches; young ones wait for their time."""
+    """Old pins of images that no longer exist go, on all hosts and in several batches; young ones wait."""
     number = CHUNK + 9
     rows = [
         {"image_id": f"i{n:04d}", "host": host, "who": "w", "pinned_at": YOUNG if n % 3 == 0 else OLD}
@@ -155,9 +155,9 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
     assert (done.status, done.err) == (0, "")
     lines = dict(line.split(": ") for line in done.out.splitlines())
     assert lines["results of checks"] == "4 rows removed"
-    assert lines["states of locations that are no more"] == "2 rows removed"
+    assert lines["states of locations that no longer exist"] == "2 rows removed"
     assert lines["dead hosts"] == "1 row removed"
-    assert lines["pins of images that are no more"] == "4 rows removed"
+    assert lines["pins of images that no longer exist"] == "4 rows removed"
     assert {pin.image_id for pin in Pins(ledger.database).all()} == {kept}
     assert "finished withdrawals" not in lines
     assert {key[1] for key in ledger.states([kept, deleted])} == {place_key(one) for one in places[:2]}
@@ -181,8 +181,8 @@ def test_purge_without_a_catalogue(desk: Desk, conf: tuple[Path, Ledger], tmp_pa
     path.write_text(text.replace(desk.site.database_url, away))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert done.status == 3
-    assert "states of locations that are no more are kept: postgresql+psycopg2://u:***@127.0.0.9:1/x" in done.err
-    assert "pins of images that are no more are kept: postgresql" in done.err
+    assert "states of locations that no longer exist are kept: postgresql+psycopg2://u:***@127.0.0.9:1/x" in done.err
+    assert "pins of images that no longer exist are kept: postgresql" in done.err
     assert "results of checks: 1 row removed" in done.out
     path.write_text(text.replace(desk.site.database_url, sqlite_database(tmp_path / "empty.sqlite")))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")

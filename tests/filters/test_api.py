@@ -152,7 +152,7 @@ def test_tags_in_a_policy(site: GlanceSite, image: str) -> None:
 
 @pytest.mark.parametrize("name", [ABSENT, "detail", "%00", "..%2f..", "x" * 300, ABSENT.upper()])
 def test_no_such_image(site: GlanceSite, name: str) -> None:
-    """An unknown image is 404, and a name that is no image id is too."""
+    """An unknown image is 404, and a name that is not an image id is too."""
     assert member(site).request("GET", f"/v2/images/{name}/replicas").status_code == 404
 
 
@@ -293,7 +293,7 @@ def test_no_order_without_the_ledger(site: GlanceSite, image: str, method: str) 
     """An order that cannot be written down is refused with 503, and says that nothing was asked for."""
     answer = admin(site, "lost").request(method, f"/v2/images/{image}/replicas/closed")
     assert answer.status_code == 503
-    assert "Nothing was asked for" in answer.text
+    assert "The request was not recorded" in answer.text
 
 
 def test_everything_else_passes(site: GlanceSite, image: str) -> None:
@@ -332,5 +332,6 @@ def test_a_wrong_option_stops_the_start(site: GlanceSite) -> None:
     )
     assert done.returncode != 0
     assert (
-        "signature_lifetime is no option of ours; did you mean signature_lifetime_seconds?" in done.stdout + done.stderr
+        "signature_lifetime is no option of glance-replicas; did you mean signature_lifetime_seconds?"
+        in done.stdout + done.stderr
     )

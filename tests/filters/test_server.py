@@ -336,7 +336,7 @@ def test_hosts_pass_a_busy_one_by(busy: GlanceHost, faulty: FaultyServer) -> Non
     with busy.site.add_host("127.0.0.5", processes=1) as other:
         busy.site.wait_known()
         assert other.client().download(image_id).content == data
-        assert f"image {image_id}: refused for now: max_peer_streams are under way" in busy.log()
+        assert f"image {image_id}: answered 503: max_peer_streams reads are running" in busy.log()
         assert eventually((other.cache_dir / image_id).exists)
     assert busy.site.backend_reads(image_id) == 2
     for one in slow:

@@ -199,7 +199,7 @@ def test_pins_are_bounded(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> Non
     assert host.apply_pins() == {A, B}
     assert f"image {C}: its pin is lifted, pinned copies take at most max_pinned_percent = 50" in caplog.text
     assert host.done.problems == [
-        "pins: copies that are to stay may be evicted, pinned copies take at most max_pinned_percent = 50 of "
+        "pins: pinned copies may be evicted, because pinned copies take at most max_pinned_percent = 50 of "
         f"max_bytes: images {C}"
     ]
     assert host.apply_pins() == {A, B}

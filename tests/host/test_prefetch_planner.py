@@ -343,13 +343,14 @@ def test_one_odd_wish_costs_no_other(host: GlanceHost, here: Settings) -> None:
     """What is no wish for an image is a problem of the pass, named once; the policy's wishes before and after count."""
     one = image(host)
     (problem,) = run(replace(here, policies=("mixed",)))
-    assert problem == "stocking: policy mixed: 2 of its answers were no wishes for an image"
+    assert problem == "stocking: policy mixed: 2 of its answers are no requests for an image"
     assert one in asked(here)
 
 
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize(
-    ("name", "words"), [("broken", "out of order"), ("odd", "no wish"), ("absent", "NoSuchName"), ("nobody", "nobody")]
+    ("name", "words"),
+    [("broken", "out of order"), ("odd", "no request"), ("absent", "NoSuchName"), ("nobody", "nobody")],
 )
 def test_a_broken_policy_costs_its_own_wishes_only(host: GlanceHost, here: Settings, name: str, words: str) -> None:
     """It is a problem of the pass; what it wished before it broke is not asked for, the others' wishes are."""

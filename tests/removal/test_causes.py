@@ -71,7 +71,7 @@ def test_only_our_own_registrations(cause: Cause) -> None:
     image = world(A, DRESSED, GOOD)
     assert cause.name in str(judge(cause, image, A))
     for target in (DRESSED, GOOD):
-        assert "no cached replica of ours" in doubt(judge(cause, image, target))
+        assert "no cached copy on a host" in doubt(judge(cause, image, target))
 
 
 PINNABLE = [one for one in OF_COPIES if hasattr(one, "pinned")]

@@ -270,7 +270,7 @@ def test_only_our_own_registrations_go_by_order() -> None:
     dressed = place("http://10.0.0.2:9292/elsewhere", 4, **REPLICA)
     for target in (BAD, dressed):
         answer = decide(world(GOOD, BAD, dressed), target, look(GOOD), states=None)
-        assert "no cached replica of ours" in refusal(answer).reason
+        assert "no cached copy on a host" in refusal(answer).reason
 
 
 def test_min_durable_below_one_means_one() -> None:

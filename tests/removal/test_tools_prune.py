@@ -213,7 +213,7 @@ def test_no_ledger_no_removal(desk: Desk, tmp_path_factory: pytest.TempPathFacto
     assert (plan.status, "1 location can go" in plan.out) == (0, True)
     done = desk.programs.run("--config-file", conf, "prune", image, "--yes")
     assert done.status == 1
-    assert "nothing goes unrecorded: replica db upgrade" in done.err
+    assert "every change has to be recorded; run: replica db upgrade" in done.err
     assert len(desk.urls(image)) == 2
 
 
@@ -224,7 +224,7 @@ def test_no_ledger_no_removal(desk: Desk, tmp_path_factory: pytest.TempPathFacto
         (["--yes"], "nothing named"),
         (["--all", "--cached", "--state", "corrupt"], "not allowed with argument"),
         (["--all", "--state", "unreachable"], "invalid choice: 'unreachable'"),
-        (["--all", "--min-durable", "0"], "'0' is no whole number above 0"),
+        (["--all", "--min-durable", "0"], "'0' is not a whole number above 0"),
     ],
 )
 def test_what_is_asked_wrongly(desk: Desk, words: list[str], said: str) -> None:

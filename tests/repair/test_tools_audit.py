@@ -220,7 +220,7 @@ def test_an_empty_root(place: Place) -> None:
     done = place.run(*STORE)
     assert done.status == 3
     assert f"store:fast: nothing was judged: {place.store} is empty" in done.out
-    assert "next: see to that, then: replica audit --store fast" in done.out
+    assert "next: fix that, then: replica audit --store fast" in done.out
 
 
 def test_a_folder_that_cannot_be_read(place: Place) -> None:
@@ -349,8 +349,8 @@ def test_another_host_is_asked(place: Place, faulty: FaultyServer) -> None:
     ("words", "said"),
     [
         ((), "one of the arguments --host --store --all is required"),
-        (("--store", "moon"), "store:moon is no place that can be audited from here; there are: host:api1, store:fast"),
-        (("--all", "--max-share", "101"), "no percentage"),
+        (("--store", "moon"), "store:moon cannot be audited from here; there are: host:api1, store:fast"),
+        (("--all", "--max-share", "101"), "not a percentage"),
     ],
 )
 def test_what_is_asked_wrongly(place: Place, words: Sequence[str], said: str) -> None:

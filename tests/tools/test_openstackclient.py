@@ -104,7 +104,7 @@ def test_the_last_copy_is_forced_or_stays(cloud: Cloud) -> None:
         bad = Location(image, f"file://{cloud.site.store_file(image)}", {"store": "fast"})
         ledger.record([Result(bad, Verdict.CORRUPT, Evidence.FULL)])
         done = cloud.run("prune", image, "--on", "ours", "--yes")
-        assert (done.status, "last intact copy" in done.err) == (1, True), done
+        assert (done.status, "last known intact copy" in done.err) == (1, True), done
         assert cloud.run("show", image, "-f", "value", "-c", "alarm").out.startswith("no durable copy")
         done = cloud.run("prune", image, "--on", "ours", "--force", "the disk goes", "--yes")
         assert done.status == 0, done
@@ -150,7 +150,7 @@ def test_what_cannot_be(cloud: Cloud) -> None:
     cloud.site.ledger_rows("UPDATE replica_hosts SET heartbeat = '2001-01-01 00:00:00.000000' WHERE name = 'silent'")
     for words, status, said in (
         (["show", "nobody has this name"], 2, "no image is named 'nobody has this name'"),
-        (["copy", image, "--to", "nowhere"], 3, "There is no host nowhere that keeps copies"),
+        (["copy", image, "--to", "nowhere"], 3, "No host nowhere keeps copies"),
         (["copy", image, "--to", "silent"], 1, "Host silent is dead"),
         (["prune", image], 2, "name the hosts with --on"),
         (["prune", image, "--on", "ours"], 3, "no copy on host ours"),

@@ -48,7 +48,7 @@ def place(number: int, where: str) -> Location:
 
 
 def row(number: int, name: str = "", **copies: tuple[Verdict, Evidence] | Verdict | None) -> ImageRow:
-    """An image with copies in these places: `fast=Verdict.INTACT, api1=None` (never looked at)."""
+    """An image with copies in these places: `fast=Verdict.INTACT, api1=None` (never verified)."""
     found = []
     for where, said in copies.items():
         verdict, evidence = said if isinstance(said, tuple) else (said, FULL)

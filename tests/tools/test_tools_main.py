@@ -110,10 +110,10 @@ def test_a_database_that_is_not_glances(programs: Programs, tmp_path: Path) -> N
         (["lst"], "there is no command lst; did you mean list?"),
         (["help", "nosuch"], "there is no command nosuch"),
         (["list", "--bogus"], "unrecognized arguments: --bogus"),
-        (["list", "not-an-id"], "'not-an-id' is no image id"),
-        (["verify", "--all", "--max-age", "soon"], "'soon' is no duration"),
-        (["verify", "--all", "--max-bytes-per-second", "0"], "'0' is no size"),
-        (["verify", "--all", "--workers", "-1"], "'-1' is no whole number above 0"),
+        (["list", "not-an-id"], "'not-an-id' is not an image id"),
+        (["verify", "--all", "--max-age", "soon"], "'soon' is not a duration"),
+        (["verify", "--all", "--max-bytes-per-second", "0"], "'0' is not a size"),
+        (["verify", "--all", "--workers", "-1"], "'-1' is not a whole number above 0"),
         (["janitor"], "add --once"),
         (["list", "-c", "bogus"], "-c 'bogus': no such column; there are: Image, Name, "),
         (["list", "-c", "Name", "-c", "bogus"], "-c 'bogus': no such column; there are: Image, Name, "),
@@ -157,7 +157,7 @@ def test_a_missing_ledger_does_not_stop_a_verification(desk: Desk, tmp_path: Pat
     done = desk.programs.run("--config-file", path, "verify", desk.image(b"x" * 100))
     assert done.status == 0
     assert "1 location verified: 1 intact" in done.out
-    assert done.err.count("no verdicts are read or kept") == 1
+    assert done.err.count("verdicts are neither read nor kept") == 1
     assert "replica db upgrade" in done.err
 
 
@@ -299,5 +299,5 @@ def test_a_janitor_beside_another_says_what_to_do(desk: Desk) -> None:
     finally:
         running.free()
     assert (done.status, done.out) == (3, "")
-    assert "there is nothing to do" in only_line(done.err)
+    assert "nothing is left to do" in only_line(done.err)
     assert "set [replicas] janitor = false and restart glance-api" in done.err

@@ -91,7 +91,7 @@ class Fleeting(Sources):
     def identify(self, location: Location) -> ObjectIdentity:
         self.asked += 1
         if self.asked == 1:
-            raise Unreachable("Keystone could not be asked")
+            raise Unreachable("Keystone did not answer")
         return ObjectIdentity("known")
 
 
@@ -240,7 +240,7 @@ def test_nobody_says_which_account_it_is(twice: Twice) -> None:
     path.write_text(path.read_text().replace(f"key = {twice.swift.keystone.password}", "key = wrong"))
     done = twice.run("prune", name, "--duplicates", "--yes")
     assert (done.status, len(twice.site.locations(name))) == (3, 3), done.out + done.err
-    assert "whether its copies have other names, too, is not known" in done.err
+    assert "it is not known whether its copies have other names, too" in done.err
 
 
 def test_two_s3_stores_of_one_server(tmp_path: Path) -> None:

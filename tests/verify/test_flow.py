@@ -97,7 +97,7 @@ def test_without_a_ledger_all_is_verified_and_said_once(shelf: Shelf, tmp_path: 
         shelf, VerifyOptions(max_age_seconds=3600), ledger=Ledger(f"sqlite:///{tmp_path}/none.sqlite")
     )
     assert len(verdicts(shelf, work)) == 3
-    assert [line.split(":")[0] for line in notes] == ["no verdicts are read or kept"]
+    assert [line.split(":")[0] for line in notes] == ["verdicts are neither read nor kept"]
 
 
 def test_a_run_is_joined_with_the_same_options_only(shelf: Shelf) -> None:
@@ -120,5 +120,5 @@ def test_a_run_is_joined_with_the_same_options_only(shelf: Shelf) -> None:
 @pytest.mark.parametrize("more", [{"max_age_seconds": 1.0}, {"sample": Sample("1M", bytes=1 << 20)}])
 def test_a_run_takes_all_it_selects(more: dict[str, float | Sample]) -> None:
     """What would leave locations out of a run is refused before anything is asked."""
-    with pytest.raises(ConfigError, match="a run looks at everything"):
+    with pytest.raises(ConfigError, match="a run verifies everything"):
         VerifyOptions(run="nightly", **more)  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_a_few_failures_are_told_one_by_one(crowd: Crowd) -> None:
     for name in names[:4]:
         crowd.web.put(crowd.paths[name][0], DATA, status=503)
     done = crowd.verify(crowd.machine(), "--all")
-    assert done.out.count("next: see that store web answers, then: replica verify") == 4
+    assert done.out.count("next: make sure that store web answers, then: replica verify") == 4
 
 
 def test_freshness_and_what_is_overdue(crowd: Crowd) -> None:
@@ -86,7 +86,7 @@ def test_time_is_up(crowd: Crowd) -> None:
     done = crowd.verify(crowd.machine(), "--all", "--max-items-per-second", 10, "--max-duration", "1s", "-f", "jsonl")
     assert done.status == 3
     assert 0 < sum(crowd.reads()) < 40
-    assert f"{40 - sum(crowd.reads())} not looked at, time was up" in done.err
+    assert f"{40 - sum(crowd.reads())} not verified, time was up" in done.err
 
 
 def test_samples_together_are_all(crowd: Crowd) -> None:

@@ -77,7 +77,7 @@ def test_in_a_run_each_place_has_one_look(last: Last, evidence: Evidence, spared
 
 
 def test_a_look_in_full_that_failed_was_tried() -> None:
-    """What cannot be reached does not stay in front of everything else as never looked at."""
+    """What cannot be reached does not stay in front of everything else as never verified."""
     assert schedule().tried_at(Last(UNREACHABLE, FULL, ago(1))) == ago(1)
     assert schedule().tried_at(Last(INTACT, SIZE, ago(1))) is None
     assert schedule(SIZE).tried_at(Last(INTACT, SIZE, ago(1))) == ago(1)

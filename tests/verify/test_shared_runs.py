@@ -141,7 +141,7 @@ def test_the_next_run_of_a_name_looks_again(crowd: Crowd) -> None:
     ledger.close()
     refused = crowd.verify(machine, "--all", "--run", "r", "--evidence", "size")
     assert refused.status == 1
-    assert "run r goes on, begun by" in refused.err
+    assert "run r was begun by" in refused.err
     assert "evidence: full there, size here" in refused.err
 
 
@@ -156,7 +156,7 @@ def test_a_resumed_run_remembers_damage(crowd: Crowd) -> None:
     ledger.close()
     done = crowd.verify(machine, "--all", "--run", "r")
     assert done.status == 1
-    assert "3 skipped, looked at before in this run" in done.out
+    assert "3 skipped, verified before in this run" in done.out
     assert "the run is over; all of it: 2 intact, 1 corrupt" in done.out
     assert crowd.web.reads(crowd.paths[names[1]][0]) == 1
 

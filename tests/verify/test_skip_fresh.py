@@ -111,7 +111,7 @@ def test_only_what_is_due_is_looked_at(crowd: Crowd) -> None:
     assert [row["Image"] for row in left.rows][:2] == [new, new]
     assert sorted(row["Image"] for row in left.rows) == sorted([aged, damaged, new, new])
     done = crowd.verify(machine, "--all", "--max-age", "1d")
-    assert "4 locations verified: 3 intact, 1 corrupt; 6 skipped, intact not long ago" in said(done)
+    assert "4 locations verified: 3 intact, 1 corrupt; 6 skipped, found intact lately" in said(done)
     assert f"image {bare} has no location at all" in done.err
 
 

@@ -44,9 +44,7 @@ def test_damage_is_named_with_the_next_command(desk: Desk, damage: bytes | None,
     done = desk.run("verify", image)
     assert done.status == 1
     assert f"image {image} (alpine): {verdict} in store fast at file://{path}" in done.out
-    assert (
-        f"    next: replica repair {image}; or, to have it gone: replica prune {image} --state {verdict}\n" in done.out
-    )
+    assert f"    next: replica repair {image}; or, to remove it: replica prune {image} --state {verdict}\n" in done.out
     assert f"2 locations verified: 1 intact, 1 {verdict}" in done.out
 
 
@@ -83,7 +81,7 @@ def test_out_of_reach_is_not_damage(desk: Desk) -> None:
     done = desk.run("verify", image)
     assert done.status == 3
     assert "unreachable cached on api9" in done.out
-    assert f"see that host api9 answers, then: replica verify {image}" in done.out
+    assert f"make sure that host api9 answers, then: replica verify {image}" in done.out
 
 
 def test_damage_wins_over_not_known(desk: Desk) -> None:
@@ -114,7 +112,7 @@ def test_recent_results_are_skipped_and_damage_is_not(desk: Desk) -> None:
     assert len(rows(desk, "verify", image, "--max-age", "1h")) == 2  # a size is not as deep as full
     again = desk.run("verify", image, "--max-age", "1h")
     assert again.status == 1
-    assert "1 location verified: 1 missing; 1 skipped, intact not long ago" in again.out
+    assert "1 location verified: 1 missing; 1 skipped, found intact lately" in again.out
 
 
 def test_dry_run_looks_at_nothing(desk: Desk, web: FaultyServer) -> None:

@@ -67,7 +67,7 @@ def test_an_audit_says_it_once(crowd: Crowd) -> None:
     done = split.run(*words, "-f", "json")
     assert done.status == 1
     assert {row["Image"] for row in done.rows if row["Kind"] == "lost"} == set(split.theirs)
-    assert {row["Next"] for row in done.rows if row["Kind"] == "lost"} == {"see to the store first"}
+    assert {row["Next"] for row in done.rows if row["Kind"] == "lost"} == {"fix the store first"}
     assert split.run(*words).out.count("a folder that the hosts do not share") == 1
     (split.folder / split.theirs[0]).write_bytes(DATA)
     assert "replica repair" in split.run(*words).out, "less than half is lost one by one"

@@ -43,7 +43,7 @@ class Get(ClientCommand, Command):  # type: ignore[misc, unused-ignore]
             *self.target_options, dest="output", required=True, type=Path, metavar="FILE", help="Where the image goes."
         )
         parser.add_argument(
-            "--unverified", action="store_true", help="Take an image that has no digest, on trust, without a check."
+            "--unverified", action="store_true", help="Accept an image that has no digest, without a check."
         )
         return parser
 

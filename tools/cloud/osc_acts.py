@@ -47,7 +47,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         add("--on", metavar="HOST", help="only the copy on this host")
         add("--evidence", choices=["size", "full"], default="full", help="how deep (full)")
         add("--through-glance", action="store_true", help="also what Glance itself sends for a download")
-        add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
+        add("--workers", type=values.positive, default=4, metavar="N", help="verifications at a time (4)")
         text = "images without a digest do not make the exit status 3; what could not be asked still does"
         add("--allow-unverifiable", action="store_true", help=text)
         return parser
@@ -171,7 +171,7 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         add("image", nargs="+", metavar="IMAGE", help="id or name")
         add("--on", action="append", default=[], metavar="HOST", help="a host that is to drop it; may be repeated")
         add("--all", action="store_true", help="every host that has it")
-        add("--damaged", action="store_true", help="only copies that were damaged when last looked at")
+        add("--damaged", action="store_true", help="only copies that were damaged when last verified")
         text = "drop a last intact copy, too, for this reason, which is recorded; by default the admin may"
         add("--force", metavar="REASON", help=text)
         add("--yes", action="store_true", help="do it; without, only the plan is shown")

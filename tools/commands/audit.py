@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from glance_replicas.audit.flow import AuditFinding, Auditor, AuditReport
     from glance_replicas.stores.contract import Listing
 
-HELD_BACK = "see to the store first"
+HELD_BACK = "fix the store first"
 ODD_SHOWN = 100  # rows that name nothing, each with a line of its own
 SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
@@ -48,10 +48,10 @@ class Audit(ClosedLister):
         where.add_argument("--store", metavar="STORE", help="this store (its id; in a single-store cloud its kind)")
         where.add_argument("--all", action="store_true", help="every store that can be listed here, and every host")
         add = parser.add_argument
-        text = "what is younger is no stray: it may be on its way into the catalogue (1d)"
+        text = "leave out what is younger: it may be on its way into the catalogue (1d)"
         add("--grace", type=values.seconds, default=86400.0, metavar="AGE", help=text)
-        add("--remove-dark", action="store_true", help="remove what two audits or more have seen dark; with --yes")
-        text = "remove nothing of a place of which more than so many percent are dark, or lost (10)"
+        add("--remove-dark", action="store_true", help="remove what at least two audits found dark; with --yes")
+        text = "remove nothing from a place where more than this percentage is dark, or lost (10)"
         add("--max-share", type=values.percent, default=Fraction(1, 10), metavar="PERCENT", help=text)
         add("--yes", action="store_true", help="do it; without, only what would be done is shown")
         return parser
@@ -61,7 +61,9 @@ class Audit(ClosedLister):
         from glance_replicas.audit.flow import Auditor
 
         if not self.ledger.is_current():
-            raise Refused("the ledger's tables are missing or old, and audits have to remember: replica db upgrade")
+            raise Refused(
+                "the ledger's tables are missing or old, and audits need them to remember; run: replica db upgrade"
+            )
         listings, dead = self._places(parsed_args)
         auditor = Auditor(self.catalogue, self.ledger, self.sources, grace_seconds=parsed_args.grace)
         reports = auditor.audit(listings)
@@ -92,7 +94,7 @@ class Audit(ClosedLister):
         if place in here or place in dead:
             return ([here[place]], []) if place in here else ([], [dead[place]])
         known = ", ".join(sorted({*here, *dead}))
-        raise ConfigError(f"{place} is no place that can be audited from here; there are: {known}")
+        raise ConfigError(f"{place} cannot be audited from here; there are: {known}")
 
     def _of_host(self, host: Host) -> "Listing":
         from glance_replicas.stores.body import Limits
@@ -148,7 +150,7 @@ def _closing(report: "AuditReport", removed: int, refusal: str | None, *, is_her
     if report.problem:
         yield f"{report.place}: nothing was judged: {report.problem}"
         kind, _, name = report.place.partition(":")
-        yield f"    next: see to that, then: replica audit --{kind} {name}"
+        yield f"    next: fix that, then: replica audit --{kind} {name}"
         return
     what = "removed" if is_here else "to be removed by the host within seconds"
     gone = f", {removed} {what}" if removed else ""
@@ -185,7 +187,7 @@ def _next(finding: "AuditFinding", action: str, refusal: str | None) -> str:
     if action in ("removed", "asked", "changed", "failed"):
         return "-" if action == "removed" else audit
     if finding.why_kept:
-        look = f"replica list {stray.image_id}" if finding.status else "look at it, and remove it by hand"
+        look = f"replica list {stray.image_id}" if finding.status else "inspect it, and remove it by hand"
         return f"never removed by us, {finding.why_kept}: {look}"
     if not finding.may_go:
         return f"seen by {count(stray.sightings, 'audit')}: later again {audit}"

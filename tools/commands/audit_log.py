@@ -56,9 +56,9 @@ class AuditLog(OnHostLister):
         add = parser.add_argument
         add("image", nargs="*", type=values.image_id, metavar="IMAGE", help="only these images")
         add("--host", metavar="HOST", help="only cached copies of this host (its host_name)")
-        add("--since", type=values.seconds, metavar="AGE", help="only what was asked for so recently: 7d")
+        add("--since", type=values.seconds, metavar="AGE", help="only what was asked for within this time: 7d")
         add("--open", action="store_true", help="only what is not finished")
-        add("--limit", type=values.positive, default=100, metavar="N", help="the last so many (100)")
+        add("--limit", type=values.positive, default=100, metavar="N", help="at most so many, the newest (100)")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:

@@ -84,10 +84,14 @@ class Purge(OnHost):
         """The age."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            "--older-than", type=values.seconds, required=True, metavar="AGE", help="what is older goes: 90d, 52w"
+            "--older-than",
+            type=values.seconds,
+            required=True,
+            metavar="AGE",
+            help="remove what is older than this: 90d, 52w",
         )
         parser.add_argument(
-            "--withdrawals", action="store_true", help="the record of finished removals, who and why, goes too"
+            "--withdrawals", action="store_true", help="also remove the record of finished removals, who and why"
         )
         return parser
 
@@ -106,12 +110,12 @@ class Purge(OnHost):
     def _parts(self, past: Past, parsed: argparse.Namespace) -> Iterator[tuple[str, Callable[[], int]]]:
         seconds, database = parsed.older_than, self.ledger.database
         yield "results of checks", lambda: self.ledger.trim(seconds)
-        yield "states of locations that are no more", lambda: self._states(past)
+        yield "states of locations that no longer exist", lambda: self._states(past)
         yield "finished runs", past.runs
         yield "expired claims", past.claims
-        yield "looks that no host took", past.looks
+        yield "verifications that no host took", past.looks
         yield "strays that no audit has seen since", past.strays
-        yield "pins of images that are no more", lambda: self._pins(past)
+        yield "pins of images that no longer exist", lambda: self._pins(past)
         yield "finished copies", lambda: PrefetchRequests(database).trim(seconds)
         yield "days of use", lambda: Usage(database).trim(math.ceil(seconds / DAY))
         yield "dead hosts", lambda: self._hosts(past, max(seconds, self.settings.dead_after_seconds))

@@ -56,7 +56,7 @@ class Prune(ClosedLister):
         text = "a plan with more than this part of the locations looked through is refused, such as 10%%; and "
         text += held_back.HELP
         add("--max-share", type=values.percent, metavar="PERCENT", help=text)
-        add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
+        add("--workers", type=values.positive, default=4, metavar="N", help="verifications at a time (4)")
         add("--yes", action="store_true", help="do it; without, only the plan is shown")
         return parser
 
@@ -66,7 +66,9 @@ class Prune(ClosedLister):
 
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
-            raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
+            raise Refused(
+                "the ledger's tables are missing or old, and every change has to be recorded; run: replica db upgrade"
+            )
         self._places = CopyIdentities(self.sources, self._unknown if parsed_args.duplicates else self.note)
         self._reasons = self._make_reasons(parsed_args)
         order = removal_order.from_arguments(parsed_args, self._reasons)
@@ -186,6 +188,6 @@ def _bound(number: int, *, most: int, share: Fraction | None, seen: int) -> None
     if share is not None and number > share * seen:
         raise Refused(
             f"{count(number, 'removal')} are more than --max-share {float(100 * share):g}% of the "
-            f"{count(seen, 'location')} looked through, and none was done; see what happened (replica verify), or "
+            f"{count(seen, 'location')} looked through, and none was done; find out why (replica verify), or "
             "allow a larger share"
         )

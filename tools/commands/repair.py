@@ -49,7 +49,7 @@ class Repair(ClosedLister):
         text = "a longer plan is refused as a whole, unless the images are named (5)"
         add("--max-repairs", type=values.positive, default=5, metavar="N", help=text)
         add("--max-share", type=values.percent, metavar="PERCENT", help=held_back.HELP)
-        add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
+        add("--workers", type=values.positive, default=4, metavar="N", help="verifications at a time (4)")
         add("--wait", action="store_true", help="return when the hosts that were asked have fetched their copies anew")
         text = "put images that have no intact durable copy into this store, as Glance would, from a cached copy"
         add("--to-store", metavar="STORE", help=text)
@@ -60,7 +60,9 @@ class Repair(ClosedLister):
         """The plan, or what was done."""
         wanted = selection.named(parsed_args)
         if parsed_args.yes and not self.ledger.is_current():
-            raise Refused("the ledger's tables are missing or old, and nothing goes unrecorded: replica db upgrade")
+            raise Refused(
+                "the ledger's tables are missing or old, and every change has to be recorded; run: replica db upgrade"
+            )
         if parsed_args.to_store:
             return PUT_BACK, self._put_back(wanted, parsed_args)
         self._held = held_back.HeldBack(parsed_args.max_share)
@@ -164,7 +166,7 @@ def _bound(number: int, most: int) -> None:
     if number > most:
         raise Refused(
             f"{number} damaged copies are more than --max-repairs {most}, and none was repaired. So many have a common "
-            f"cause: see to that first (replica verify --all); then name the images, or add --max-repairs {number}"
+            f"cause: find it first (replica verify --all); then name the images, or add --max-repairs {number}"
         )
 
 
@@ -193,7 +195,7 @@ def _next(step: Step) -> str:
         Action.HEALED: "nothing was written",
         Action.REFILLED: f"intact again: host {target.host} has fetched it anew",
         Action.ASKED: f"host {target.host} drops it and fetches it anew by itself; see: replica copy list {image_id}",
-        Action.FAILED: f"next: replica repair {image_id} --yes, once what is said above is seen to",
+        Action.FAILED: f"next: replica repair {image_id} --yes, once the cause above is fixed",
         Action.RESTORE: f"next: replica repair {image_id} --yes writes it anew from the one {_source(step)}",
         Action.REFILL: f"next: replica repair {image_id} --yes has host {target.host} fetch it anew",
     }
@@ -208,10 +210,10 @@ def _advice(step: Step) -> str:
     if verdict.is_unknown:
         return advice.next_step(step.image, step.before, IntactCopies())
     if step.action is Action.KEEP:
-        return f"see to the copies that did not answer, then: replica repair {image_id}"
+        return f"find out why copies did not answer, then: replica repair {image_id}"
     if any(not one.is_cached for one in step.intact):
         return f"replica prune {image_id} --state {verdict}"
-    return f"keep the one {_source(step)} and upload the image anew from it"
+    return f"keep the one {_source(step)} and upload the image again from it"
 
 
 def _source(step: Step) -> str:

@@ -43,8 +43,8 @@ class Report(OnHost):
         add = parser.add_argument
         add("-f", "--format", choices=["text", "json"], default="text", help="for people (text), or for programs")
         add("--html", type=Path, metavar="FILE", help="write a page for a browser there instead")
-        add("--allow-unverifiable", action="store_true", help="images without a digest are no trouble")
-        add("--worst", type=values.positive, default=10, metavar="N", help="images with trouble to name (10)")
+        add("--allow-unverifiable", action="store_true", help="images without a digest are no problem")
+        add("--worst", type=values.positive, default=10, metavar="N", help="images with problems to name (10)")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:

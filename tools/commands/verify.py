@@ -51,30 +51,30 @@ class Verify(OnHostLister):
             "--evidence",
             choices=[str(evidence) for evidence in Evidence],
             default="full",
-            help="how deep to look (full)",
+            help="how deep to verify (full)",
         )
-        add("--workers", type=values.positive, default=4, metavar="N", help="looks at a time (4)")
+        add("--workers", type=values.positive, default=4, metavar="N", help="verifications at a time (4)")
         text = "of them at one host, store or server, so that a slow one holds up no other (4)"
         add("--workers-per-backend", type=values.positive, default=4, metavar="N", help=text)
-        add("--max-age", type=values.seconds, metavar="AGE", help="skip what was intact, as deep, so recently: 7d, 12h")
-        add("--max-duration", type=values.seconds, metavar="AGE", help="begin no look after so long: 6h")
-        add("--max-bytes-per-second", type=values.size, metavar="N", help="all workers together read no faster: 20M")
+        add("--max-age", type=values.seconds, metavar="AGE", help="skip what was intact at this depth within: 7d, 12h")
+        add("--max-duration", type=values.seconds, metavar="AGE", help="begin no verification after this time: 6h")
+        add("--max-bytes-per-second", type=values.size, metavar="N", help="most that all workers read a second: 20M")
         add(
             "--max-items-per-second", type=values.positive, metavar="N", help="all workers together begin no more looks"
         )
-        text = "a part of what is due: 3/7 the third of seven, 5%% at random, 500G the oldest looks"
+        text = "a part of what is due: 3/7 the third of seven, 5%% at random, 500G the least recently verified"
         add("--sample", type=values.sample, default=EVERYTHING, metavar="PART", help=text)
         add("--seed", metavar="TEXT", help="with --sample x%%: the same text draws the same part")
         text = "begin the run of this name, or go on with it, with other machines if they do the same"
         add("--run", type=values.name, metavar="NAME", help=text)
         text = "read cached copies over the network; else their hosts are asked to read them"
         add("--remote-reads", action="store_true", help=text)
-        add("--freshness", action="store_true", help="look at nothing; show how long ago locations were verified")
+        add("--freshness", action="store_true", help="verify nothing; show how long ago locations were verified")
         text = "images without a digest do not make the status 3: their copies are read, sized and compared, no more"
         add("--allow-unverifiable", action="store_true", help=text)
-        text = "with --freshness: status 3 if any location was not verified so recently: 7d"
+        text = "with --freshness: status 3 if any location was not verified within this time: 7d"
         add("--overdue", type=values.seconds, metavar="AGE", help=text)
-        add("--dry-run", action="store_true", help="only list what would be looked at, in that order")
+        add("--dry-run", action="store_true", help="only list what would be verified, in that order")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
@@ -128,7 +128,7 @@ class Verify(OnHostLister):
             self.worsen(DAMAGED if found.nowhere else UNKNOWN if found.absent or found.is_empty else INTACT)
             return 0
         if found.checked + found.skipped + found.empty:
-            why_skipped = "looked at before in this run" if parsed_args.run else "intact not long ago"
+            why_skipped = "verified before in this run" if parsed_args.run else "found intact lately"
             self.closing(parsed_args, list(findings.lines(found, why_skipped)))
         if parsed_args.formatter == "jsonl":
             self.app.stdout.write(json.dumps({"summary": findings.as_dict(found)}) + "\n")

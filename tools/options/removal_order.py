@@ -24,11 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cached", action="store_true", help="remove cached copies, whatever their state")
     add("--dead-hosts", action="store_true", help="remove cached copies of hosts that are dead, or unknown")
     add("--duplicates", action="store_true", help="remove all but the oldest of several locations that name one copy")
-    text = "remove cached copies of an image beyond so many, the least used first"
+    text = "remove cached copies of an image beyond this number, the least used first"
     add("--keep-cached", type=values.positive, metavar="N", help=text)
-    text = "remove cached copies that nobody read for so long, such as 14d (30d at most)"
+    text = "remove cached copies that nobody read for this long, such as 14d (30d at most)"
     add("--unused", type=values.seconds, metavar="AGE", help=text)
-    text = "remove cached copies of each host until so many bytes are left, the least used first: 500G"
+    text = "remove cached copies of each host until this many bytes are left, the least used first: 500G"
     add("--quota", type=values.size, metavar="SIZE", help=text)
 
 

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser, *, state: bool = False) -> None
     text = "only these locations: cached, durable, or a scheme such as file, swift+https, rbd"
     add("--kind", metavar="KIND", help=text)
     if state:
-        text = "only what was found so last: intact, corrupt, ...; or never, what was not looked at yet"
+        text = "only locations whose last verdict is this: intact, corrupt, ...; or never: not verified yet"
         add("--state", choices=STATES, metavar="STATE", help=text)
 
 
@@ -63,5 +63,5 @@ def named(parsed: argparse.Namespace, *, state: bool = False) -> Selection:
 def _property(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is no property: write KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a property: write KEY=VALUE")
     return key, value

@@ -15,8 +15,8 @@ def image_id(text: str) -> str:
     """An image id, as it was typed: Glance keeps the case that its user chose."""
     if not is_image_id(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no image id (a UUID such as 0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11); to find an image by its "
-            "name: --name NAME"
+            f"{text!r} is not an image id (a UUID such as 0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11); to find an image by "
+            "its name: --name NAME"
         )
     return text
 
@@ -25,7 +25,7 @@ def seconds(text: str) -> float:
     """A duration: a number and one of s, m, h, d, w."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write a number and s, m, h, d or w, such as 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write a number and s, m, h, d or w, such as 7d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -33,14 +33,16 @@ def size(text: str) -> int:
     """Bytes: a whole number above 0 and, if you like, K, M, G or T (powers of 1024)."""
     match = re.fullmatch(r"(\d+)([KMGT]?)", text.upper())
     if not match or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write bytes, or a number and K, M, G or T, such as 20M")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: write bytes, or a number and K, M, G or T, such as 20M"
+        )
     return int(match[1]) * _BYTES[match[2]]
 
 
 def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -48,14 +50,14 @@ def percent(text: str) -> Fraction:
     """A part of one, exactly: `10%` or `10` is a tenth; above 0, at most 100."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)%?", text)
     if not match or not 0 < Fraction(match[1]) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage above 0 and up to 100, such as 10%")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0 and up to 100, such as 10%")
     return Fraction(match[1]) / 100
 
 
 def name(text: str) -> str:
     """A name that fits our tables."""
     if not re.fullmatch(r"[\w.:-]{1,64}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: 1 to 64 letters, digits and any of _ . : -")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: 1 to 64 letters, digits and any of _ . : -")
     return text
 
 
@@ -70,4 +72,4 @@ def sample(text: str) -> Sample:
             return Sample(text, 0.0, float(match[1]) / 100, is_random=True)
     else:
         return Sample(text, bytes=size(text))
-    raise argparse.ArgumentTypeError(f"{text!r} is no part: write n/t with n from 1 to t, x% up to 100%, or a size")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a part: write n/t with n from 1 to t, x% up to 100%, or a size")

@@ -12,10 +12,10 @@ from .report_model import ReportModel, Sum
 SHALLOW, NEVER = "≈", "○"  # beside the symbols of verdicts, for whom colours say little
 MEANING = {
     Condition.INTACT: "intact, every byte read",
-    Condition.SHALLOW: "intact as far as looked",
+    Condition.SHALLOW: "intact as far as verified",
     Condition.DAMAGED: "damaged",
     Condition.UNKNOWN: "could not be checked",
-    Condition.NEVER: "never looked at",
+    Condition.NEVER: "never verified",
 }
 _BANDS = {"hour": "1 hour", "day": "1 day", "week": "1 week"}
 

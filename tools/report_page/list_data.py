@@ -15,7 +15,7 @@ Look = tuple[str, str, str, str, str]  # what copies share with which the same w
 
 ORDERS = (
     *(("worst", "worst first"), ("name", "name"), ("size", "largest first")),
-    *(("oldest", "longest not looked at"), ("copies", "fewest copies first")),
+    *(("oldest", "least recently verified"), ("copies", "fewest copies first")),
 )
 
 

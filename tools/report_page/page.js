@@ -13,7 +13,7 @@
     id, name, bytes, size, status, rank,
     copies: copies.map(([place, look, ago, detail, next]) => ({ place, ...looks[look], ago, detail, next })),
     text: `${name}\n${id}`.toLowerCase(),
-    oldest: oldest ?? Infinity, // seconds since the copy longest not looked at was; -1 without a copy
+    oldest: oldest ?? Infinity, // seconds since the copy least recently verified was; -1 without a copy
   }));
   let shown = images;
 
@@ -27,7 +27,7 @@
   function words(copy) {
     const place = places[copy.place];
     const where = `${place.host ? "on" : "in"} ${place.label}`;
-    if (copy.verdict === "never") return `${where}: never looked at`;
+    if (copy.verdict === "never") return `${where}: never verified`;
     const depth = copy.evidence === "full" ? "every byte read" : `by ${copy.evidence} only`;
     return `${where}: ${copy.words}, ${depth}, ${copy.ago}`;
   }
@@ -149,7 +149,7 @@
 
   function details(image) {
     const facts = `${image.id}, ${image.status}, ${image.size}`;
-    const table = make("table", {}, make("thead", {}, make("tr", {}, ...["Where", "State", "Evidence", "Looked at", "What was found, and what to do"].map((name) => make("th", {}, name)))));
+    const table = make("table", {}, make("thead", {}, make("tr", {}, ...["Where", "State", "Evidence", "Verified", "What was found, and what to do"].map((name) => make("th", {}, name)))));
     const rows = make("tbody");
     for (const copy of image.copies) {
       const said = make("td", {}, copy.detail || "");

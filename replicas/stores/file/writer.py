@@ -101,7 +101,7 @@ class _Staged:
         os.lseek(self._fd, 0, os.SEEK_SET)
         found, _ = checksum.of(iter(lambda: os.read(self._fd, checksum.PIECE), b""), digest.algorithm)
         if not checksum.agrees(digest, found.value):
-            raise Corrupt(f"what was written to {self._hidden} reads back with another digest: see to that disk")
+            raise Corrupt(f"what was written to {self._hidden} reads back with another digest: check that disk")
 
     def switch(self) -> None:
         """It has the damaged file's name, on the disk. Refused when that is another file than at the start, or gone."""

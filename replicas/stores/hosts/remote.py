@@ -46,7 +46,9 @@ class Listing:
             with self._wire.open(target) as body:
                 yield from files(body, url)
         except Absent as error:
-            raise Unreachable(f"{url}: host {self._host.name} lists no files, is it of an older version?") from error
+            raise Unreachable(
+                f"{url}: host {self._host.name} does not list its files; is it of an older version?"
+            ) from error
         except Denied as error:
             raise Denied(f"{error}: are signing_keys the same here and there?") from error
 
@@ -72,7 +74,7 @@ def _lines(body: Iterable[bytes], shown: str) -> Iterator[str]:
     for chunk in body:
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST:
-            raise WrongAnswer(f"{shown}: no list of files")
+            raise WrongAnswer(f"{shown}: the answer is no list of files")
         yield from (line.decode("ascii", "replace") for line in lines)
 
 
@@ -87,10 +89,10 @@ def _parsed(lines: Iterable[str], shown: str) -> Iterator[Listed]:
             return
         entry = _entry(name, rest)
         if entry is None or count >= _MOST:
-            raise WrongAnswer(f"{shown}: no list of files")
+            raise WrongAnswer(f"{shown}: the answer is no list of files")
         count += 1
         yield entry
-    raise WrongAnswer(f"{shown}: a list that breaks off after {count} files")
+    raise WrongAnswer(f"{shown}: the list breaks off after {count} files")
 
 
 def _entry(name: str, rest: str) -> Listed | None:

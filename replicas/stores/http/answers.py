@@ -60,7 +60,7 @@ def length_of(headers: Mapping[str, str], target: Target) -> int | None:
         return None
     text = texts.pop()
     if texts or not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise WrongAnswer(f"{target.shown}: a Content-Length that is no length")
+        raise WrongAnswer(f"{target.shown}: an invalid Content-Length")
     return int(text)
 
 
@@ -104,7 +104,7 @@ def unsatisfied(response: BaseHTTPResponse) -> int | None:
 def failure(shown: str, error: HTTPError, limits: Limits) -> SourceError:
     """What a fault of urllib3 means. Its own text may hold the signed URL and is never used."""
     if isinstance(error, ReadTimeoutError):
-        return Stalled(f"{shown}: not a byte for {limits.stall:g} s")
+        return Stalled(f"{shown}: no data for {limits.stall:g} s")
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return Unreachable(f"{shown}: no connection within {limits.connect:g} s")
     if isinstance(error, LocationValueError):

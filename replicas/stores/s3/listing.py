@@ -101,7 +101,7 @@ class Listing:
                 return
             after = {name: str(page[given]) for name, given in marks.items() if page.get(given)}
             if not after or after == begin:
-                raise Unreachable(f"{self.place}: a listing that does not go on")
+                raise Unreachable(f"{self.place}: the listing stops before its end")
             begin = after
 
     def _ask(self, operation: str, arguments: dict[str, Any]) -> Any:

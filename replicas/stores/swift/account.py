@@ -123,7 +123,7 @@ def _failure(status: int | None) -> SourceError:
     """Only a refusal is Denied: a 404 of Keystone says nothing of any object."""
     if status in (401, 403):
         return Denied("Keystone refused user and key")
-    return Unreachable(f"Keystone answered {status}" if status else "Keystone could not be asked")
+    return Unreachable(f"Keystone answered {status}" if status else "Keystone did not answer")
 
 
 def account_of(url: str, project: str | None) -> str:

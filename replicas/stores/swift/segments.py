@@ -48,7 +48,7 @@ def stored(wire: Wire, target: Target, beside: Beside) -> Stored:
 
 def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: list[Segment] | None) -> Stored:
     if segments is None or len(segments) > MOST:
-        return Stored(size, basis=f"an {kind} of another form than Glance writes, its segments were not looked at")
+        return Stored(size, basis=f"an {kind} of another form than Glance writes, its segments were not checked")
     for number, one in enumerate(segments, 1):
         damage = _damage(wire, beside, one)
         if damage:

@@ -222,7 +222,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look at a location brought home; `verify.judge` makes a verdict of it."""
+    """What one verification of a location brought home; `verify.judge` makes a verdict of it."""
 
     evidence: Evidence
     size: int | None = None  # bytes the place says or that were read
@@ -230,7 +230,7 @@ class Seen:
     error: str | None = None  # one line, redacted
     failure: Verdict | None = None  # set when the look itself failed; `judge` passes it on
     sampled: int = 0  # bytes that were compared with those of an intact copy, and are the same
-    basis: str | None = None  # one line: what a look that was not `full` rests on
+    basis: str | None = None  # one line: what a verification that was not `full` rests on
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class Result:
 
 
 class Last(NamedTuple):
-    """What the ledger keeps of one place: the last look at it, and the last one that read every byte."""
+    """What the ledger keeps of one place: the last verification of it, and the last one that read every byte."""
 
     verdict: Verdict
     evidence: Evidence
@@ -258,7 +258,7 @@ class Last(NamedTuple):
 
     @property
     def standing(self) -> Verdict:
-        """The verdict that holds: what a full look found corrupt stays so until the next full look."""
+        """The verdict that holds: what a full verification found corrupt stays so until the next full verification."""
         hidden = self.verdict is Verdict.INTACT and self.evidence is not Evidence.FULL
         return Verdict.CORRUPT if hidden and self.full_verdict is Verdict.CORRUPT else self.verdict
 

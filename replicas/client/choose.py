@@ -131,7 +131,7 @@ def _rank(candidate: Candidate, fact: Health, here: Here, typical: _Typical) -> 
 
 
 def _trouble(candidate: Candidate, fact: Health, typical: _Typical) -> int:
-    """0 nothing known against it, 1 the last look failed not long ago, 2 the host is silent."""
+    """0 nothing known against it, 1 the last verification failed not long ago, 2 the host is silent."""
     silence = _number(fact.heartbeat_age_seconds)
     if candidate.is_cached and (typical.silence if silence is None else silence) > SILENT_AFTER:
         return 2

@@ -5,8 +5,8 @@ what the other one removes both commit. So every decision that guards a promise 
 that its rivals write, too (`guard`). The first statement, for what another node has changed between the first read and
 the write makes no conflict. The later one of two is rolled back (1213) and done again (`transactions.writing`).
 
-Whoever writes a note, commits it, and only then looks for the notes of others needs no such row, but a look that has
-what all nodes have committed (`causal_reads`).
+Whoever writes a note, commits it, and only then reads the notes of others needs no such row, but a read that has what
+all nodes have committed (`causal_reads`).
 
 On one server nothing of this does anything: locks hold there.
 """

@@ -89,7 +89,7 @@ class _Hooks:
 
     @crash_points
     def condemned(self, used: Sequence[Location]) -> None:
-        """One source alone gave wrong bytes: that is a full look at it, worth a record."""
+        """One source alone gave wrong bytes: that is a full verification of it, worth a record."""
         names = ", ".join(location.redact(one.url) for one in used) or "a partial file taken over"
         log.error("image %s: wrong bytes came from %s", self.image.id, names)
         self.host.source_selection.avoid(used)

@@ -37,7 +37,7 @@ class Results:
             self.database.write(functools.partial(record, results=part))
 
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
-        """The latest result of each location, by (image id, `place_key`); damage that a quick look did not see stays.
+        """The latest result of each location, by (image id, `place_key`); damage that a quick one did not see stays.
 
         With `full` the latest look that read every byte, where there was one; its size, detail and seconds
         are not kept. The location has the redacted URL and, of its metadata, the host.
@@ -73,7 +73,7 @@ class Results:
     ) -> Iterator[tuple[str, str, Last]]:
         """Every place last looked at before that moment, the oldest look first: image id, `place_key`, what is known.
 
-        With `full` True by the last look that read every byte; False: those of which there was none yet. No
+        With `full` True by the last verification that read every byte; False: those of which there was none yet. No
         connection is held while the caller works.
         """
         column = states.c.full_checked_at if full else states.c.checked_at
@@ -127,12 +127,12 @@ def record(connection: sa.Connection, results: Sequence[Result]) -> None:
 
 
 def _full(row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a state says of the last full look; nothing: that of before stands."""
+    """What a state says of the last full verification; nothing: that of before stands."""
     return {"full_verdict": row and row["verdict"], "full_checked_at": row and row["checked_at"]}
 
 
 def _read_all(row: Mapping[str, Any]) -> bool:
-    """A full look that broke off says nothing of the bytes; the one before it stands.
+    """A full verification that broke off says nothing of the bytes; the one before it stands.
 
     What was read to the end and could not be compared with anything was read all the same.
     """

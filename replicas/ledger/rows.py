@@ -83,7 +83,7 @@ def result(row: Any) -> Result:
 
 
 def state(row: Any) -> Result:
-    """The latest result of a location; but what a full look found corrupt stays so until the next full look."""
+    """The latest result of a location; but what a full verification found corrupt stays so until the next one."""
     last = result(row)
     if row.full_verdict == Verdict.CORRUPT and last.verdict is Verdict.INTACT and last.evidence is not Evidence.FULL:
         return replace(full_result(row), detail=f"a later verification by {last.evidence} found nothing wrong")
@@ -91,7 +91,7 @@ def state(row: Any) -> Result:
 
 
 def full_result(row: Any) -> Result:
-    """What a state says of the last look that read every byte."""
+    """What a state says of the last verification that read every byte."""
     return Result(_location(row), Verdict(row.full_verdict), Evidence.FULL, checked_at=row.full_checked_at)
 
 

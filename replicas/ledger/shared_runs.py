@@ -124,7 +124,7 @@ class SharedRuns:
         self._database.change(claims.delete().where(claims.c.owner == owner))
 
     def verdicts(self, run: Run) -> dict[str, int]:
-        """How many places are in which state by looks made since the run began, whoever made them."""
+        """How many places are in which state by verifications made since the run began, whoever made them."""
         counted = sa.select(states.c.verdict, sa.func.count()).where(states.c.checked_at >= run.started_at)
         return {row[0]: row[1] for row in self._database.rows(counted.group_by(states.c.verdict))}
 

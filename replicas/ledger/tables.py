@@ -27,7 +27,7 @@ def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
 
 
 def _looked() -> list[sa.Column[Any]]:
-    """What one look at one location left."""
+    """What one verification of one location left."""
     return [
         sa.Column("url", sa.Text, nullable=False),  # redacted
         sa.Column("host", sa.String(255)),  # None: durable
@@ -68,7 +68,7 @@ states = _table(
     sa.Column("image_id", sa.String(36), primary_key=True),
     sa.Column("place", sa.String(64), primary_key=True),
     *_looked(),
-    sa.Column("full_verdict", sa.String(20)),  # of the last look that read every byte
+    sa.Column("full_verdict", sa.String(20)),  # of the last verification that read every byte
     sa.Column("full_checked_at", Moment),
     sa.Index("ix_replica_states_checked_at", "checked_at"),
     sa.Index("ix_replica_states_full_checked_at", "full_checked_at"),

@@ -41,17 +41,18 @@ class Cause(Protocol):
 
 @dataclass(frozen=True)
 class Damaged:
-    """Every fresh look agrees that the copy is bad, in a state that is to go, and looked deep enough to say so."""
+    """Every fresh verification agrees that the copy is bad, in a state that is to go, and was deep enough to say so."""
 
     states: Collection[Verdict] = DAMAGED
     name: ClassVar[str] = "damaged"
     leaves_bytes: ClassVar[bool] = False
 
     def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
-        """By the looks alone."""
+        """By the verifications alone."""
         verdicts = {look.verdict for look in looks}
         if len(verdicts) != 1:
-            reason = "its state is not known" if not verdicts else f"looks disagree: {', '.join(sorted(verdicts))}"
+            found = ", ".join(sorted(verdicts))
+            reason = f"verifications disagree: {found}" if verdicts else "its state is not known"
             return Doubt(reason, unknown=True)
         verdict, first = verdicts.pop(), looks[0]
         if verdict.is_unknown:
@@ -233,7 +234,7 @@ def _elders(image: Image, target: Location) -> list[Location]:
 
 
 def proves_intact(looks: Sequence[Result]) -> bool:
-    """Whether one look read every byte, and none says anything but intact."""
+    """Whether one verification read every byte, and none says anything but intact."""
     read = any(look.evidence is Evidence.FULL for look in looks)
     return read and all(result.verdict is Verdict.INTACT for result in looks)
 

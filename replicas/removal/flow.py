@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ACT_SECONDS = 60.0  # between the end of a round of looks and the removal that relies on it
+ACT_SECONDS = 60.0  # between the end of a round of verification and the removal that relies on it
 
 
 @dataclass(frozen=True)
 class VerifyRound:
-    """One round of looks at an image."""
+    """One round of verification of an image."""
 
     image: Image  # as it was then
     results: tuple[Result, ...]
@@ -83,7 +83,7 @@ class Removal:
         self._places = places or CopyIdentities(sources)
 
     def plan(self, image: Image, targets: Sequence[Location]) -> Iterator[Step]:
-        """A step for each target, after one round of looks; what was to be damaged and is intact is no part of it."""
+        """A step for each target, after one round of verification; what is intact against the order is left out."""
         looks, cause_of = self._look(image, targets), self._order.causes([image])
         for target in targets:
             cause = cause_of(target)

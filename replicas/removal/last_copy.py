@@ -6,7 +6,7 @@
 3. A cached copy that was read in full and found wrong is no intact copy: it may go.
 4. Of an image that is deleted, every copy goes.
 
-A look that brought no verdict changes nothing: what was known before it still holds.
+A verification that brought no verdict changes nothing: what was known before it still holds.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class LedgerFacts:
 
 
 def is_damaged(last: Last | None) -> bool:
-    """Whether the last look at a place that brought a verdict found it damaged."""
+    """Whether the last verification of a place that brought a verdict found it damaged."""
     if last is None:
         return False
     hidden = last.verdict.is_unknown and last.full_verdict is not None and last.full_verdict.is_damage

@@ -1,8 +1,8 @@
 """Which location may go: a proof that the image keeps enough, or a refusal. Rules only, no I/O.
 
 What counts as kept is a *place*, not a row: two names of one copy are one copy. A place counts when it is durable, one
-fresh look of our own read all its bytes, and nobody's says anything but intact. What others have recorded since can
-only hold a removal back, whenever their clocks say that it was. Anything not known does not count, and not knowing
+fresh verification of our own read all its bytes, and nobody's says anything but intact. What others have recorded since
+can only hold a removal back, whenever their clocks say that it was. Anything not known does not count, and not knowing
 about the target is never a reason to remove it. Why the target is to go is the `causes`' part.
 """
 
@@ -17,7 +17,7 @@ from .causes import DAMAGED, Cause, Doubt, Identity, proves_intact
 
 __all__ = ["DAMAGED", "Proof", "Refusal", "removable"]
 
-MAX_AGE_SECONDS = 300.0  # between the last look at a copy and the removal that relies on it
+MAX_AGE_SECONDS = 300.0  # between the last verification of a copy and the removal that relies on it
 CLOCK_SLACK_SECONDS = 2.0  # a look further in the future than this was not timed by our clock
 
 
@@ -78,8 +78,8 @@ def removable(
 ) -> Proof | Refusal:
     """A Proof that `target` may go from `image`, as the catalogue has it now, or a Refusal that says why not.
 
-    `results` are one round of looks of the caller's, `judged` the digest that they were judged by, `others` what has
-    been recorded since it began. `identity` names the copy behind a location; the caller may know more than the
+    `results` are one round of verification, `judged` the digest that they were judged by, `others` what has been
+    recorded since it began. `identity` names the copy behind a location; the caller may know more than the
     URL says (two paths of one file).
     """
 
@@ -113,10 +113,10 @@ def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
 
 
 def _kept(image: Image, ours: list[Result], known: list[Result], identity: Identity) -> list[Result]:
-    """For each durable place that certainly is intact our look that read every byte.
+    """For each durable place that certainly is intact our verification that read every byte.
 
-    The target's own place is one of them only when another row goes on naming it: else every look condemns it, or it
-    is volatile.
+    The target's own place is one of them only when another row goes on naming it: else every verification condemns it,
+    or it is volatile.
     """
     looks: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
     for result in ours:

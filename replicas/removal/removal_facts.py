@@ -139,7 +139,7 @@ class RemovalFacts:
 
         Requests are read before rows: one that is done in between counts as gone, so that of two that remove at once
         at least one sees the other, and neither takes more than is over. What was asked for long ago, and is there, was
-        interrupted: nobody removes it any more, the looks behind it being too old.
+        interrupted: nobody removes it any more, the verifications behind it being too old.
         """
         requests = self._ledger.withdrawals(10000, host=host, is_open=True, within_seconds=UNDER_WAY_SECONDS)
         going = {request.place for request in requests} - ({place_key(but)} if but else set())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..stores.writers import Writers
     from .rewrite import Rewriter
 
-_FRESH_SECONDS = 60.0  # a look older than this is repeated before anything relies on it
+_FRESH_SECONDS = 60.0  # a verification older than this is repeated before anything relies on it
 _POLL_SECONDS = 0.5
 
 
@@ -50,7 +50,7 @@ class RepairFlow:
         self._hosts: Mapping[str, Host] | None = None
 
     def plan(self, image: Image) -> list[Step]:
-        """A step for each copy that is not intact, after a full look at all of them, just now."""
+        """A step for each copy that is not intact, after a full verification of all of them, just now."""
         items = [(image, one, Evidence.FULL) for one in image.locations]
         results = [result for _, result in probe_all(self._sources, items, self._workers)]
         self._keep(results)
@@ -82,7 +82,7 @@ class RepairFlow:
                 time.sleep(_POLL_SECONDS)
 
     def _again(self, step: Step) -> Step:
-        """The step after a new look at its copy, which may have been made good since the plan."""
+        """The step after a new verification of its copy, which may have been made good since the plan."""
         before = self._look(step)
         if before.verdict is Verdict.INTACT:
             return step.became(Action.HEALED, "it is intact by now", before)

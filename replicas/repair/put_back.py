@@ -44,7 +44,7 @@ class PutBack:
         self._store = _store(store)
 
     def plan(self, image: Image, results: Sequence[Result]) -> Location:
-        """Where it would go. `results` are full looks of just now, at all its copies. Raises Refused, Unsupported."""
+        """Where it would go. `results`: a full one of each copy, just made. Raises Refused, Unsupported."""
         if image.status not in LIVE or image.digest is None or image.size is None:
             raise Refused(f"image {image.id} is {image.status}, or has no digest: no copy of it can be proven")
         durable = [result for result in results if not result.location.is_cached]

@@ -1,1 +1,1 @@
-"""Judges copies: what is due, one look, and the verdict it gives."""
+"""Judges copies: what is due, one verification, and the verdict it gives."""

@@ -24,7 +24,7 @@ class CopyIdentities:
     A file that can be seen from here is its device and inode: two mounts of one folder, a hard link or a symbolic link
     are one copy. An object in Swift is its account, container and name, by the account that Keystone names for whatever
     credentials; one in S3 is server, bucket and key. `on_failure` is told once of each store whose places cannot be
-    told now: to the end of this run its locations are not `known`, and no look at them may prove anything.
+    told now: to the end of this run its locations are not `known`, and no verification of them may prove anything.
     """
 
     def __init__(self, sources: "Sources", on_failure: Callable[[str], None] = lambda _: None) -> None:

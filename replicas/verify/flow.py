@@ -234,7 +234,7 @@ def _place(item: WorkItem) -> str:
 
 
 def _read(item: WorkItem) -> Callable[[Location], Result | None]:
-    """The last look in full at another location of the image."""
+    """The last full verification of another location of the image."""
 
     def read(location: Location) -> Result | None:
         last = item.lasts.get((location.image_id, place_key(location)))

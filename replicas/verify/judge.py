@@ -1,4 +1,4 @@
-"""The rule that makes a verdict of what one look at a location brought home. No I/O.
+"""The rule that makes a verdict of what one verification of a location brought home. No I/O.
 
 Intact means: nothing that was looked at differs from the image, and enough was looked at for the evidence claimed: with
 `size` the length alone; with `stored` the digest that the place keeps; with `sample` ranges that are those of a copy
@@ -79,7 +79,7 @@ def _by_size(image: Image, seen: Seen) -> tuple[Verdict, str]:
         return Verdict.UNVERIFIABLE, "the image has no size to compare with"
     if seen.size is None:
         return Verdict.UNVERIFIABLE, f"expected {image.size} bytes, the place does not say how many it has"
-    if image.digest is None and image.size:  # no look at all can say that its bytes are right
+    if image.digest is None and image.size:  # no verification at all can say that its bytes are right
         return Verdict.UNVERIFIABLE, f"{NO_DIGEST}; {image.size} bytes as expected; {seen.basis or 'nothing was read'}"
     return Verdict.INTACT, f"{image.size} bytes as expected; {seen.basis or 'the content was not read'}"
 

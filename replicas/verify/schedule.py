@@ -43,8 +43,8 @@ class Schedule:
     def tried_at(self, last: Last | None) -> datetime | None:
         """When it was last verified as deep, whatever came of it; None: never.
 
-        Only a look in full leaves a mark of its own. Of the other depths any look counts, since a place that cannot
-        say more is asked for its length.
+        Only a full verification leaves a mark of its own. Of the other depths any counts, since a place that cannot say
+        more is asked for its length.
         """
         if last is None:
             return None
@@ -54,7 +54,7 @@ class Schedule:
 
 
 def judged_at(last: Last | None, evidence: Evidence) -> datetime | None:
-    """When a look at least so deep last told whether the bytes are right; None: never. Damage is told by any look."""
+    """When a verification at least so deep last told whether the bytes are right; None: never. Any tells damage."""
     if last is None:
         return None
     if last.verdict.is_damage or (last.verdict is Verdict.INTACT and last.evidence.depth >= evidence.depth):

@@ -59,7 +59,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
 
 
 def test_the_disk_and_not_the_memory(device: Device) -> None:
-    """A byte that rotted under a hot file is seen at the first look, and the pages in memory are those of before."""
+    """A byte that rotted under a hot file is seen by the first verification; the pages in memory are older."""
     path = device.root / "file"
     path.write_bytes(DATA)
     assert path.read_bytes() == DATA

@@ -128,7 +128,7 @@ def test_the_order_of_recording_decides(ledger: Ledger, seconds: float) -> None:
 
 
 def test_the_last_full_look(ledger: Ledger) -> None:
-    """A quick look replaces the state and leaves the last full verdict; a full look that broke off does too."""
+    """A quick verification replaces the state and leaves the last full verdict; a full one that broke off does too."""
     key = (IMAGE, place_key(DURABLE))
     past.record(ledger, [result(THEN, evidence=Evidence.SIZE)])
     assert ledger.states([IMAGE], full=True) == {}
@@ -144,7 +144,7 @@ def test_the_last_full_look(ledger: Ledger) -> None:
 
 
 def test_a_quick_look_does_not_clear_damage(ledger: Ledger) -> None:
-    """What a full look found corrupt is corrupt until a full look finds it intact; other verdicts are the latest."""
+    """What a full verification found corrupt is corrupt until one finds it intact; other verdicts are the latest."""
     key = (IMAGE, place_key(DURABLE))
     past.record(ledger, [result(THEN, Verdict.CORRUPT), result(THEN + timedelta(1), evidence=Evidence.SIZE)])
     kept = ledger.states([IMAGE])[key]
@@ -334,7 +334,7 @@ def test_the_ledger_in_glances_database(glance_database_url: str) -> None:
 
 
 def test_places_come_by_the_age_of_their_last_look(ledger: Ledger) -> None:
-    """All of them once, page by page, also where many were recorded at one moment; `full` goes by looks in full."""
+    """All of them once, page by page, also where many were recorded at one moment; `full` goes by full ones."""
     places = [Location(IMAGE, f"file:///{number}") for number in range(12)]
     for number, one in enumerate(places):
         at, evidence = THEN + timedelta(hours=number // 5), Evidence.SIZE if number % 3 else Evidence.FULL

@@ -25,7 +25,7 @@ def key(one: Location) -> tuple[str, str]:
 
 
 def last(verdict: Verdict, evidence: Evidence = Evidence.FULL, full: Verdict | None = None) -> Last:
-    """The last look, and the last one in full if that was another."""
+    """The last verification, and the last one in full if that was another."""
     if evidence is Evidence.FULL and not verdict.is_unknown:
         full = verdict
     return Last(verdict, evidence, NOW, full, NOW - timedelta(days=1) if full else None)
@@ -48,7 +48,7 @@ BAD_STORE = (STORE, CORRUPT), (ONE, INTACT), (OTHER, INTACT)
 
 
 def test_damage_holds_until_somebody_finds_it_good() -> None:
-    """A look that brought no verdict, or was shallow, does not take back what a look in full found."""
+    """A verification that brought no verdict, or was shallow, does not take back what a full verification found."""
     assert not is_damaged(None)
     assert not is_damaged(INTACT)
     assert all(is_damaged(last(one)) for one in Verdict if one.is_damage)

@@ -102,7 +102,7 @@ def test_a_state_not_asked_for_stays() -> None:
 
 
 def test_the_target_must_have_been_looked_at() -> None:
-    """Without any look at the target there is no removal."""
+    """Without any verification of the target there is no removal."""
     assert refusal(decide(world(GOOD, BAD), BAD, look(GOOD))).unknown
 
 
@@ -242,7 +242,7 @@ def test_a_duplicate_may_lean_on_its_own_copy() -> None:
 
 
 def test_a_copy_withdrawn_meanwhile_is_not_relied_on() -> None:
-    """A fresh look at a copy that is not in the catalogue any more proves nothing."""
+    """A fresh verification of a copy that is not in the catalogue any more proves nothing."""
     assert isinstance(decide(world(BAD), BAD, look(GOOD), look(BAD, Verdict.CORRUPT)), Refusal)
 
 
@@ -253,7 +253,7 @@ def test_an_image_without_a_digest_keeps_everything() -> None:
 
 
 def test_results_judged_by_another_digest_are_void() -> None:
-    """The image has another digest than the looks were judged by: ask again."""
+    """The image has another digest than the verifications were judged by: ask again."""
     looks = look(GOOD), look(BAD, Verdict.MISSING)
     answer = decide(world(GOOD, BAD), BAD, *looks, judged=Digest("sha512", "cd" * 64))
     assert refusal(answer).unknown

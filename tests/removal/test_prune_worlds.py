@@ -108,7 +108,7 @@ class World:
         self.active[row] = self.ever[row] = one
 
     def seen(self, one: Location) -> Result:
-        """A fresh and full look: the truth, or nothing."""
+        """A fresh and full verification: the truth, or nothing."""
         truth = Verdict.INTACT if self.intact[self.urls[one.url]] else self.rng.choice(DAMAGED)
         verdict = self.rng.choice(UNKNOWN) if self.rng.random() < 0.1 else truth
         return Result(one, verdict, Evidence.FULL, checked_at=self.now)

@@ -109,7 +109,7 @@ def test_failed_look_counts_while_it_is_fresh() -> None:
 
 
 def test_the_callers_preference_outlives_a_failed_look() -> None:
-    """What the operator names comes first although the last look at it failed, in the order it is named."""
+    """What the operator names comes first although the last verification of it failed, in the order it is named."""
     first, second, other = cached("h1", "z1"), cached("h2", "z2"), cached("h3", "z3")
     here = Here("h3", "z3", prefer=("z2", "h1"))
     found = order([first, second, other], here, {second.url: Health(Verdict.UNREACHABLE, 1.0)})

@@ -78,7 +78,7 @@ def damage(host: GlanceHost, image: str) -> None:
 def test_damage_found_later_counts(
     host: GlanceHost, image: str, first: int, second: int, look: tuple[str, ...]
 ) -> None:
-    """A machine ahead saw it intact, then one behind finds it damaged: damaged it is, for the last full look too."""
+    """A machine ahead saw it intact, then one behind finds it damaged: damaged it is, also by the last full one."""
     replica(host, first, "repair", image)
     assert state(host, image).verdict is Verdict.INTACT
     damage(host, image)

@@ -124,7 +124,7 @@ def test_a_sample_of_two_places(desk: Desk, web: FaultyServer) -> None:
 
 
 def test_a_sample_that_differs(desk: Desk) -> None:
-    """A copy that differs from an intact one is unverifiable; the next command is the full look that tells (36)."""
+    """A copy that differs from an intact one is unverifiable; the next command is the verification that tells (36)."""
     image = desk.image(LARGE)
     assert desk.run("verify", image).status == 0
     good = f"file://{desk.add_file(image, LARGE, 'good')}"

@@ -290,9 +290,9 @@ WHY = """\
   bytes were written; not what happened to the bytes on its disk since.
 - A host serves no file of another length than the image's, so that it is `missing` there.
 - Swift checks a segment of a large object while it sends it, and breaks off. Then each segment is asked for, and one
-  that is gone or is not as listed is damage (evidence `stored`); the first look at a segment that rotted may come too
-  early for that and be `unreachable`. A DLO is made of whatever segments there are, so that another one of the same
-  size shows by its bytes alone.
+  that is gone or is not as listed is damage (evidence `stored`); the first verification of a segment that rotted may
+  come too early for that and be `unreachable`. A DLO is made of whatever segments there are, so that another one of the
+  same size shows by its bytes alone.
 - A 404 counts as `missing` when the server is the one it should be: Swift has to answer for the container as well, S3
   for the bucket, Cinder for its list of volumes, and to an administrator, and the URL to name the S3 server asked.
 - A web server that sends a login page with status 200 cannot be told from a copy of another size: `replica prune`

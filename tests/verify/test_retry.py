@@ -103,7 +103,7 @@ def test_samples_together_are_all(crowd: Crowd) -> None:
 
 
 def test_a_slow_place_holds_no_other_up(crowd: Crowd) -> None:
-    """While every look at one host hangs, all others are done."""
+    """While every verification of one host hangs, all others are done."""
     names = crowd.add(20)
     for name in names[:10]:
         crowd.web.put(f"/replicas/{name}", DATA, stall_before_headers=True)

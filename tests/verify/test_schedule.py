@@ -84,7 +84,7 @@ def test_a_look_in_full_that_failed_was_tried() -> None:
 
 
 def test_a_histogram_counts_each_location_once() -> None:
-    """By the last look that told something; unknowns leave the age as it was, and sizes are added up."""
+    """By the last verification that told something; unknowns leave the age as it was, and sizes are added up."""
     found = Freshness(NOW, overdue_seconds=48 * 3600)
     lasts = [
         Last(INTACT, FULL, ago(1), INTACT, ago(1)),

@@ -70,7 +70,7 @@ def test_no_look_calls_such_a_copy_intact(desk: Desk, evidence: str) -> None:
 
 
 def test_what_was_read_in_full_is_known_to_be(desk: Desk) -> None:
-    """The last look in full is kept; nothing is overdue, and a night that allows it reads nothing again."""
+    """The last full verification is kept; nothing is overdue, and a night that allows it reads nothing again."""
     image = undigested(desk)
     assert desk.run("verify", image).status == 3
     assert len(desk.ledger.states([image], full=True)) == 1

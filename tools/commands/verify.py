@@ -136,7 +136,7 @@ class Verify(OnHostLister):
         return 0
 
     def _fresh(self, wanted: Selection, parsed: argparse.Namespace) -> list[tuple[Any, ...]]:
-        """The histogram of the locations of a selection, by looks so deep. Raises LedgerError, CatalogueError."""
+        """The histogram of a selection's locations, by verifications so deep. Raises LedgerError, CatalogueError."""
         found = Freshness(self.ledger.now(), parsed.overdue)
         for image, lasts in self.with_lasts(wanted, early=True):
             for one in wanted.of(image):

@@ -11,7 +11,7 @@ from . import charts
 from .condition import Condition
 from .report_model import Holder, ImageRow, ReportModel
 
-Look = tuple[str, str, str, str, str]  # what copies share with which the same was found by looks of the same depth
+Look = tuple[str, str, str, str, str]  # shared by copies of which the same was found at the same depth
 
 ORDERS = (
     *(("worst", "worst first"), ("name", "name"), ("size", "largest first")),

@@ -42,7 +42,7 @@ class CopyRow(NamedTuple):
     """One location with what is known of it."""
 
     location: Location
-    last: Result | None  # the last look; the last full one where no look since saw anything else
+    last: Result | None  # the last verification; the last full one where no verification since saw anything else
     judged_at: datetime | None = None  # when it was last told from every byte whether it is good
 
 
@@ -236,7 +236,7 @@ def row(image: Image, has: Callable[[Location], bool], lasts: Mapping[tuple[str,
 
 
 def _result(location: Location, last: Last) -> Result:
-    """The verdict that stands; that of the last full look where no look since saw anything else."""
+    """The verdict that stands; that of the last full verification where no verification since saw anything else."""
     if last.full_verdict is last.standing:
         return Result(location, last.standing, Evidence.FULL, checked_at=last.full_checked_at)
     return Result(location, last.verdict, last.evidence, checked_at=last.checked_at)

@@ -1,7 +1,8 @@
 """Places against the catalogue: what is dark, what is lost, and the removal of what is dark for good.
 
-The flow between listings, the catalogue and our table of strays. When a place could not be asked to the end, nothing of
-it is judged. Killed anywhere, an audit has changed nothing but that table; a removal has its line in the ledger first.
+The flow between listings, the catalogue and our table of orphans. When a place could not be asked to the end, nothing
+of it is judged. Killed anywhere, an audit has changed nothing but that table; a removal has its line in the ledger
+first.
 """
 
 import logging
@@ -33,7 +34,7 @@ _WAITS = "pending_delete"
 class AuditFinding:
     """One thing in one side only."""
 
-    stray: Orphan
+    orphan: Orphan
     status: str | None  # of the image that the name stands for; None: none, or deleted long ago
     entry: Listed | None = None  # of what is dark
     location: Location | None = None  # of what is lost
@@ -42,7 +43,7 @@ class AuditFinding:
     @property
     def may_go(self) -> bool:
         """It was dark often enough, and nothing speaks for it."""
-        return self.entry is not None and not self.why_kept and self.stray.sightings >= DARK_SIGHTINGS
+        return self.entry is not None and not self.why_kept and self.orphan.sightings >= DARK_SIGHTINGS
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class AuditReport:
 
     def count(self, kind: Kind) -> int:
         """How many findings are of this kind."""
-        return sum(finding.stray.kind is kind for finding in self.findings)
+        return sum(finding.orphan.kind is kind for finding in self.findings)
 
     @property
     def is_at_fault(self) -> bool:
@@ -79,7 +80,7 @@ class Auditor:
 
     def __init__(self, catalogue: Catalogue, ledger: Ledger, sources: Sources, *, grace_seconds: float) -> None:
         self._catalogue, self._ledger, self._sources = catalogue, ledger, sources
-        self._strays = Orphans(ledger.database)
+        self._orphans = Orphans(ledger.database)
         self._grace = grace_seconds
 
     def audit(self, listings: Sequence[Listing]) -> list[AuditReport]:
@@ -97,12 +98,12 @@ class Auditor:
         thing is there, or not: the next audit says which.
         Raises CatalogueError, LedgerError, SourceError, CacheError, Unwritable.
         """
-        entry, stray = finding.entry, finding.stray
+        entry, orphan = finding.entry, finding.orphan
         if entry is None or not finding.may_go:
             return False
         if self._statuses([entry]).get(entry.image_id or "") not in (None, "deleted"):
             return False
-        proof = {"first_seen": stray.first_seen, "sightings": stray.sightings, "bytes": entry.size}
+        proof = {"first_seen": orphan.first_seen, "sightings": orphan.sightings, "bytes": entry.size}
         line = self._ledger.request_withdrawal(listing.location_of(entry), reason=DARK, who=who, proof=proof)
         if isinstance(listing, remote.Listing):
             return True
@@ -112,7 +113,7 @@ class Auditor:
             self._ledger.finish_withdrawal(line)
         if gone:
             log.info("image %s: dark %s removed from %s", entry.image_id, entry.name, listing.place)
-            self._strays.forget(listing.place, [stray.name])
+            self._orphans.forget(listing.place, [orphan.name])
         return gone
 
     def _rows(self, listings: Sequence[Listing]) -> list[Rows]:
@@ -145,11 +146,11 @@ class Auditor:
         dark = [one for one in old if statuses.get(one.image_id or "") != _WAITS]  # those are the scrubber's
         seen = [Sighting(one.name, Kind.DARK, one.image_id, one.size) for one in dark]
         seen += [Sighting(name, Kind.LOST, one.image_id, None) for name, one in missing.items()]
-        strays = self._strays.saw(listing.place, seen)
-        findings = [_dark(stray, one, statuses) for stray, one in zip(strays, dark, strict=False)]
+        orphans = self._orphans.saw(listing.place, seen)
+        findings = [_dark(orphan, one, statuses) for orphan, one in zip(orphans, dark, strict=False)]
         findings += [
-            AuditFinding(stray, None, location=one)
-            for stray, one in zip(strays[len(dark) :], missing.values(), strict=True)
+            AuditFinding(orphan, None, location=one)
+            for orphan, one in zip(orphans[len(dark) :], missing.values(), strict=True)
         ]
         return AuditReport(listing.place, len(listed), len(after.named), tuple(findings), tuple(after.odd))
 
@@ -187,12 +188,12 @@ def _listed(listing: Listing) -> dict[str, Listed] | str:
         return str(error)
 
 
-def _dark(stray: Orphan, entry: Listed, statuses: dict[str, str]) -> AuditFinding:
+def _dark(orphan: Orphan, entry: Listed, statuses: dict[str, str]) -> AuditFinding:
     status = statuses.get(entry.image_id or "")
     if entry.image_id is None:
-        return AuditFinding(stray, None, entry, why_kept="no name that Glance gives")
+        return AuditFinding(orphan, None, entry, why_kept="no name that Glance gives")
     if entry.spare and status not in (None, "deleted"):
-        return AuditFinding(stray, status, entry, why_kept=entry.spare)
+        return AuditFinding(orphan, status, entry, why_kept=entry.spare)
     if status not in (None, "deleted"):
-        return AuditFinding(stray, status, entry, why_kept=f"the image is {status}")
-    return AuditFinding(stray, status, entry)
+        return AuditFinding(orphan, status, entry, why_kept=f"the image is {status}")
+    return AuditFinding(orphan, status, entry)

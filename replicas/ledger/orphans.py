@@ -17,7 +17,7 @@ from ..database.chunks import chunks
 from ..database.dialect import clock, upsert
 from .connection import LedgerDatabase
 from .rows import TEXT
-from .tables import strays
+from .tables import orphans
 
 
 class Kind(enum.StrEnum):
@@ -75,24 +75,24 @@ class Orphans:
 
     def list(self, place: str | None = None) -> list[Orphan]:
         """What the last audits found, by place and name."""
-        wanted = sa.select(strays).order_by(strays.c.place, strays.c.name)
+        wanted = sa.select(orphans).order_by(orphans.c.place, orphans.c.name)
         return [_stray(row) for row in self._database.rows(wanted if place is None else wanted.where(_at(place)))]
 
     def forget(self, place: str, names: Iterable[str]) -> None:
-        """These are strays no more."""
+        """These are orphans no more."""
         for name in names:
-            self._database.change(strays.delete().where(_at(place), strays.c.key == _key(name)))
+            self._database.change(orphans.delete().where(_at(place), orphans.c.key == _key(name)))
 
 
 def _saw(connection: sa.Connection, place: str, found: Collection[Sighting]) -> list[Orphan]:
     now = clock(connection)
-    known = {row.key: row for row in connection.execute(sa.select(strays).where(_at(place)))}
+    known = {row.key: row for row in connection.execute(sa.select(orphans).where(_at(place)))}
     rows = [_row(place, sighting, known.get(_key(sighting.name)), now) for sighting in found]
     keys = {row["key"] for row in rows}
     for key in known.keys() - keys:
-        connection.execute(strays.delete().where(_at(place), strays.c.key == key))
+        connection.execute(orphans.delete().where(_at(place), orphans.c.key == key))
     for part in chunks(rows):
-        upsert(connection, strays, part)
+        upsert(connection, orphans, part)
     names = ("place", "name", "image_id", "size", "first_seen", "last_seen", "sightings")
     return [Orphan(kind=Kind(row["kind"]), **{name: row[name] for name in names}) for row in rows]
 
@@ -120,7 +120,7 @@ def _stray(row: Any) -> Orphan:
 
 
 def _at(place: str) -> sa.ColumnElement[bool]:
-    return strays.c.place == place
+    return orphans.c.place == place
 
 
 def _key(name: str) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..database.chunks import CHUNK, chunks
 from ..database.dialect import clock
 from .connection import LedgerDatabase
-from .tables import claims, hosts, looks, pins, runs, states, strays, withdrawals
+from .tables import claims, hosts, orphans, pins, runs, states, verify_requests, withdrawals
 
 Key = tuple[str, str]  # image id, place
 
@@ -32,17 +32,17 @@ class Purge:
         """Claims that ran out are gone: whoever made them is dead."""
         return self._delete(claims, claims.c.expires_at < self._end)
 
-    def looks(self) -> int:
+    def verify_requests(self) -> int:
         """Looks that a host was asked for and never took are asked for no longer."""
-        return self._delete(looks, looks.c.requested_at < self._end)
+        return self._delete(verify_requests, verify_requests.c.requested_at < self._end)
 
     def withdrawals(self) -> int:
         """The record of finished removals goes back to the age at most."""
         return self._delete(withdrawals, withdrawals.c.finished_at < self._end)
 
-    def strays(self) -> int:
+    def orphans(self) -> int:
         """What an audit found dark or lost, and none has looked for since, is forgotten."""
-        return self._delete(strays, strays.c.last_seen < self._end)
+        return self._delete(orphans, orphans.c.last_seen < self._end)
 
     def pins(self, living: Callable[[list[str]], Collection[str]]) -> int:
         """Pins of images that are no more are gone.

@@ -161,7 +161,7 @@ claims = _table(
     sa.Index("ix_replica_claims_expires_at", "expires_at"),
 )
 
-looks = _table(
+verify_requests = _table(
     "looks",
     sa.Column("image_id", sa.String(36), primary_key=True),
     sa.Column("host", sa.String(255), primary_key=True),  # that is to read its own file
@@ -172,7 +172,7 @@ looks = _table(
     sa.Index("ix_replica_looks_host", "host", "requested_at"),
 )
 
-strays = _table(
+orphans = _table(
     "strays",
     sa.Column("place", sa.String(255), primary_key=True),  # host:NAME or store:ID
     sa.Column("key", sa.String(64), primary_key=True),  # sha256 of the name

@@ -14,7 +14,7 @@ from ..model import Result
 from .connection import LedgerDatabase
 from .results import record
 from .rows import age
-from .tables import looks
+from .tables import verify_requests
 
 WITHDRAWN = "the host has withdrawn the copy and set the file aside"  # in the detail of a corrupt one
 
@@ -38,26 +38,28 @@ class VerifyRequests:
         def work(connection: sa.Connection) -> datetime:
             now = clock(connection)
             row = {"image_id": image_id, "host": host, "who": transactions.clean(who, 255), "rate": rate}
-            add_missing(connection, looks, [row | {"requested_at": now, "renewed_at": None}])
+            add_missing(connection, verify_requests, [row | {"requested_at": now, "renewed_at": None}])
             return now
 
         return self._database.write(work)
 
     def due(self, host: str, limit: int = 20) -> list[VerifyRequest]:
         """What this host is to read, oldest request first."""
-        wanted = sa.select(looks.c.image_id, looks.c.rate).where(looks.c.host == host)
-        rows = self._database.rows(wanted.order_by(looks.c.requested_at, looks.c.image_id).limit(limit))
+        wanted = sa.select(verify_requests.c.image_id, verify_requests.c.rate).where(verify_requests.c.host == host)
+        rows = self._database.rows(
+            wanted.order_by(verify_requests.c.requested_at, verify_requests.c.image_id).limit(limit)
+        )
         return [VerifyRequest(row.image_id, row.rate) for row in rows]
 
     def renew(self, image_id: str, host: str) -> None:
         """Whoever waits sees that the host is reading."""
-        self._database.change(looks.update().where(_this(image_id, host)).values(renewed_at=utc_now()))
+        self._database.change(verify_requests.update().where(_this(image_id, host)).values(renewed_at=utc_now()))
 
     def silence(self, image_id: str, host: str) -> float | None:
         """Seconds since the host was asked, or was seen reading; None: the request has ended."""
 
         def work(connection: sa.Connection) -> float | None:
-            row = connection.execute(sa.select(looks).where(_this(image_id, host))).one_or_none()
+            row = connection.execute(sa.select(verify_requests).where(_this(image_id, host))).one_or_none()
             return None if row is None else age(row.renewed_at or row.requested_at, clock(connection))
 
         return self._database.read(work)
@@ -68,10 +70,10 @@ class VerifyRequests:
         def work(connection: sa.Connection) -> None:
             if result is not None:
                 record(connection, [result])
-            connection.execute(looks.delete().where(_this(image_id, host)))
+            connection.execute(verify_requests.delete().where(_this(image_id, host)))
 
         self._database.write(work)
 
 
 def _this(image_id: str, host: str) -> sa.ColumnElement[bool]:
-    return sa.and_(looks.c.image_id == image_id, looks.c.host == host)
+    return sa.and_(verify_requests.c.image_id == image_id, verify_requests.c.host == host)

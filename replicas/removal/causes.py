@@ -35,8 +35,8 @@ class Cause(Protocol):
     def leaves_bytes(self) -> bool:
         """Whether only the row goes."""
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
-        """Why `target` goes from `image`; `looks` are the fresh ones at the copy behind it, under whatever name."""
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
+        """Why `target` goes from `image`; `results` are the fresh ones of the copy behind it, under whatever name."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Damaged:
     name: ClassVar[str] = "damaged"
     leaves_bytes: ClassVar[bool] = False
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By the verifications alone."""
-        verdicts = {look.verdict for look in looks}
+        verdicts = {result.verdict for result in results}
         if len(verdicts) != 1:
             found = ", ".join(sorted(verdicts))
             reason = f"verifications disagree: {found}" if verdicts else "its state is not known"
             return Doubt(reason, unknown=True)
-        verdict, first = verdicts.pop(), looks[0]
+        verdict, first = verdicts.pop(), results[0]
         if verdict.is_unknown:
             return Doubt(f"its state is not known ({verdict}): {first.detail}".rstrip(": "), unknown=True)
         if verdict not in self.states or not verdict.is_damage:
@@ -75,7 +75,7 @@ class Ordered:
     name: ClassVar[str] = "order"
     leaves_bytes: ClassVar[bool] = False
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """Any registration of ours."""
         return _stays(target, self.pinned) or "cached copy, removed by order"
 
@@ -89,7 +89,7 @@ class DeadHost:
     name: ClassVar[str] = "dead host"
     leaves_bytes: ClassVar[bool] = True  # a host that comes back registers what it still holds
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By the host's heartbeat."""
         if doubt := _stays(target, ()):
             return doubt
@@ -111,7 +111,7 @@ class Duplicate:
     name: ClassVar[str] = "duplicate"
     leaves_bytes: ClassVar[bool] = True
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By identity and the order of the rows; what is no cached copy must have been read, too."""
         elders = [elder for elder in _elders(image, target) if identity(elder) == identity(target)]
         if not elders:
@@ -119,8 +119,8 @@ class Duplicate:
         older = next((elder for elder in elders if self.surely(elder, target)), None)
         if older is None:
             return Doubt(f"whether location {elders[0].row} names the same copy cannot be told")
-        if not target.is_cached and not proves_intact(looks):
-            unknown = not looks or any(look.verdict.is_unknown for look in looks)
+        if not target.is_cached and not proves_intact(results):
+            unknown = not results or any(result.verdict.is_unknown for result in results)
             return Doubt("the copy that both locations name is not proven intact", unknown=unknown)
         return f"duplicate: location {older.row} names the same copy, and stays"
 
@@ -136,7 +136,7 @@ class Surplus:
     name: ClassVar[str] = "surplus"
     leaves_bytes: ClassVar[bool] = False
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By rank among the image's cached copies as the catalogue has them."""
         if doubt := _stays(target, self.pinned):
             return doubt
@@ -164,7 +164,7 @@ class Unused:
     name: ClassVar[str] = "unused"
     leaves_bytes: ClassVar[bool] = False
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By the counts of use."""
         if doubt := _stays(target, self.pinned):
             return doubt
@@ -190,7 +190,7 @@ class OverQuota:
     name: ClassVar[str] = "quota"
     leaves_bytes: ClassVar[bool] = False
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """By the sum; which copy goes first is the caller's choice."""
         if doubt := _stays(target, self.pinned):
             return doubt
@@ -217,9 +217,9 @@ class Again:
         """As it was to be."""
         return self.cause.leaves_bytes
 
-    def judge(self, image: Image, target: Location, looks: Sequence[Result], identity: Identity) -> str | Doubt:
+    def judge(self, image: Image, target: Location, results: Sequence[Result], identity: Identity) -> str | Doubt:
         """The same cause must hold once more."""
-        found = self.cause.judge(image, target, looks, identity)
+        found = self.cause.judge(image, target, results, identity)
         if isinstance(found, Doubt):
             return found
         what = "was withdrawn and came back" if self.finished else "was begun and not finished"
@@ -233,10 +233,10 @@ def _elders(image: Image, target: Location) -> list[Location]:
     return sorted(older, key=lambda one: one.row or 0)
 
 
-def proves_intact(looks: Sequence[Result]) -> bool:
+def proves_intact(results: Sequence[Result]) -> bool:
     """Whether one verification read every byte, and none says anything but intact."""
-    read = any(look.evidence is Evidence.FULL for look in looks)
-    return read and all(result.verdict is Verdict.INTACT for result in looks)
+    read = any(result.evidence is Evidence.FULL for result in results)
+    return read and all(result.verdict is Verdict.INTACT for result in results)
 
 
 def _stays(target: Location, pinned: Collection[Held]) -> Doubt | None:

@@ -1,4 +1,4 @@
-"""The flow of a removal: look, prove, note in the ledger, prove again under the lock, withdraw.
+"""The flow of a removal: verify, prove, note in the ledger, prove again under the lock, withdraw.
 
 Killed after the note: the request stays open, the row is there, and the next prune takes it up with a proof of its own.
 Killed after the row went: the next prune closes the request; the file of a cached copy is still there, and its host
@@ -60,7 +60,7 @@ class Step:
     target: Location
     cause: Cause
     answer: prune.Proof | prune.Refusal
-    looks: VerifyRound
+    verified: VerifyRound
     removed: bool = False
 
 
@@ -84,19 +84,21 @@ class Removal:
 
     def plan(self, image: Image, targets: Sequence[Location]) -> Iterator[Step]:
         """A step for each target, after one round of verification; what is intact against the order is left out."""
-        looks, cause_of = self._look(image, targets), self._order.causes([image])
+        verified, cause_of = self._verify(image, targets), self._order.causes([image])
         for target in targets:
             cause = cause_of(target)
-            verdicts = {result.verdict for result in looks.results if result.location == target}
+            verdicts = {result.verdict for result in verified.results if result.location == target}
             if cause.name != causes.Damaged.name or verdicts != {Verdict.INTACT}:
-                yield Step(image, target, cause, self._decide(image, target, cause, looks), looks)
+                yield Step(image, target, cause, self._decide(image, target, cause, verified), verified)
 
     def act(self, step: Step) -> Step:
         """The step done, or refused after all; a fault on the way is a refusal that says so."""
         try:
-            if (self._clock() - step.looks.ended).total_seconds() > ACT_SECONDS / 2:
-                looks = self._look(step.image, [step.target])
-                step = replace(step, looks=looks, answer=self._decide(step.image, step.target, step.cause, looks))
+            if (self._clock() - step.verified.ended).total_seconds() > ACT_SECONDS / 2:
+                verified = self._verify(step.image, [step.target])
+                step = replace(
+                    step, verified=verified, answer=self._decide(step.image, step.target, step.cause, verified)
+                )
             return self._remove(step) if isinstance(step.answer, prune.Proof) else step
         except ReplicaError as error:
             return replace(step, answer=self._refusal(step, f"{error}", unknown=True))
@@ -134,19 +136,19 @@ class Removal:
             log.warning("image %s: removal %d stays open in the ledger: %s", step.image.id, request, error)
 
     def _anew(self, step: Step) -> Step:
-        """The facts as they are now that others can see what is about to go, and looks of others since ours."""
+        """The facts as they are now that others can see what is about to go, and what others have found since ours."""
         with several_writers.causal_reads():
             cause = self._order.causes([step.image])(step.target)
-            recorded = self._ledger.recorded_since(step.looks.mark, step.image.id)
+            recorded = self._ledger.recorded_since(step.verified.mark, step.image.id)
         named = {place_key(one): one for one in step.image.locations}  # the ledger does not keep all that names a copy
         news = tuple(
             replace(result, location=named.get(place_key(result.location), result.location)) for result in recorded
         )
-        return replace(step, cause=cause, looks=replace(step.looks, news=news))
+        return replace(step, cause=cause, verified=replace(step.verified, news=news))
 
     def _withdraw(self, step: Step, locked: "LockedImage") -> prune.Proof | prune.Refusal:
         """Prove it again with the rows as they are under the lock; only then does the row go."""
-        answer = self._decide(locked.image, step.target, step.cause, step.looks)
+        answer = self._decide(locked.image, step.target, step.cause, step.verified)
         if isinstance(answer, prune.Refusal):
             return answer
         if not locked.withdraw(step.target):
@@ -154,21 +156,23 @@ class Removal:
         locked.keep([one for one in locked.image.durable if one.row != step.target.row])
         return answer
 
-    def _decide(self, image: Image, target: Location, cause: Cause, looks: VerifyRound) -> prune.Proof | prune.Refusal:
+    def _decide(
+        self, image: Image, target: Location, cause: Cause, verified: VerifyRound
+    ) -> prune.Proof | prune.Refusal:
         return prune.removable(
             image,
             target,
-            [result for result in looks.results if self._places.is_known(result.location)],
-            others=looks.news,
+            [result for result in verified.results if self._places.is_known(result.location)],
+            others=verified.news,
             now=self._clock(),
-            judged=looks.image.digest,
+            judged=verified.image.digest,
             cause=cause,
             min_durable=self._order.min_durable,
-            max_age_seconds=looks.max_age_seconds,
+            max_age_seconds=verified.max_age_seconds,
             identity=self._places.identity,
         )
 
-    def _look(self, image: Image, targets: Sequence[Location]) -> VerifyRound:
+    def _verify(self, image: Image, targets: Sequence[Location]) -> VerifyRound:
         """Every durable copy in full; a cached one only when it goes because of its state."""
         chosen = {one.row: one for one in image.durable}
         if self._order.reads_targets:

@@ -118,14 +118,14 @@ def _kept(image: Image, ours: list[Result], known: list[Result], identity: Ident
     The target's own place is one of them only when another row goes on naming it: else every verification condemns it,
     or it is volatile.
     """
-    looks: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
+    of_place: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
     for result in ours:
-        looks.get(identity(result.location), []).append(result)
+        of_place.get(identity(result.location), []).append(result)
     doubted = {identity(one) for one in image.cached}
     doubted |= {identity(one.location) for one in known if one.verdict is not Verdict.INTACT}
     proofs = {
         location.object_of(place): next(one for one in found if one.evidence is Evidence.FULL)
-        for place, found in looks.items()
+        for place, found in of_place.items()
         if place not in doubted and proves_intact(found)
     }
     return list(proofs.values())
@@ -142,8 +142,8 @@ def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
 
 def _is_undecided(image: Image, known: list[Result]) -> bool:
     """Whether copies are too few for want of an answer: one of them was not looked at, or could not be."""
-    looks = [[result.verdict for result in known if result.location == durable] for durable in image.durable]
-    return any(not found or any(verdict.is_unknown for verdict in found) for found in looks)
+    of_place = [[result.verdict for result in known if result.location == durable] for durable in image.durable]
+    return any(not found or any(verdict.is_unknown for verdict in found) for found in of_place)
 
 
 def _copy(result: Result, digest: Digest) -> ProofLocation:

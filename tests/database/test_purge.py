@@ -52,8 +52,10 @@ def test_what_is_over(ledger: Ledger) -> None:
     write(ledger, tables.runs.insert(), old + kept)
     claims = [{"image_id": f"i{n}", "place": "p", "owner": "o", "expires_at": (OLD, YOUNG)[n % 2]} for n in many]
     write(ledger, tables.claims.insert(), claims)
-    looks = [{"image_id": f"i{n}", "host": "h", "who": "w", "requested_at": (OLD, YOUNG)[n]} for n in range(2)]
-    write(ledger, tables.looks.insert(), looks)
+    verify_requests = [
+        {"image_id": f"i{n}", "host": "h", "who": "w", "requested_at": (OLD, YOUNG)[n]} for n in range(2)
+    ]
+    write(ledger, tables.verify_requests.insert(), verify_requests)
     for number, finished in enumerate((OLD, YOUNG, None)):
         ledger.request_withdrawal(Location(f"i{number}", "file:///x"), reason="r", who="w")
         done = tables.withdrawals.update().where(tables.withdrawals.c.image_id == f"i{number}")
@@ -62,9 +64,9 @@ def test_what_is_over(ledger: Ledger) -> None:
     assert past.runs() == len(many)
     assert {row.name for row in ledger.database.rows(sa.select(tables.runs.c.name))} == {"young", "running"}
     assert past.claims() == (len(many) + 1) // 2
-    assert (past.looks(), past.withdrawals()) == (1, 1)
+    assert (past.verify_requests(), past.withdrawals()) == (1, 1)
     assert [one.image_id for one in ledger.withdrawals()] == ["i2", "i1"]
-    assert (past.runs(), past.claims(), past.looks(), past.withdrawals()) == (0, 0, 0, 0)
+    assert (past.runs(), past.claims(), past.verify_requests(), past.withdrawals()) == (0, 0, 0, 0)
     assert count(ledger, tables.claims) == len(many) // 2
 
 
@@ -75,9 +77,9 @@ def test_orphans(ledger: Ledger) -> None:
         | {"last_seen": (OLD, YOUNG)[n % 2]}
         for n in range(2 * CHUNK + 5)
     ]
-    write(ledger, tables.strays.insert(), rows)
-    assert Purge(ledger.database, AGE).strays() == CHUNK + 3
-    assert count(ledger, tables.strays) == CHUNK + 2
+    write(ledger, tables.orphans.insert(), rows)
+    assert Purge(ledger.database, AGE).orphans() == CHUNK + 3
+    assert count(ledger, tables.orphans) == CHUNK + 2
 
 
 def test_pins(ledger: Ledger) -> None:

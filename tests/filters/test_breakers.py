@@ -178,11 +178,11 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 @given(verdict=WORDS, other=WORDS)
 def test_words_of_a_newer_version(ledger: Ledger, database_url: str, verdict: str, other: str) -> None:
     """Whatever stands in the columns of ours is read: a word nobody here knows is unknown, and condemns nothing."""
-    copies, strays = PrefetchRequests(ledger.database), Orphans(ledger.database)
+    copies, orphans = PrefetchRequests(ledger.database), Orphans(ledger.database)
     ledger.record([Result(PLACE, Verdict.INTACT, Evidence.FULL)])
     ledger.request_withdrawal(PLACE, reason=other, who=other, proof={})
     copies.request([IMAGE], ["host"], who="a test")
-    strays.saw("host:here", [Sighting("name", Kind.DARK, None, 1)])
+    orphans.saw("host:here", [Sighting("name", Kind.DARK, None, 1)])
     for table, columns in {
         "states": {"verdict": verdict, "evidence": other, "full_verdict": verdict},
         "checks": {"verdict": verdict, "evidence": other},
@@ -200,5 +200,5 @@ def test_words_of_a_newer_version(ledger: Ledger, database_url: str, verdict: st
     assert expected.is_damage == (verdict in ("missing", "corrupt", "wrong_size"))
     assert ledger.history(IMAGE)[0].evidence.depth <= Evidence.FULL.depth
     assert copies.list()[0].state in Copied
-    assert strays.list()[0].kind in Kind
+    assert orphans.list()[0].kind in Kind
     assert ledger.withdrawals()[0].proof is not None

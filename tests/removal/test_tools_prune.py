@@ -299,7 +299,7 @@ def test_old_looks_are_looked_at_again(desk: Desk, removal: Removal) -> None:
     desk.add_file(image, b"bad")
     step = planned(desk, removal, image)
     desk.site.store_file(image).write_bytes(DATA[::-1])
-    aged = replace(step, looks=replace(step.looks, ended=step.looks.ended - timedelta(seconds=ACT_SECONDS)))
+    aged = replace(step, verified=replace(step.verified, ended=step.verified.ended - timedelta(seconds=ACT_SECONDS)))
     done = removal.act(aged)
     assert isinstance(done.answer, Refusal)
     assert "no other durable copy of the image is proven intact" in done.answer.reason

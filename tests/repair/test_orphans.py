@@ -1,4 +1,4 @@
-"""The table of strays on every database."""
+"""The table of orphans on every database."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ NAMES = [f"/store/{number}" for number in range(1200)]
 
 
 @pytest.fixture
-def strays(database_url: str) -> Iterator[Orphans]:
+def orphans(database_url: str) -> Iterator[Orphans]:
     ledger = Ledger(database_url)
     ledger.upgrade()
     yield Orphans(ledger.database)
@@ -23,27 +23,27 @@ def dark(name: str, size: int = 1) -> Sighting:
     return Sighting(name, Kind.DARK, None, size)
 
 
-def test_sightings(strays: Orphans) -> None:
+def test_sightings(orphans: Orphans) -> None:
     """Seen again is counted, seen otherwise begins anew, not seen is forgotten; another place is none of it."""
-    assert [one.sightings for one in strays.saw(PLACE, [dark("a"), dark("b"), dark("c"), dark("d")])] == [1] * 4
-    strays.saw("host:api1", [dark("a")])
+    assert [one.sightings for one in orphans.saw(PLACE, [dark("a"), dark("b"), dark("c"), dark("d")])] == [1] * 4
+    orphans.saw("host:api1", [dark("a")])
     changed = Sighting("d", Kind.LOST, None, 1)
-    again = {one.name: one for one in strays.saw(PLACE, [dark("a"), dark("b", size=2), changed])}
+    again = {one.name: one for one in orphans.saw(PLACE, [dark("a"), dark("b", size=2), changed])}
     assert {name: one.sightings for name, one in again.items()} == {"a": 2, "b": 1, "d": 1}
     assert again["a"].first_seen < again["a"].last_seen
     assert again["b"].first_seen == again["b"].last_seen == again["a"].last_seen
-    assert [one.name for one in strays.list(PLACE)] == ["a", "b", "d"]
-    assert [one.sightings for one in strays.list("host:api1")] == [1]
-    strays.forget(PLACE, ["a"])
-    assert [one.name for one in strays.list()] == ["a", "b", "d"]  # the first one is of the host
+    assert [one.name for one in orphans.list(PLACE)] == ["a", "b", "d"]
+    assert [one.sightings for one in orphans.list("host:api1")] == [1]
+    orphans.forget(PLACE, ["a"])
+    assert [one.name for one in orphans.list()] == ["a", "b", "d"]  # the first one is of the host
 
 
-def test_many_and_odd_names(strays: Orphans) -> None:
+def test_many_and_odd_names(orphans: Orphans) -> None:
     """More than one statement holds, names longer than an index, of another case, or that no text can hold."""
     odd = ["A" * 3000, "a" * 3000, "\udcff", "\U0001f600", "a", "A"]
     for sightings in (1, 2):
-        found = strays.saw(PLACE, [dark(name) for name in NAMES + odd])
+        found = orphans.saw(PLACE, [dark(name) for name in NAMES + odd])
         assert [one.sightings for one in found] == [sightings] * (len(NAMES) + len(odd))
-    assert len(strays.list(PLACE)) == len(NAMES) + len(odd)
-    assert strays.saw(PLACE, []) == []
-    assert strays.list() == []
+    assert len(orphans.list(PLACE)) == len(NAMES) + len(odd)
+    assert orphans.saw(PLACE, []) == []
+    assert orphans.list() == []

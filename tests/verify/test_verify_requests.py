@@ -12,7 +12,7 @@ from support.programs import Desk, Programs
 from support.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.tables import looks
+from glance_replicas.ledger.tables import verify_requests
 from glance_replicas.ledger.verify_requests import VerifyRequest, VerifyRequests
 
 pytest_plugins = ["support.desk"]
@@ -30,7 +30,7 @@ def test_a_request_stands_until_it_is_ended(database_url: str) -> None:
     assert made.ask(IMAGE, "api1", who="bob") >= asked_at
     assert made.due("api1") == [VerifyRequest(IMAGE, 5)]
     assert made.due("api2") == []
-    ledger.database.change(looks.update().values(requested_at=asked_at.replace(year=2020)))
+    ledger.database.change(verify_requests.update().values(requested_at=asked_at.replace(year=2020)))
     assert (made.silence(IMAGE, "api1") or 0) > 86400
     made.renew(IMAGE, "api1")
     assert (made.silence(IMAGE, "api1") or 0) < 60

@@ -128,9 +128,9 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         """One field for each fact."""
         found, _ = self.ask(parsed_args)
-        looks = [replica.state for replica in found.replicas if replica.state]
-        times = [state.checked_at for state in looks if state.checked_at]
-        last = next((look for look in looks if times and look.checked_at == max(times)), None)
+        states = [replica.state for replica in found.replicas if replica.state]
+        times = [state.checked_at for state in states if state.checked_at]
+        last = next((state for state in states if times and state.checked_at == max(times)), None)
         digest = found.digest
         facts = {
             "image": found.image_id,
@@ -143,8 +143,8 @@ class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
             "stores": ", ".join(
                 sorted({replica.store or replica.kind for replica in found.replicas if replica.durable})
             ),
-            "damaged": sum(look.verdict.is_damage for look in looks),
-            "never_looked_at": len(found.replicas) - len(looks),
+            "damaged": sum(state.verdict.is_damage for state in states),
+            "never_looked_at": len(found.replicas) - len(states),
             "last_looked_at": seen(last),
             "alarm": Text(found.alarm),
             "best": redact(found.replicas[0].url) if found.replicas else None,

@@ -57,7 +57,7 @@ class Audit(ClosedLister):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
-        """One row for each stray."""
+        """One row for each orphan."""
         from glance_replicas.audit.flow import Auditor
 
         if not self.ledger.is_current():
@@ -116,7 +116,7 @@ class Audit(ClosedLister):
             if action == "remove" and parsed.yes and listing is not None:
                 action = self._remove(auditor, listing, finding)
             actions.append(action)
-            lost = finding.stray.kind is Kind.LOST
+            lost = finding.orphan.kind is Kind.LOST
             advised = HELD_BACK if lost and report.is_at_fault else _next(finding, action, refusal)
             yield _row(finding, action, advised, now)
         removed = sum(one in ("removed", "asked") for one in actions)
@@ -134,7 +134,7 @@ class Audit(ClosedLister):
                 return "changed"
             return "asked" if isinstance(listing, remote.Listing) else "removed"
         except ReplicaError as error:
-            self.note(f"{listing.place}: {finding.stray.name} was not removed: {error}")
+            self.note(f"{listing.place}: {finding.orphan.name} was not removed: {error}")
             self.worsen(UNKNOWN)
             return "failed"
 
@@ -170,25 +170,25 @@ def _closing(report: "AuditReport", removed: int, refusal: str | None, *, is_her
 
 
 def _row(finding: "AuditFinding", action: str, advised: str, now: datetime) -> tuple[Any, ...]:
-    stray = finding.stray
+    orphan = finding.orphan
     return (
-        *(stray.place, str(stray.kind), Text(stray.name), Text(stray.image_id), Text(finding.status)),
-        *(Bytes(stray.size), When(stray.first_seen, now), stray.sightings, action),
+        *(orphan.place, str(orphan.kind), Text(orphan.name), Text(orphan.image_id), Text(finding.status)),
+        *(Bytes(orphan.size), When(orphan.first_seen, now), orphan.sightings, action),
         advised,
     )
 
 
 def _next(finding: "AuditFinding", action: str, refusal: str | None) -> str:
-    stray = finding.stray
-    kind, _, name = stray.place.partition(":")
+    orphan = finding.orphan
+    kind, _, name = orphan.place.partition(":")
     audit = f"replica audit --{kind} {name}"
-    if stray.kind is Kind.LOST:
-        return f"replica repair {stray.image_id}"
+    if orphan.kind is Kind.LOST:
+        return f"replica repair {orphan.image_id}"
     if action in ("removed", "asked", "changed", "failed"):
         return "-" if action == "removed" else audit
     if finding.why_kept:
-        look = f"replica list {stray.image_id}" if finding.status else "inspect it, and remove it by hand"
+        look = f"replica list {orphan.image_id}" if finding.status else "inspect it, and remove it by hand"
         return f"never removed by us, {finding.why_kept}: {look}"
     if not finding.may_go:
-        return f"seen by {count(stray.sightings, 'audit')}: later again {audit}"
+        return f"seen by {count(orphan.sightings, 'audit')}: later again {audit}"
     return f"{audit} --remove-dark --max-share N --yes" if refusal else f"{audit} --remove-dark --yes"

@@ -113,8 +113,8 @@ class Purge(OnHost):
         yield "states of locations that no longer exist", lambda: self._states(past)
         yield "finished runs", past.runs
         yield "expired claims", past.claims
-        yield "verifications that no host took", past.looks
-        yield "strays that no audit has seen since", past.strays
+        yield "verifications that no host took", past.verify_requests
+        yield "strays that no audit has seen since", past.orphans
         yield "pins of images that no longer exist", lambda: self._pins(past)
         yield "finished copies", lambda: PrefetchRequests(database).trim(seconds)
         yield "days of use", lambda: Usage(database).trim(math.ceil(seconds / DAY))

@@ -113,8 +113,8 @@ class Prune(ClosedLister):
             if not wanted.ids:
                 bound(sum(len(found) for _, found in targets))
             steps = [step for image, found in targets for step in removal.plan(image, found)]
-        for looks in {id(step.looks): step.looks for step in steps}.values():
-            self.known.record(looks.results)
+        for verified in {id(step.verified): step.verified for step in steps}.values():
+            self.known.record(verified.results)
         bound(sum(isinstance(step.answer, rule.Proof) for step in steps))
         return steps
 

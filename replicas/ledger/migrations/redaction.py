@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ...database.chunks import CHUNK
 from ...location import redact, redact_text
 from ..rows import url_key
-from ..tables import checks, copies, states, strays, withdrawals
+from ..tables import checks, copies, orphans, states, withdrawals
 
 # Texts in which a URL may be. Those called `url` are one, and what `place` is made of.
 _TEXTS = {
@@ -21,7 +21,7 @@ _TEXTS = {
     states: ("url", "detail"),
     withdrawals: ("url", "reason", "proof"),
     copies: ("detail",),
-    strays: ("name",),
+    orphans: ("name",),
 }
 
 

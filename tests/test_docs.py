@@ -113,3 +113,11 @@ def test_lines_of_documents_are_at_most_120_columns(document: Path) -> None:
         if len(line) > 120 and not is_code and not line.startswith("    ") and not line.lstrip().startswith("|"):
             long.append(f"{document.name}:{number}")
     assert long == []
+
+
+def test_lines_of_the_log_are_those_of_the_code() -> None:
+    """What docs/operations.md quotes of the log stands so in the code; N, WHO, `why` and the like for what varies."""
+    quoted = documents.log_lines((ROOT / "docs" / "operations.md").read_text())
+    assert len(quoted) > 25
+    texts = documents.texts_of_the_code()
+    assert [line for line in quoted if not any(documents.fixed(line) in text for text in texts)] == []

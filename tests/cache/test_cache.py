@@ -87,7 +87,7 @@ def test_foreign_names_are_left_alone(cache: Cache) -> None:
     assert list(cache.complete.entries()) == []
     assert cache.complete.open(A) is None
     assert cache.complete.open(B) is None
-    with pytest.raises(ValueError, match="no image id"):
+    with pytest.raises(ValueError, match="is not an image id"):
         cache.complete.open("../etc/passwd")
 
 

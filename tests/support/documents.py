@@ -1,6 +1,7 @@
 """The documents, the command lines in them, and what this version has to say of each line."""
 
 import argparse
+import ast
 import contextlib
 import functools
 import importlib.metadata
@@ -19,6 +20,7 @@ WRITTEN = [
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 IMAGE = "9863bc76-76f8-4a32-8c20-74babcdad767"
+_VARIES = "\0"
 PROGRAM = r"(?:replica|replica-(?:list|verify|prune)|openstack image replica|make) [a-z-]"
 SAMPLES = {"N": "1", "AGE": "7d", "SIZE": "500G", "$LARGE": IMAGE, "$IMAGE": IMAGE, "IMAGE": IMAGE, "ID": IMAGE}
 
@@ -111,3 +113,30 @@ def parse_faults(line: str) -> list[str]:
 def targets() -> set[str]:
     """What make knows."""
     return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def log_lines(text: str) -> list[str]:
+    """What the table under "Logs" quotes."""
+    table = text.split("\n## Logs\n")[1].split("\n## ")[0]
+    return [
+        line for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for line in re.findall(r"`([^`]+)`", row)
+    ]
+
+
+def fixed(line: str) -> str:
+    """A quoted line with a mark for what varies, as `texts_of_the_code` has it."""
+    return re.sub(r"\b(why|[A-Z]+)\b|\.\.\.", _VARIES, line).strip(f"{_VARIES}: ,")
+
+
+def texts_of_the_code() -> list[str]:
+    """Every string in `replicas/` and `middleware/`, with a mark for what varies."""
+    found = []
+    for path in (*(ROOT / "replicas").rglob("*.py"), *(ROOT / "middleware").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                found.append(
+                    "".join(str(one.value) if isinstance(one, ast.Constant) else _VARIES for one in node.values)
+                )
+    return [re.sub(r"%[-.\d]*[srdf]", _VARIES, text) for text in found]

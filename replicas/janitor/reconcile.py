@@ -98,8 +98,8 @@ class Reconciler:
         strange = unknown - self._once_ours(unknown, is_familiar)
         if strange:
             done.problems.append(
-                f"reconcile: {len(strange)} files belong to images that are not in Glance's database; is it the right "
-                f"one? They stay; to remove them: replica audit --host {self._settings.host_name} --remove-dark"
+                f"reconcile: {len(strange)} files belong to images that Glance's database has never had; is it another "
+                f"database? They stay; to remove them: replica audit --host {self._settings.host_name} --remove-dark"
             )
             log.error("janitor: %s: %s", self._cache.folder, done.problems[-1])
         return gone | set(sorted(overdue - strange)[: self._settings.max_withdrawals_per_pass])

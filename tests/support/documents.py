@@ -117,7 +117,7 @@ def targets() -> set[str]:
 
 def log_lines(text: str) -> list[str]:
     """What the table under "Logs" quotes."""
-    table = text.split("\n## Logs\n")[1].split("\n## ")[0]
+    table = text.split("\n## Logs\n")[1].split("\n## ", maxsplit=1)[0]
     return [
         line for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for line in re.findall(r"`([^`]+)`", row)
     ]

@@ -191,24 +191,24 @@ def test_interrupted_is_130(desk: Desk) -> None:
 def test_hosts_are_listed_with_their_state(desk: Desk) -> None:
     """A host with a fresh heartbeat is alive, with its files and the rows that are its own."""
     ledger = desk.ledger
-    ledger.heartbeat(Host("api5", "z5", "http://127.0.0.5:9292", datetime.now(UTC), 3, 1000, 2000))
-    ledger.claim_fill("11111111-2222-4333-8444-555555555555", "api5", "http://127.0.0.5:9292", 60)
-    PrefetchRequests(ledger.database).request(["11111111-2222-4333-8444-555555555555", "x"], ["api5"], who="w")
-    PrefetchRequests(ledger.database).progress("x", "api5", 1, 2)
-    Usage(ledger.database).add("api5", {"11111111-2222-4333-8444-555555555555": Use(4, 1000, 250)})
+    ledger.heartbeat(Host("api15", "z5", "http://127.0.0.15:9292", datetime.now(UTC), 3, 1000, 2000))
+    ledger.claim_fill("11111111-2222-4333-8444-555555555555", "api15", "http://127.0.0.15:9292", 60)
+    PrefetchRequests(ledger.database).request(["11111111-2222-4333-8444-555555555555", "x"], ["api15"], who="w")
+    PrefetchRequests(ledger.database).progress("x", "api15", 1, 2)
+    Usage(ledger.database).add("api15", {"11111111-2222-4333-8444-555555555555": Use(4, 1000, 250)})
     ledger.close()
-    image = desk.image(b"for api5")
-    desk.add_replica(image, "http://127.0.0.5:9292", host="api5")
-    desk.add_replica(image, "http://127.0.0.6:9292", host="api5")  # not its URL: not its own
-    (row,) = desk.run("host", "api5", "-f", "json").rows
+    image = desk.image(b"for api15")
+    desk.add_replica(image, "http://127.0.0.15:9292", host="api15")
+    desk.add_replica(image, "http://127.0.0.16:9292", host="api15")  # not its URL: not its own
+    (row,) = desk.run("host", "api15", "-f", "json").rows
     assert (row["State"], row["Files"], row["Registered"], row["Free"]) == ("alive", 3, 1, 2000)
     assert (row["Fills"], row["Waiting"], row["Downloads"]) == (1, 1, 4)
     assert (row["Served"], row["Hit Ratio"]) == (1000, 0.25)
-    assert "25 %" in desk.run("host", "api5").out
+    assert "25 %" in desk.run("host", "api15").out
     done = desk.run("host", "api-none")
     assert (done.status, done.out) == (3, "")
     assert "replica: the ledger has no host api-none; it has: " in done.err
-    assert "api5" in done.err
+    assert "api15" in done.err
 
 
 def test_check_finds_what_is_wrong(desk: Desk, tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ def test_names_in_the_architecture() -> None:
     rooms = re.findall(r"^\| `(\w+/)` \|", ARCHITECTURE.read_text(), re.MULTILINE)
     assert len(rooms) > 12
     assert [room for room in rooms if not any((ROOT / top / room).is_dir() for top in ("", "replicas"))] == []
+    for room, line in re.findall(r"^\| `(\w+)/` \|(.*)", ARCHITECTURE.read_text(), re.MULTILINE):
+        inside = {path.stem for path in (ROOT / "replicas" / room).glob("*")}
+        assert not inside or set(re.findall(r"`(\w+)`", line)) <= inside, room
     linked = re.findall(r"\]\(docs/decisions/([\w-]+\.md)\)", ARCHITECTURE.read_text())
     assert set(linked) == {path.name for path in texts[1:]}
 

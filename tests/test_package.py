@@ -41,7 +41,7 @@ def test_the_page_is_made_from_the_wheel(installed: Path) -> None:
     """A report needs nothing of the source tree."""
     use = (
         "from datetime import UTC, datetime; from glance_replicas.tools.report_page import page, report_model; "
-        "print(page.__file__, page.render(report_model.Survey(datetime.now(UTC), [], 1.0), []))"
+        "print(page.__file__, page.render(report_model.ReportModel(datetime.now(UTC), [], 1.0), []))"
     )
     done = subprocess.run(
         [sys.executable, "-c", use], env={"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False

@@ -4,7 +4,7 @@ Three hosts hold an image; its object in the store is damaged, or is found to be
 carry them out and reconcile, hosts evict, verifications record, dead hosts are buried, all at once: real databases,
 directories and locks, and before each transaction of anybody a scheduler says whose turn it is. In every other world
 one of them is held up before one of its transactions until all others have done what they do: so what was decided
-meets what became of the world meanwhile. `LAST_COPY_WORLDS` sets how many worlds there are; `removal_mutants` takes the
+meets what became of the world meanwhile. `LAST_COPY_WORLDS` sets how many worlds there are; `mutants.py` takes the
 checks out one by one, and these worlds, or a test that it names, have to fail each time.
 """
 

@@ -160,8 +160,8 @@ class Download:
         body = guarded(iter(given), image.digest, image.size)
 
         def closed(sent: int, expected: int) -> None:
-            for iterator in (body, given):
-                getattr(iterator, "close", _nothing)()
+            for stream in (body, given):
+                getattr(stream, "close", _nothing)()
             self._let_go()
             self._serving.usage_count.served(image.id, sent, hit=False)
 

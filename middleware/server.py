@@ -23,7 +23,7 @@ from glance_replicas.location import replica_path
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image
 from glance_replicas.stores.hosts import remote
 from glance_replicas.stores.sources import BACKGROUND
-from glance_replicas.transfer.follow import Follower, growing_or_ended
+from glance_replicas.transfer.follow import Follower, partial_or_complete
 
 from . import host, unread
 from .client_words import Refusal
@@ -115,7 +115,7 @@ class ReplicaServer:
             return self._streamed(request, image, copy.detach(), filling=False)
         if copy is not None:
             return self._unread(request, image, copy)
-        fd = growing_or_ended(self._serving.cache, image)
+        fd = partial_or_complete(self._serving.cache, image)
         return webob.exc.HTTPNotFound() if fd is None else self._streamed(request, image, fd, filling=True)
 
     def _unread(self, request: webob.Request, image: Image, copy: OpenFile) -> Any:

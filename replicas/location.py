@@ -25,12 +25,12 @@ _SIGNATURES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     (frozenset({"kid", "expires", "sig"}), frozenset()),  # our own
     (
         frozenset({"X-Amz-Signature"}),
-        frozenset(f"X-Amz-{literal}" for literal in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders"))
+        frozenset(f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders"))
         | {"X-Amz-Security-Token"},
     ),
     (
         frozenset({"X-Goog-Signature"}),
-        frozenset(f"X-Goog-{literal}" for literal in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")),
+        frozenset(f"X-Goog-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")),
     ),
     (frozenset({"Expires", "Signature"}), frozenset({"AWSAccessKeyId", "GoogleAccessId"})),
     (frozenset({"temp_url_sig", "temp_url_expires"}), frozenset({"temp_url_ip_range"})),  # Swift

@@ -1,4 +1,4 @@
-"""`sendfile = uwsgi`: bytes of files, complete or growing, go from the kernel's page cache to the client's connection.
+"""`sendfile = uwsgi`: bytes of files, complete or partial, go from the kernel's page cache to the client's connection.
 
 Only where uWSGI itself holds a plain connection and writes what it is given before it asks for more: the first piece of
 a body takes the usual way, headers before it, and the rest is sent past Python behind it.

@@ -1,4 +1,4 @@
-"""One host's directory: its complete files, the files that grow, and room for both."""
+"""One host's directory: its complete files, its partial files, and room for both."""
 
 from .cached_file import CachedFile, OpenFile
 from .host_cache import Cache

@@ -123,7 +123,7 @@ class CompleteFiles:
     def withhold(self, image_id: str, fd: int, error: Unreadable) -> None:
         """The complete file behind `fd` could not be read: it is kept and serves nobody until somebody can.
 
-        Nothing is noted of a growing one. Raises CacheError.
+        Nothing is noted of a partial one. Raises CacheError.
         """
         with self._directory.errors(image_id), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.lstat(self._directory.path(image_id))):

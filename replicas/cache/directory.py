@@ -5,7 +5,7 @@
     queue/<image_id>       a request to fill
     incomplete/<image_id>  what Glance's own cache or version 0.1 left half written (`incomplete`)
     .glance-replicas/      ours alone: Glance's drivers, its cleaner and its pruner look into the four above only
-        partial/<image_id> growing; locked (flock) by the one process that fills it; a note says what is to come
+        partial/<image_id> not complete; locked (flock) by the one process that fills it; a note says what is to come
         known/             the notes, where the file system cannot keep them on the files (`notes`)
         space, janitor     locks
         client-fills       locks of the places that fills of clients take (`places`)

@@ -58,7 +58,7 @@ class Evicted:
 
     copies: int = 0
     copy_bytes: int = 0
-    other_bytes: int = 0  # of wrong files, and of growing ones that nobody fills
+    other_bytes: int = 0  # of wrong files, and of partial ones that nobody fills
 
     @property
     def bytes(self) -> int:
@@ -96,9 +96,9 @@ class Eviction:
         self._eviction_for_fills = _Remover(cache, kept, withdraw_soon or withdraw)
 
     def used(self) -> int:
-        """Bytes of complete, growing (as reserved) and invalid files, and of what others left. Raises CacheError.
+        """Bytes of complete, partial (as reserved) and invalid files, and of what others left. Raises CacheError.
 
-        Files move on meanwhile: from where they grow to their place, from either to `invalid/`. The folders are read
+        Files move on meanwhile: from `partial/` to their place, from either to `invalid/`. The folders are read
         in that order, so that none is missed, and a file met twice as complete counts once.
         """
         files = {name: on_disk(one) for name, one in self._cache.listed("partial")}

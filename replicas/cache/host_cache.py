@@ -1,4 +1,4 @@
-"""The whole directory of a host: its names, its complete files and its growing ones."""
+"""The whole directory of a host: its names, its complete files and its partial ones."""
 
 from pathlib import Path
 

@@ -95,9 +95,9 @@ class PartialFiles:
         return freed
 
     def fate(self, image_id: str, fd: int) -> str:
-        """What became of the partial file behind `fd`: `partial_file`, `complete`, `invalid` or `gone`."""
+        """What became of the partial file behind `fd`: `partial`, `complete`, `invalid` or `gone`."""
         places = {
-            "growing": self._directory.partial_path(image_id),
+            "partial": self._directory.partial_path(image_id),
             "complete": self._directory.path(image_id),
             "invalid": self._directory.folder / "invalid" / image_id,
         }

@@ -28,7 +28,7 @@ def _compare_bytes(element: is_exactly, compiler: Any, **more: Any) -> str:
     """By `=` as well, which an index serves."""
     column, text = element.clauses
     by_index = f"{compiler.process(column, **more)} = {compiler.process(text, **more)}"
-    by_bytes = (f"CAST({compiler.process(column_element, **more)} AS BINARY)" for column_element in (column, text))
+    by_bytes = (f"CAST({compiler.process(one, **more)} AS BINARY)" for one in (column, text))
     return f"({by_index} AND {' = '.join(by_bytes)})"
 
 

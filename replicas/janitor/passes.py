@@ -61,7 +61,7 @@ class Janitor:
         self._scrubber = assembly.scrubber(host, self._keep_alive)
         self._reconciler = assembly.reconciler(host)
         self._presence = assembly.presence(host, self._reconciler)
-        self._stocking = PrefetchPlanner(host.settings, host.cache, host.eviction, host.catalogue, host.ledger)
+        self._prefetch_planner = PrefetchPlanner(host.settings, host.cache, host.eviction, host.catalogue, host.ledger)
         self._prefetch_worker = assembly.prefetch_worker(host, self.wake)
         self._verify_worker = assembly.verify_worker(host, self._keep_alive)
         self._requested_removals = assembly.requested_removals(host, self._is_fetched)
@@ -224,7 +224,7 @@ class Janitor:
         done.evicted_bytes += self._host.eviction.trim().bytes
 
     def _stock(self, done: Pass) -> None:
-        self._stocking.run(done)
+        self._prefetch_planner.run(done)
 
     @crash_points
     def _copy(self, done: Pass) -> None:

@@ -38,10 +38,12 @@ _DELETED = 100  # so many more of the popular images are looked at, for some may
 class PrefetchPlanner:
     """One host's; called by one thread."""
 
-    def __init__(self, settings: Settings, cache: Cache, space: Eviction, catalogue: Catalogue, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache, eviction: Eviction, catalogue: Catalogue, ledger: Ledger
+    ) -> None:
         self._settings = settings
         self._cache = cache
-        self._space = space
+        self._eviction = eviction
         self._catalogue = catalogue
         self._ledger = ledger
         self._copies = PrefetchRequests(ledger.database)
@@ -116,7 +118,7 @@ class PrefetchPlanner:
 
     def _capacity(self) -> int:
         """Bytes that may be wished for: the low watermark of `max_bytes`, or of what the file system has for us."""
-        disk = self._space.used() + self._space.free() - self._settings.min_free_bytes
+        disk = self._eviction.used() + self._eviction.free() - self._settings.min_free_bytes
         quota = self._settings.max_bytes * self._settings.low_watermark_percent // 100
         return min(quota, disk) if quota else disk
 

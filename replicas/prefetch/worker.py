@@ -96,7 +96,7 @@ class PrefetchWorker:
         self._settings, self._cache, self._catalogue = settings, cache, catalogue
         self._registration, self._own_copies, self._pin_sync = registration, own_copies, pin_sync
         self._fill_setup, self._wake = fill_setup, wake
-        self._orders = PrefetchQueue(cache, requests, settings.host_name)
+        self._queue = PrefetchQueue(cache, requests, settings.host_name)
         rate = settings.copy_bytes_per_second
         self._throttle = Throttle(rate) if rate else None
         self._jobs: dict[str, Job] = {}
@@ -113,7 +113,7 @@ class PrefetchWorker:
         self._steer()
         partial_file = dict(self._cache.listed("partial"))
         started = sum(
-            self._take_up(want) for want in self._orders.wants(partial_file) if want.image_id not in self._jobs
+            self._take_up(want) for want in self._queue.wants(partial_file) if want.image_id not in self._jobs
         )
         give_back(self._cache, {one: facts for one, facts in partial_file.items() if one not in self._jobs})
         return started
@@ -139,7 +139,7 @@ class PrefetchWorker:
 
     def forget(self) -> None:
         """Orders that ended long ago are no longer known."""
-        self._orders.forget()
+        self._queue.forget()
 
     @crash_points
     def _take_up(self, want: Want) -> bool:
@@ -147,7 +147,7 @@ class PrefetchWorker:
         try:
             copy = self._cache.complete.hold(want.image_id)
         except Unreadable as error:  # no crash test: a file that cannot be read
-            self._orders.failed(want, f"a file is there and cannot be read: {error}")
+            self._queue.failed(want, f"a file is there and cannot be read: {error}")
             return False
         if copy is not None:
             copy.close()
@@ -156,7 +156,7 @@ class PrefetchWorker:
             image = self._catalogue.active(want.image_id)
             if image is not None:
                 return self._start(want, image)
-            self._orders.refused(want, "the image is not active")
+            self._queue.refused(want, "the image is not active")
         return False
 
     @crash_points
@@ -164,18 +164,18 @@ class PrefetchWorker:
         """The host has a complete file; one that nobody has read yet is read by the janitor first."""
         image = self._catalogue.active(want.image_id)
         if not want.asked and not want.queued:
-            self._orders.dropped(want)
+            self._queue.dropped(want)
         elif image is None:
-            self._orders.refused(want, "the image is not active")
+            self._queue.refused(want, "the image is not active")
         elif entry.is_anothers(image):
             self._drop(image)
         elif entry.fault:  # no crash test: a file that cannot be read
-            self._orders.failed(want, f"a file is there and cannot be read: {entry.fault}")
+            self._queue.failed(want, f"a file is there and cannot be read: {entry.fault}")
         elif entry.is_file_of(image):
             self._registration.register(image)
             if want.pin:
                 self._pin_sync.try_pin(image.id)
-            self._orders.done(want, entry.size)
+            self._queue.done(want, entry.size)
 
     def _drop(self, image: Image) -> None:
         copy = self._own_copies.open(image)
@@ -185,14 +185,14 @@ class PrefetchWorker:
     @crash_points
     def _start(self, want: Want, image: Image) -> bool:
         """Whether a fill was started; when another process has one, it is that one's progress that is told."""
-        is_open = partial(self._orders.is_open, want, image.size or 0)
+        is_open = partial(self._queue.is_open, want, image.size or 0)
         job = Job(want, image, self._throttle, is_open, self._wake)
         try:
             job.thread = start(self._cache, self._fill_setup.plan(image, background=True), job)
         except Refused as error:
-            self._orders.refused(want, str(error))
+            self._queue.refused(want, str(error))
         except CacheError as error:
-            self._orders.failed(want, str(error))
+            self._queue.failed(want, str(error))
         else:
             if job.thread is not None:
                 self._jobs[image.id] = job
@@ -211,7 +211,7 @@ class PrefetchWorker:
     @crash_points
     def _tell(self, job: Job) -> bool:
         facts = dict(self._cache.listed("partial")).get(job.want.image_id)
-        return self._orders.running(job.want, facts.st_size if facts else 0, job.size)
+        return self._queue.running(job.want, facts.st_size if facts else 0, job.size)
 
     @crash_points
     def _report_end(self, job: Job) -> bool:
@@ -219,15 +219,15 @@ class PrefetchWorker:
         copy = self._cache.complete.hold(job.want.image_id)
         if copy is not None:
             copy.close()
-            return self._orders.done(job.want, copy.entry.size)
+            return self._queue.done(job.want, copy.entry.size)
         if job.told == _CANCELLED:
-            return self._orders.dropped(job.want)
+            return self._queue.dropped(job.want)
         if job.told:
-            return self._orders.paused(job.want, job.told)
+            return self._queue.paused(job.want, job.told)
         if isinstance(job.failure, Corrupt):
-            return self._orders.refused(job.want, f"wrong bytes: {job.failure}")
+            return self._queue.refused(job.want, f"wrong bytes: {job.failure}")
         why = str(job.failure or "its file was removed again")
-        return self._orders.failed(job.want, why, advanced=job.fresh > 0 and job.failure is not None)
+        return self._queue.failed(job.want, why, advanced=job.fresh > 0 and job.failure is not None)
 
     def _may_run(self, want: Want) -> bool:
         return want.priority >= HIGH or within(self._settings.copy_hours, datetime.now().time())

@@ -31,7 +31,7 @@ def why_kept(
             f"This would remove the last durable copy of image {image.id}{alone}. "
             "Copy the image to another store first, or delete the image."
         )
-    if all(is_damaged(stay) for stay in stays) and not is_damaged(target):
+    if all(is_damaged(one) for one in stays) and not is_damaged(target):
         return (
             f"This would remove the last intact durable copy of image {image.id}: those in other stores were found "
             f"damaged. Repair them first: replica repair {image.id} --yes"

@@ -38,14 +38,14 @@ class RepairFlow:
         ledger: "Ledger",
         sources: "Sources",
         writers: "Writers",
-        restorer: "Rewriter",
+        rewriter: "Rewriter",
         *,
         workers: int,
         keep: Callable[[list[Result]], None],
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self._settings, self._ledger, self._sources = settings, ledger, sources
-        self._writers, self._restorer = writers, restorer
+        self._writers, self._rewriter = writers, rewriter
         self._workers, self._keep, self._progress = workers, keep, progress
         self._hosts: Mapping[str, Host] | None = None
 
@@ -91,11 +91,11 @@ class RepairFlow:
         return replace(step, before=before)
 
     def _restore(self, step: Step) -> Step:
-        restored = self._restorer.restore(step.image, step.target, step.intact, self._progress)
+        restored = self._rewriter.restore(step.image, step.target, step.intact, self._progress)
         origin = described(step.intact[0]) if step.intact else "nothing, for it is empty"
         after = self._look(step, f"restored in place by {who()} from {origin}")
         is_intact = after.verdict is Verdict.INTACT
-        self._restorer.keep_or_remove(step.image, restored, is_intact)
+        self._rewriter.keep_or_remove(step.image, restored, is_intact)
         return step.became(Action.RESTORED if is_intact else Action.FAILED, "" if is_intact else after.detail, after)
 
     def _ask(self, step: Step) -> Step:

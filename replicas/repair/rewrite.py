@@ -34,8 +34,8 @@ class OriginalBytes:
 
     def whole(self) -> Iterator[bytes]:
         """As `Original.whole`."""
-        relay = FailoverStream(self._image.id, self.size, self._intact, self._sources.open)
-        return guarded(self._told(relay), self.digest, self.size)
+        stream = FailoverStream(self._image.id, self.size, self._intact, self._sources.open)
+        return guarded(self._told(stream), self.digest, self.size)
 
     def part(self, offset: int, length: int) -> Iterator[bytes]:
         """As `Original.part`."""

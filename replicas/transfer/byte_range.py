@@ -14,7 +14,7 @@ from ..location import redact
 from ..model import Location
 from ..stores.body import Body
 from .failover_stream import FailoverStream, guarded
-from .follow import Follower, growing_or_ended
+from .follow import Follower, partial_or_complete
 from .plan import Plan
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ class RangeFollower(Follower):
 
 
 def follow(cache: Cache, plan: Plan, start: int, has_left: Callable[[], bool] | None = None) -> Follower | None:
-    """A reader of the image's file that has byte `start` by now, growing or just complete; None: it has not.
+    """A reader of the image's file that has byte `start` by now, partial or just complete; None: it has not.
 
     Raises CacheError.
     """
-    fd = growing_or_ended(cache, plan.image)
+    fd = partial_or_complete(cache, plan.image)
     if fd is None:
         return None
     if os.fstat(fd).st_size <= start:

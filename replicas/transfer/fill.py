@@ -133,16 +133,16 @@ class Fill:
         """All bytes are in the file, and right; bytes taken over from an earlier filler. Condemns what is wrong."""
         plan, kept = self._plan, self._partial_file.length
         sources = plan.sources.to_fill() if kept < plan.size else ()
-        relay = FailoverStream(plan.image.id, plan.size, sources, plan.sources.open, kept)
-        chunks = guarded(iter(relay), plan.digest, plan.size)
+        stream = FailoverStream(plan.image.id, plan.size, sources, plan.sources.open, kept)
+        chunks = guarded(iter(stream), plan.digest, plan.size)
         if kept:
             reread = partial(read, self._partial_file.fd)
-            chunks = continued(iter(relay), plan.digest, plan.size, kept, reread, self._waiting)
+            chunks = continued(iter(stream), plan.digest, plan.size, kept, reread, self._waiting)
         try:
             self._append(chunks, kept)
         except Corrupt:
             self._cache.partials.condemn(self._partial_file, plan.image.id)
-            self._report(lambda: plan.hooks.condemned(() if kept else relay.used))
+            self._report(lambda: plan.hooks.condemned(() if kept else stream.used))
             raise
         return kept
 

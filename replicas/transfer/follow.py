@@ -34,14 +34,14 @@ def start_or_join(cache: Cache, plan: Plan, has_left: Callable[[], bool] | None 
     """
     for _ in range(100):
         started = start(cache, plan)
-        fd = growing_or_ended(cache, plan.image)
+        fd = partial_or_complete(cache, plan.image)
         if fd is not None:
             return Follower(cache, plan, fd, collapsed=not started, has_left=has_left)
         time.sleep(0.01)
     raise CacheError(f"image {plan.image.id}: its partial file comes and goes; passing through")
 
 
-def growing_or_ended(cache: Cache, image: Image) -> int | None:
+def partial_or_complete(cache: Cache, image: Image) -> int | None:
     """A descriptor on the image's partial file, or on the complete one that a fill has left meanwhile; None: neither.
 
     Whoever saw no complete file asks this: a fill may have ended since. Raises CacheError.
@@ -61,7 +61,7 @@ def growing_or_ended(cache: Cache, image: Image) -> int | None:
 
 
 class Follower:
-    """One client's view of a growing or complete file. Close it; closing changes nothing for anybody else.
+    """One client's view of a partial or complete file. Close it; closing changes nothing for anybody else.
 
     With `takes_over` the plan is the client's own and may be used to go on when the file fails; without it (peers are
     served so) the transfer just breaks. With `urgent` a fill in the background goes on as fast as it can. Waiting it
@@ -102,7 +102,7 @@ class Follower:
 
     def is_growing(self) -> bool:
         """Whether more may come."""
-        return self._cache.partials.fate(self._plan.image.id, self._fd) == "growing"
+        return self._cache.partials.fate(self._plan.image.id, self._fd) == "partial"
 
     def length(self) -> int:
         """Bytes that are there by now."""
@@ -146,7 +146,7 @@ class Follower:
     def wait_for_end(self, seconds: float) -> None:
         """Returns when the file that was read to its end has its place, or is given up; after so long in any case."""
         until = time.monotonic() + seconds
-        while self._cache.partials.fate(self._plan.image.id, self._fd) == "growing" and time.monotonic() < until:
+        while self._cache.partials.fate(self._plan.image.id, self._fd) == "partial" and time.monotonic() < until:
             time.sleep(_POLL[0])
 
     def fileno(self) -> int:
@@ -197,7 +197,7 @@ class Follower:
         fate = self._cache.partials.fate(self._plan.image.id, self._fd)
         if fate == "invalid":
             raise Corrupt("the fill's digest was wrong")
-        if fate != "growing":
+        if fate != "partial":
             if self.length() <= position:
                 raise CacheError("the fill was given up")
         elif not self._takes_over:
@@ -221,8 +221,8 @@ class Follower:
     def _rest(self, offset: int) -> Iterator[bytes]:
         """All bytes from `offset` on; those before are read here and hashed."""
         plan = self._plan
-        relay = FailoverStream(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, offset)
-        return guarded(iter(relay), plan.digest, plan.size, read(self._fd, 0, offset))
+        stream = FailoverStream(plan.image.id, plan.size, plan.sources.to_read(), plan.sources.open, offset)
+        return guarded(iter(stream), plan.digest, plan.size, read(self._fd, 0, offset))
 
 
 def _stays() -> bool:

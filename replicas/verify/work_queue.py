@@ -121,7 +121,7 @@ class WorkQueue:
     def _rows(self, ledger: "Ledger") -> Iterator[tuple[str, str, Last]]:
         if self._schedule.evidence is not Evidence.FULL:
             return ledger.by_age(self._schedule.now)
-        parts = (ledger.by_age(self._schedule.now, full=literal) for literal in (True, False))
+        parts = (ledger.by_age(self._schedule.now, full=by_full) for by_full in (True, False))
         tried = ((row for row in part if self._schedule.tried_at(row[2])) for part in parts)
         return heapq.merge(*tried, key=lambda row: row[2].full_checked_at or row[2].checked_at)
 

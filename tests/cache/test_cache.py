@@ -191,7 +191,7 @@ def test_fates(cache: Cache) -> None:
         assert partial_file is not None
         fd = cache.partials.follow(picture(image_id, 3))
         assert fd is not None
-        assert cache.partials.fate(image_id, fd) == "growing"
+        assert cache.partials.fate(image_id, fd) == "partial"
         partial_file.append(b"abc", 0)
         {
             "complete": lambda g=partial_file, i=image_id: cache.partials.commit(g, picture(i, 3)),

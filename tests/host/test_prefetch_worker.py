@@ -423,7 +423,7 @@ def test_queue_without_a_ledger(cloud: Cloud, tmp_path: Path) -> None:
     assert cloud.reads(bad) == reads
     for _ in range(_TRIES - 1):  # hours later each time
         assert [name for name, _ in local.cache.listed("queue")] == [bad]
-        copier._orders.failed(Want(bad, queued=True), "503")
+        copier._queue.failed(Want(bad, queued=True), "503")
     assert local.cache.listed("queue") == [], "as a row is given up"
     local.catalogue.close()
     local.ledger.close()

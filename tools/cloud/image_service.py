@@ -90,13 +90,13 @@ class Cloud:
 
     def _spelled(self, image_id: str) -> str:
         """The id as Glance has it: as typed, or else all in one case; as typed when there is no such image at all."""
-        for fromkey in dict.fromkeys((image_id, image_id.lower(), image_id.upper())):
+        for spelling in dict.fromkeys((image_id, image_id.lower(), image_id.upper())):
             try:
-                value = self._json(f"/v2/images/{fromkey}")
+                value = self._json(f"/v2/images/{spelling}")
             except Absent:
                 continue
             found = value.get("id") if isinstance(value, dict) else None
-            return found if isinstance(found, str) and found.lower() == image_id.lower() else fromkey
+            return found if isinstance(found, str) and found.lower() == image_id.lower() else spelling
         return image_id
 
     def images(self) -> Iterator[str]:

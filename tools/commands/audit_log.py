@@ -31,9 +31,7 @@ class Keeps(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
             if self._value.get(name):
                 return short(f"{name}: {self._value.get(key)}")
         kept = self._value.get("keeps", [])
-        names = ", ".join(
-            str(mapping.get("store") or mapping.get("url")) for mapping in kept if isinstance(mapping, Mapping)
-        )
+        names = ", ".join(str(copy.get("store") or copy.get("url")) for copy in kept if isinstance(copy, Mapping))
         return f"{count(len(kept), 'intact copy', 'intact copies')}: {names}"
 
     def machine_readable(self) -> Any:

@@ -129,8 +129,8 @@ class Repair(ClosedLister):
         places = writers.from_settings(self.settings)
         self._progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
         self._written = 0
-        restorer = rewrite.Rewriter(self.catalogue, self.sources, places)
-        made = functools.partial(RepairFlow, self.settings, self.ledger, self.sources, places, restorer)
+        rewriter = rewrite.Rewriter(self.catalogue, self.sources, places)
+        made = functools.partial(RepairFlow, self.settings, self.ledger, self.sources, places, rewriter)
         return made(workers=workers, keep=self.known.record, progress=self._wrote)
 
     def _wrote(self, length: int) -> None:

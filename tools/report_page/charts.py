@@ -37,9 +37,9 @@ def tiles(total: ReportModel) -> Iterator[Tile]:
         yield Tile("damaged", total.nowhere, "images without any copy")
     if total.only_cached:
         yield Tile("damaged", total.only_cached, "images without a durable copy: only cached")
-    for literal in (Condition.DAMAGED, Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW, Condition.INTACT):
-        share = f" ({100 * found[literal] / copies:.0f} %)" if copies and literal is Condition.INTACT else ""
-        yield Tile(str(literal) if found[literal] else "", found[literal], MEANING[literal] + share)
+    for condition in (Condition.DAMAGED, Condition.UNKNOWN, Condition.NEVER, Condition.SHALLOW, Condition.INTACT):
+        share = f" ({100 * found[condition] / copies:.0f} %)" if copies and condition is Condition.INTACT else ""
+        yield Tile(str(condition) if found[condition] else "", found[condition], MEANING[condition] + share)
 
 
 class Bar(NamedTuple):

@@ -25,7 +25,7 @@ def data(total: ReportModel, rows: Sequence[ImageRow]) -> dict[str, Any]:
     index = {place: number for number, place in enumerate(places)}
     looks: dict[Look, int] = {}
     states = [(str(condition), charts.MEANING[condition]) for condition in Condition]
-    exact = [(str(literal), charts.words(literal)) for literal in Verdict if literal is not Verdict.INTACT]
+    exact = [(str(verdict), charts.words(verdict)) for verdict in Verdict if verdict is not Verdict.INTACT]
     return {
         "states": [*states, *exact, ("nowhere", "without any copy"), ("cached", "without a durable copy")],
         "orders": ORDERS,

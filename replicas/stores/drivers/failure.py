@@ -27,7 +27,7 @@ def asking(location: Location, do: Callable[[], T]) -> T:
 def _failure(location: Location, error: Exception) -> SourceError:
     """Only "not found" is Absent. The text is the error's kind: its own words may hold credentials."""
     whole = list(_chain(error))
-    text = f"{redact(location.url)}: {' after '.join(type(base_exception).__name__ for base_exception in whole)}"
+    text = f"{redact(location.url)}: {' after '.join(type(cause).__name__ for cause in whole)}"
     if isinstance(error, _UNUSABLE):
         text += f", the driver of {scheme(location.url)} cannot work here: is the library it needs installed?"
     log.debug("image %s: %s", location.image_id, text, exc_info=error)
@@ -53,7 +53,7 @@ def _kind(whole: list[BaseException]) -> type[SourceError]:
             return kind
     if {401, 403} & {*_values(whole, "http_status"), *_values(whole, "code")}:
         return Denied
-    if any(isinstance(base_exception, ConnectTimeout) for base_exception in whole):
+    if any(isinstance(cause, ConnectTimeout) for cause in whole):
         return Stalled
     if numbers:
         return next((_NUMBERS[number] for number in numbers if number in _NUMBERS), Unreachable)
@@ -63,7 +63,7 @@ def _kind(whole: list[BaseException]) -> type[SourceError]:
 
 def _values(whole: list[BaseException], name: str) -> list[int]:
     """What the errors have under this name, if it is a number."""
-    found = [getattr(base_exception, name, None) for base_exception in whole]
+    found = [getattr(cause, name, None) for cause in whole]
     return [one for one in found if isinstance(one, int)]
 
 

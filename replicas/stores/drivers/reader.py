@@ -115,7 +115,7 @@ def _chunks(read: Callable[[], bytes], location: Location, skip: int, offset: in
 
 def _close(data: Any, pieces: Iterator[bytes]) -> None:
     """What the driver opened is closed, here and now: else whoever drops a generator last would wait for that."""
-    for iterator in (pieces, data, getattr(data, "wrapped", None)):
-        stop = getattr(iterator, "close", None)
+    for holder in (pieces, data, getattr(data, "wrapped", None)):
+        stop = getattr(holder, "close", None)
         if stop:
             stop()

@@ -107,18 +107,18 @@ class Listing:
         if not self._several:
             return [self._container]
         found = self._pages("", f"&prefix={quote(self._container, safe='')}_")
-        return [self._container, *(str(mapping.get("name")) for mapping in found)]
+        return [self._container, *(str(entry.get("name")) for entry in found)]
 
     def _pages(self, path: str, more: str = "") -> Iterator[Mapping[str, Any]]:
         """The entries of a container, or of the account, to an empty page; their names must go up."""
         marker = ""
         while found := self._page(f"{path}?format=json&limit={self._limit}&marker={quote(marker, safe='')}{more}"):
-            for mapping in found:
-                name = mapping.get("name")
+            for entry in found:
+                name = entry.get("name")
                 if not isinstance(name, str) or name <= marker:
                     raise WrongAnswer(f"{self.place}: a listing out of order after {marker!r}")
                 marker = name
-                yield mapping
+                yield entry
 
     def _page(self, query: str) -> list[Mapping[str, Any]]:
         url = self._url(f"{self._container}/-")
@@ -128,10 +128,10 @@ class Listing:
         return f"swift+config://{self._reference}/{name}"
 
 
-def _entry(container: str, mapping: Mapping[str, Any]) -> Listed:
-    size, modified = mapping.get("bytes"), mapping.get("last_modified")
+def _entry(container: str, entry: Mapping[str, Any]) -> Listed:
+    size, modified = entry.get("bytes"), entry.get("last_modified")
     try:
         moment = datetime.fromisoformat(str(modified)).replace(tzinfo=UTC)
     except ValueError:
         moment = None
-    return Listed(f"{container}/{mapping['name']}", size if isinstance(size, int) else None, moment)
+    return Listed(f"{container}/{entry['name']}", size if isinstance(size, int) else None, moment)

@@ -88,9 +88,9 @@ def must_be_swift(wire: Wire, container: Target) -> None:
 def static(wire: Wire, target: Target) -> list[Segment] | None:
     """The manifest's segments; None for one with ranges, inline data or manifests inside, which Glance never writes."""
     found = document(wire, _with(target, "multipart-manifest=get"))
-    if any(mapping.get("range") or mapping.get("sub_slo") or "data" in mapping for mapping in found):
+    if any(part.get("range") or part.get("sub_slo") or "data" in part for part in found):
         return None
-    return [_segment(mapping, str(mapping.get("name", "")).lstrip("/"), target) for mapping in found]
+    return [_segment(part, str(part.get("name", "")).lstrip("/"), target) for part in found]
 
 
 def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
@@ -101,8 +101,8 @@ def dynamic(wire: Wire, beside: Beside, manifest: str) -> Iterator[Segment]:
         query = f"format=json&limit={_PAGE}&prefix={quote(prefix, safe='')}&marker={quote(marker, safe='')}"
         listing = beside(f"{quote(container)}?{query}")
         page = document(wire, listing)
-        for mapping in page:
-            yield _segment(mapping, f"{container}/{mapping.get('name', '')}", listing)
+        for part in page:
+            yield _segment(part, f"{container}/{part.get('name', '')}", listing)
         if len(page) < _PAGE or str(page[-1].get("name")) <= marker:
             return
         marker, count = str(page[-1].get("name")), count + len(page)

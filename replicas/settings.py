@@ -183,11 +183,12 @@ def _register(conf: cfg.ConfigOpts) -> None:
 
 
 def peek(conf: cfg.ConfigOpts, wanted: Sequence[Any], *groups: str) -> dict[str, Any]:
-    """Options of Glance's by name: what the first of these groups says, or `[DEFAULT]`; else their defaults as given.
+    """Options of Glance's by name: what the first of `groups` says that sets it, else the default given here.
 
-    In a glance-api `conf` knows them all, whatever set them, and no file is read again: it may be another one by now.
-    In a program it knows few: the modules that define the others bring in all of Glance, seconds at each start, and
-    options of the command line, which cannot be added any more once the files are parsed.
+    Without groups they are those of `[DEFAULT]`. In a glance-api `conf` knows them all, whatever set them, and no file
+    is read again: it may be another one by now. In a program it knows few: the modules that define the others bring in
+    all of Glance, seconds at each start, and options of the command line, which cannot be added any more once the files
+    are parsed.
     """
     places = [(option, group) for group in reversed(groups or (None,)) for option in wanted]
     unknown = [(option, group) for option, group in places if not _knows(conf, option.dest, group)]

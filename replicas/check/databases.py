@@ -32,7 +32,7 @@ def _galera(facts: Facts) -> Findings:
     """What Galera changes, and what is weak there (docs/databases.md)."""
     if not facts.galera_nodes:
         return
-    what = f"Glance's database is a Galera cluster of {facts.galera_nodes} nodes"
+    what = f"Glance's database is a Galera cluster of {facts.galera_nodes} node{'s' if facts.galera_nodes > 1 else ''}"
     why = "locks hold on one node only; of two decisions on two nodes one is done again, or refused, when it commits"
     remedy = "nothing, where all hosts have this version; docs/databases.md says what each error means"
     yield Finding(INFO, what, why, remedy)
@@ -49,7 +49,10 @@ def _galera(facts: Facts) -> Findings:
     if facts.ledger_is_elsewhere:
         why = "in place of our rows, which rivals both write, the location rows of the image are written (updated_at)"
         yield Finding(
-            INFO, "[replicas] connection is not Glance's database", why, "nothing; unset it where that may be"
+            INFO,
+            "[replicas] connection is not Glance's database",
+            why,
+            "nothing has to be done; unset it to use Glance's",
         )
 
 

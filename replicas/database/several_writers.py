@@ -26,7 +26,7 @@ _ADD = sa.text("INSERT INTO replica_guards (name, n) VALUES (:name, 1) ON DUPLIC
 _causal: ContextVar[bool] = ContextVar("causal reads", default=False)
 
 
-def connected(driver: Any, notes: dict[Any, Any]) -> None:
+def connected(driver: Any, record: Any) -> None:
     """A new connection to MariaDB or MySQL: what it is connected to is noted. A node without quorum answers this."""
     cursor = driver.cursor()
     try:
@@ -35,8 +35,8 @@ def connected(driver: Any, notes: dict[Any, Any]) -> None:
     finally:
         cursor.close()
     driver.rollback()
-    notes[_GALERA] = found.get("wsrep_on", "OFF").upper() in ("ON", "1")
-    notes[_OWN] = notes[_NOW] = int(found.get("wsrep_sync_wait", 0))
+    record.info[_GALERA] = found.get("wsrep_on", "OFF").upper() in ("ON", "1")
+    record.info[_OWN] = record.info[_NOW] = int(found.get("wsrep_sync_wait", 0))
 
 
 def is_galera(connection: sa.Connection) -> bool:
@@ -59,6 +59,12 @@ def begin(connection: sa.Connection) -> None:
     """A transaction begins; it waits for other nodes as the server is configured, or as `causal_reads` wants it."""
     if is_galera(connection):
         _wait(connection, READ if _causal.get() else 0)
+
+
+def catch_up(connection: sa.Connection) -> None:
+    """What a transaction that has read nothing yet reads first has all that any node had committed by then."""
+    if is_galera(connection):
+        _wait(connection, READ)
 
 
 def guard(connection: sa.Connection, name: str) -> bool:

@@ -227,13 +227,13 @@ def _listen(made: sa.Engine) -> None:
     sa.event.listen(made, "begin", _begin)
     sa.event.listen(made, "handle_error", _failed)
     sa.event.listen(made, "connect", _connected)
+    if made.dialect.name in ("mysql", "mariadb"):  # by whatever driver
+        sa.event.listen(made, "connect", several_writers.connected)
     sa.event.listen(made, "checkout", _checked_out)
 
 
 def _connected(connection: Any, record: Any) -> None:
     record.info["pid"] = os.getpid()
-    if type(connection).__module__.partition(".")[0] in ("pymysql", "MySQLdb"):
-        several_writers.connected(connection, record.info)
     if isinstance(connection, sqlite3.Connection):
         connection.isolation_level = None  # or sqlite3 begins by itself, too late and never IMMEDIATE
 

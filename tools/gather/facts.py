@@ -168,10 +168,10 @@ def _databases(settings: Settings) -> dict[str, Any]:
     catalogue = Catalogue(settings.database, settings.encryption_key)
     try:
         catalogue.statuses(["00000000-0000-0000-0000-000000000000"])
+        found["only_cached"] = tuple(catalogue.only_cached())
+        found["galera_nodes"], found["galera_state"] = catalogue.cluster() or (0, "")
     except CatalogueError as error:
         return {"catalogue_problem": str(error)}
-    found["only_cached"] = tuple(catalogue.only_cached())
-    found["galera_nodes"], found["galera_state"] = catalogue.cluster() or (0, "")
     found["ledger_is_elsewhere"] = settings.ledger != settings.database
     ledger = Ledger(settings.ledger)
     try:

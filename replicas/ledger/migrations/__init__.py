@@ -32,6 +32,7 @@ def upgrade(connection: sa.Connection, to: str = LATEST) -> list[str]:
     transaction; two upgrades at a time take turns, on a Galera cluster from whatever nodes.
     """
     with lease.held(connection.engine) if several_writers.is_galera(connection) else contextlib.nullcontext():
+        several_writers.catch_up(connection)  # the lease may have been taken through another node
         return _upgrade(connection, to)
 
 

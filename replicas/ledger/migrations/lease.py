@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = 60.0  # how long the next one waits for an upgrade that was killed
 WAIT_SECONDS = 600.0
+_POLL_SECONDS = 1.0  # each look writes the row, and may make the holder write it twice
 _NAME = "db upgrade"
 _this = guards.c.name == _NAME
 
@@ -42,8 +43,7 @@ def held(engine: sa.Engine) -> Iterator[None]:
     finally:
         over.set()
         renewal.join()
-        mine = guards.update().where(_this, guards.c.owner == owner)
-        transactions.writing(engine, lambda one: one.execute(mine.values(owner=None, expires_at=None)))
+        _update(engine, owner, lambda _: None, "given back: the next upgrade waits up to a minute")
 
 
 def _take(engine: sa.Engine, owner: str) -> None:
@@ -60,17 +60,28 @@ def _take(engine: sa.Engine, owner: str) -> None:
     end = time.monotonic() + WAIT_SECONDS
     while (other := transactions.writing(engine, work)) is not None:
         if time.monotonic() > end:
-            raise LedgerError(f"another upgrade is at work for {WAIT_SECONDS:.0f} s: on host {other.split()[0]}")
-        time.sleep(0.2)
+            raise LedgerError(
+                f"another upgrade has been running on host {other.split()[0]} for {WAIT_SECONDS:.0f} s; when it has "
+                "ended, run: replica db upgrade"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _renew(engine: sa.Engine, owner: str, over: threading.Event) -> None:
-    def work(connection: sa.Connection) -> None:
-        until = clock(connection) + timedelta(seconds=SECONDS)
-        connection.execute(guards.update().where(_this, guards.c.owner == owner).values(expires_at=until))
-
     while not over.wait(SECONDS / 6):
-        try:
-            transactions.writing(engine, work)
-        except (sa.exc.SQLAlchemyError, transactions.Unsettled) as error:
-            log.warning("the lease of this upgrade was not renewed: %s", error)
+        _update(engine, owner, lambda now: now + timedelta(seconds=SECONDS), "renewed")
+
+
+def _update(engine: sa.Engine, owner: str, until: Callable[[datetime], datetime | None], what: str) -> None:
+    """The lease holds until then; None: it is nobody's. A fault is logged: the lease ends by itself."""
+
+    def work(connection: sa.Connection) -> int:
+        end = until(clock(connection))
+        mine = guards.update().where(_this, guards.c.owner == owner)
+        return connection.execute(mine.values(owner=owner if end else None, expires_at=end)).rowcount
+
+    try:
+        if not transactions.writing(engine, work):
+            log.error("the lease of this upgrade is another's by now: two upgrades may be running")
+    except (sa.exc.SQLAlchemyError, transactions.Unsettled) as error:
+        log.warning("the lease of this upgrade was not %s: %s", what, error)

@@ -18,10 +18,21 @@ from ..options import selection
 from ..output.cells import Bytes, Text, When
 from ..output.formats import AtOnce
 
-COLUMNS = (
-    *("Image", "Name", "Status", "Size", "Kind", "Host", "Zone", "Store"),
-    *("Verdict", "Evidence", "Checked", "URL"),
-)
+_CELLS: dict[str, type[Text] | type[Bytes] | type[When] | None] = {  # how people read each column; None: as it is
+    "Image": None,
+    "Name": Text,
+    "Status": None,
+    "Size": Bytes,
+    "Kind": None,
+    "Host": Text,
+    "Zone": Text,
+    "Store": Text,
+    "Verdict": Text,
+    "Evidence": Text,
+    "Checked": When,
+    "URL": None,
+}
+COLUMNS = tuple(_CELLS)
 
 
 class List(OnHostLister):
@@ -51,7 +62,7 @@ class List(OnHostLister):
         now: datetime | None = None
         for row in rows:
             now = now or self.now()
-            yield tuple(map(_shown, KINDS, row, itertools.repeat(now)))
+            yield tuple(map(_shown, _CELLS.values(), row, itertools.repeat(now)))
 
     def _rows(self, wanted: Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):
@@ -67,18 +78,18 @@ class List(OnHostLister):
                 self.note(f"image {image.id} has no location at all: nobody can download it")
 
 
-KINDS = (None, Text, None, Bytes, None, Text, Text, Text, Text, Text, When, None)  # of the columns
-
-
-def _shown(kind: type[Text] | type[Bytes] | type[When] | None, value: Any, now: datetime) -> Any:
-    if kind is None:
+def _shown(cell: type[Text] | type[Bytes] | type[When] | None, value: Any, now: datetime) -> Any:
+    if cell is None:
         return value
-    return When(value, now) if issubclass(kind, When) else kind(value)
+    return When(value, now) if issubclass(cell, When) else cell(value)
 
 
 def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
-    what = (image.id, image.name, image.status, image.size, location.kind(one), one.host, one.zone, one.store)
-    if last is None:
-        return (*what, None, None, None, location.redact(one.url))
-    verdict, evidence, checked_at = last.look
-    return (*what, verdict.value, evidence.value, checked_at, location.redact(one.url))
+    """In the order of the columns."""
+    what = (image.id, image.name, image.status, image.size)
+    where = (location.kind(one), one.host, one.zone, one.store)
+    look: tuple[Any, ...] = (None, None, None)
+    if last is not None:
+        verdict, evidence, checked_at = last.look
+        look = (verdict.value, evidence.value, checked_at)
+    return (*what, *where, *look, location.redact(one.url))

@@ -10,6 +10,7 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from .errors import ConfigError
@@ -26,6 +27,18 @@ class Key:
 
     id: str
     secret: bytes = field(repr=False)
+
+
+class Signs(Protocol):
+    """With what a host signs, and for how long; `Settings` says it."""
+
+    @property
+    def signing_keys(self) -> Sequence[Key]:
+        """The first signs."""
+
+    @property
+    def signature_lifetime_seconds(self) -> int:
+        """How long a signed URL is good for."""
 
 
 def parse_keys(texts: Sequence[str]) -> tuple[Key, ...]:
@@ -54,7 +67,7 @@ def sign(url: str, keys: Sequence[Key], lifetime: int, *, method: str = "GET", n
     return f"{plain}?{urlencode({'kid': keys[0].id, 'expires': expires, 'sig': _mac(keys[0], method, plain, expires)})}"
 
 
-def sign_copy(copy: Location, hosts: Mapping[str, Host], keys: Sequence[Key], lifetime: int) -> str:
+def sign_copy(copy: Location, hosts: Mapping[str, Host], signs: Signs) -> str:
     """The URL of an image's cached copy, signed if it is exactly what one of these hosts serves of that very image.
 
     Any other URL is unchanged: users write locations, and a signature for another image's path would open that one.
@@ -63,7 +76,7 @@ def sign_copy(copy: Location, hosts: Mapping[str, Host], keys: Sequence[Key], li
     host = hosts.get(copy.host or "")
     if host is None or not is_replica_of(copy, host.name, host.url):
         return copy.url
-    return sign(copy.url, keys, lifetime)
+    return sign(copy.url, signs.signing_keys, signs.signature_lifetime_seconds)
 
 
 def unsign(url: str) -> str:

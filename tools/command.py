@@ -88,13 +88,12 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
 
     def _signer(self) -> Callable[[Location], str]:
         """Of hosts that are silent, too, which may still answer; a signature is worth nothing at another address."""
-        keys, lifetime = self.settings.signing_keys, self.settings.signature_lifetime_seconds
         try:
-            known = {host.name: host for host in self.ledger.hosts()} if keys else {}
+            known = {host.name: host for host in self.ledger.hosts()} if self.settings.signing_keys else {}
         except LedgerError as error:
             self.note(f"{error}. Without the ledger no URL of a cached copy is signed: their verdict will be denied")
             known = {}
-        return lambda copy: signing.sign_copy(copy, known, keys, lifetime)
+        return lambda copy: signing.sign_copy(copy, known, self.settings)
 
     def with_states(
         self, wanted: "Selection", *, full: bool = False

@@ -110,8 +110,7 @@ class HostRegistry:
 
     def sign(self, copy: Location) -> str:
         """Its URL, signed if a living host of ours serves that very copy there (`signing.sign_copy`), else as it is."""
-        keys, lifetime = self._settings.signing_keys, self._settings.signature_lifetime_seconds
-        return signing.sign_copy(copy, self.living([copy.host]), keys, lifetime)
+        return signing.sign_copy(copy, self.living([copy.host]), self._settings)
 
     def now(self) -> datetime:
         """The ledger's time, as its list of hosts told it; this machine's without one."""

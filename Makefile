@@ -41,9 +41,10 @@ quick: sources
 docs: sources
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . build/docs
 
-# docs/reference/, from the commands and the table of options.
+# docs/reference/ and etc/glance-replicas.conf.sample, from the commands and the table of options.
 reference: sources
 	$(BIN)/python docs/site/reference.py
+	$(BIN)/oslo-config-generator --config-file etc/oslo-config-generator.conf
 
 # A million hostile inputs; INPUTS=N for another number, SEED=N for the same ones again.
 fuzz: sources

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ def test_folders_are_small() -> None:
     )
     most = {ROOT / "replicas": 17, ROOT / "replicas" / "ledger": 17}
     assert not [folder for folder, number in folders.items() if number > most.get(folder, 15)]
+
+
+def test_every_folder_is_installed() -> None:
+    """A folder that setup.cfg does not name is in no installation, and no type of it is checked."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    folders = {inside(path / "__init__.py") for path in {path.parent for _, path in modules()}}
+    named = setup["options"]["packages"].split()
+    assert sorted(".".join(("glance_replicas", *folder)) for folder in folders) == sorted(named)
 
 
 def test_clients_need_no_glance() -> None:

@@ -120,7 +120,7 @@ def test_rows_that_cannot_be_understood(desk: Desk, odd: list[str], program: str
     assert "se/cret" not in said
     named = [label for image, label in zip(odd, [*URLS, *METADATA], strict=True) if image in said]
     if program == "report":
-        assert "10 of 39 images with trouble; all of them: replica report --worst 39" in done.out
+        assert "10 of 39 images with trouble; to see all of them, add: --worst 39" in done.out
     else:
         wanted = NAMED.get(program)
         assert named == [one for one in (*URLS, *METADATA) if wanted is None or one in wanted]

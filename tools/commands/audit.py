@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glance_replicas.stores.contract import Listing
 
 HELD_BACK = "fix the store first"
-ODD_SHOWN = 100  # rows that name nothing, each with a line of its own
+ODD_SHOWN = 100  # images with rows that name nothing, each with a line of its own
 SIGNED_SECONDS = 60  # for which a host lists its files to whoever has the URL
 COLUMNS = ("Place", "Kind", "Name", "Image", "Status", "Size", "Since", "Seen", "Action", "Next")
 
@@ -161,9 +161,10 @@ def _closing(report: "AuditReport", removed: int, refusal: str | None, *, is_her
         yield f"    next: {held_back.NEXT}"
     if report.odd:
         yield f"    {count(len(report.odd), 'row')} name this store and nothing that can be in it, and were not judged:"
-        yield from (f"    next: replica verify {location.image_id}" for location in report.odd[:ODD_SHOWN])
-        if len(report.odd) > ODD_SHOWN:
-            yield f"    and {len(report.odd) - ODD_SHOWN} more, which come when these are put right"
+        ids = list(dict.fromkeys(location.image_id for location in report.odd))
+        yield from (f"    next: replica verify {image_id}" for image_id in ids[:ODD_SHOWN])
+        if len(ids) > ODD_SHOWN:
+            yield f"    and {count(len(ids) - ODD_SHOWN, 'image')} more; they are named when these are put right"
     if refusal:
         yield f"    nothing was removed: {refusal}"
         yield "    next: compare the store's options and its mount with the catalogue's URLs; or a larger --max-share"

@@ -113,7 +113,7 @@ def _text(total: ReportModel, bad: Sequence[ImageRow], troubled: int) -> Iterato
     for image_row in bad:
         yield from _trouble(image_row, total.now)
     if len(bad) < troubled:
-        yield f"{len(bad)} of {count(troubled, 'image')} with trouble; all of them: replica report --worst {troubled}"
+        yield f"{len(bad)} of {count(troubled, 'image')} with trouble; to see all of them, add: --worst {troubled}"
 
 
 def _places(total: ReportModel) -> list[str]:

@@ -294,7 +294,4 @@ class Pass:
     filled: int = 0
     scrubbed: int = 0
     damaged: int = 0
-    filling: int = 0  # fills that run in this process now
-    readers: int = 0  # of fills, in this process now
-    served_bytes: int = 0  # by this process since its last pass
     problems: list[str] = field(default_factory=list)

@@ -6,10 +6,20 @@ On the path of every download: one lock, integers, nothing that waits.
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..model import Use
 
 _MOST_IMAGES = 10_000  # counted at once while the ledger is away; what is served of others then is not counted
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one process does with images."""
+
+    filling: int = 0  # fills that run now
+    readers: int = 0  # of fills, now
+    served_bytes: int = 0  # since the last pass of its janitor
 
 
 class Reading:

@@ -33,6 +33,7 @@ import time
 
 from ..cache import incomplete
 from ..cache.host_lock import HostLock
+from ..cache.statistics import Load
 from ..crash_points import crash_points
 from ..errors import CacheError, ReplicaError
 from ..host.local_host import LocalHost
@@ -175,9 +176,9 @@ class Janitor:
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
         self._count(done)
-        done.filling, done.readers = self._host.statistics.now()
-        done.served_bytes = self._host.usage_count.flush_usage()
-        log.log(logging.DEBUG if done == Pass() else logging.INFO, "janitor: %s", done)
+        load = Load(*self._host.statistics.now(), self._host.usage_count.flush_usage())
+        is_idle = done == Pass() and load == Load()
+        log.log(logging.DEBUG if is_idle else logging.INFO, "janitor: %s, this process: %s", done, load)
         return done
 
     def _look(self) -> None:

@@ -34,8 +34,6 @@ class Janitor(OnHost):
 
         done = dataclasses.asdict(passes.Janitor(LocalHost.assemble(self.settings)).run_once())
         problems = done.pop("problems")
-        for name in ("filling", "readers", "served_bytes"):  # of this process, which serves nobody
-            del done[name]
         self.app.stdout.writelines(f"{name}: {value}\n" for name, value in done.items())
         for problem in problems:
             self.note(problem)

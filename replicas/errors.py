@@ -1,4 +1,4 @@
-"""Faults of the world. A fault of the data is a value (`model.Verdict`), never one of these."""
+"""Faults of the world. A fault of the data is a value (`verdict.Verdict`), never one of these."""
 
 
 class ReplicaError(Exception):

@@ -1,6 +1,5 @@
-"""The facts we pass around: images, locations, hosts, what was seen, and verdicts."""
+"""The facts we pass around: images, locations, hosts, and what was seen."""
 
-import enum
 import posixpath
 import re
 from collections.abc import Mapping
@@ -8,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
+
+from .verdict import Evidence, Verdict
 
 IMAGE_ACTIVE = "active"
 IMAGE_DEACTIVATED = "deactivated"
@@ -48,80 +49,6 @@ def is_on_host(url: str, image_id: str) -> bool:
     path = posixpath.normpath(unquote(parts.path).translate(_PASSED_OVER))  # which the ledger keeps in percent
     _, mark, name = path.rpartition("/replicas/")
     return parts.scheme in ("http", "https") and bool(mark) and (name == image_id or is_image_id(name))
-
-
-class Verdict(enum.StrEnum):
-    """The outcome of verifying one location. What to do next has fields: the `place`, the command to verify `again`."""
-
-    symbol: str
-    next_step: str
-
-    INTACT = "intact", "✓"
-    MISSING = "missing", "∅"
-    CORRUPT = "corrupt", "✗"
-    WRONG_SIZE = "wrong_size", "≠"
-    UNREACHABLE = "unreachable", "?", "make sure that {place} answers, then: {again}"
-    DENIED = "denied", "⊘", "check signing keys, credentials and permissions of {place} (replica check), then: {again}"
-    UNSUPPORTED = "unsupported", "·", "verify it on a host whose glance-api.conf has that store enabled"
-    UNVERIFIABLE = (
-        *("unverifiable", "¬"),
-        "the image has no digest to compare with; download it, check it, upload it again; or, to accept such images: "
-        "--allow-unverifiable",
-    )
-    STALLED = "stalled", "…", "find out why {place} is slow, then: {again}"
-    UNKNOWN = "unknown", "¿"  # a word of a newer version of ours, or of somebody else
-
-    def __new__(cls, word: str, symbol: str = "", next_step: str = "{again}") -> "Verdict":
-        """One of these."""
-        one = str.__new__(cls, word)
-        one._value_, one.symbol, one.next_step = word, symbol, next_step
-        return one
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Verdict":
-        return cls.UNKNOWN
-
-    @property
-    def is_damage(self) -> bool:
-        """The bytes are known to be gone or wrong."""
-        return self in (Verdict.MISSING, Verdict.CORRUPT, Verdict.WRONG_SIZE)
-
-    @property
-    def is_unknown(self) -> bool:
-        """The bytes could not be judged; nothing may be removed because of this."""
-        return not self.is_damage and self is not Verdict.INTACT
-
-    @property
-    def is_path_fault(self) -> bool:
-        """The way to the bytes may be at fault and not they: worth another try, or another way."""
-        return self in (Verdict.UNREACHABLE, Verdict.DENIED, Verdict.STALLED)
-
-    @property
-    def gravity(self) -> int:
-        """For sorting: damage first, then what is not known, then intact."""
-        return 0 if self.is_damage else 1 if self.is_unknown else 2
-
-
-class Evidence(enum.StrEnum):
-    """How deep the look was, shallow first."""
-
-    SIZE = "size"
-    STORED = "stored"
-    SAMPLE = "sample"
-    FULL = "full"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Evidence":
-        """A word of a newer version counts for the least there is."""
-        return cls.SIZE
-
-    @property
-    def depth(self) -> int:
-        """0 for the shallowest."""
-        return _DEPTHS[self]
-
-
-_DEPTHS = {one: number for number, one in enumerate(Evidence)}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ LAYERS = [
     ("tools.commands",),
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-ONLY_FACTS = ("errors", "model")
+ONLY_FACTS = ("errors", "model", "verdict")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

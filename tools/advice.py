@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from glance_replicas import location
 from glance_replicas.ledger.verify_requests import WITHDRAWN
 from glance_replicas.location import described
-from glance_replicas.model import Evidence, Image, Result, Verdict
+from glance_replicas.model import Image, Result
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores.file.access import REMEDY
 from glance_replicas.stores.owner import ASK_GLANCE
+from glance_replicas.verdict import Evidence, Verdict
 
 from .output.text import short, visible
 

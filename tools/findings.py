@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance_replicas.model import Verdict
+from glance_replicas.verdict import Verdict
 from glance_replicas.verify.summary import Summary
 
 from . import advice, held_back

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from glance_replicas.model import Location, Result, Verdict
+from glance_replicas.model import Location, Result
+from glance_replicas.verdict import Verdict
 from glance_replicas.verify.store_loss import Losses
 
 from ..verify.worker_pool import backend

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from glance_replicas import location
 from glance_replicas.errors import CatalogueError, LedgerError, ReplicaError
-from glance_replicas.model import Evidence, Image
+from glance_replicas.model import Image
+from glance_replicas.verdict import Evidence
 
 from ..verify.worker_pool import probe_all
 from .command import DAMAGED, UNKNOWN, OnHost

@@ -9,9 +9,9 @@ from glance.common import exception
 from glance.db import ImageProxy, ImageRepo, get_api
 
 from glance_replicas.model import IMAGE_DEACTIVATED
-from glance_replicas.single_flight import SingleFlight
 
 from ..client_words import Refusal
+from ..single_flight import SingleFlight
 
 
 class Access:

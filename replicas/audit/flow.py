@@ -15,10 +15,11 @@ from ..catalogue.images import LIVE, Catalogue
 from ..errors import CacheError, SourceError
 from ..ledger.ledger import Ledger
 from ..ledger.orphans import DARK, Kind, Orphan, Orphans, Sighting
-from ..model import Evidence, Location, Verdict
+from ..model import Location
 from ..stores.contract import Listed, Listing
 from ..stores.hosts import remote
 from ..stores.sources import Sources
+from ..verdict import Evidence, Verdict
 from ..verify.probe import probe
 from ..verify.store_loss import is_at_fault
 from . import consistency

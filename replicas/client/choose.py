@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from ..location import scheme
-from ..model import Verdict
+from ..verdict import Verdict
 
 SILENT_AFTER = 180.0  # seconds without a heartbeat, three of the usual intervals: the host counts as dead
 STALE_AFTER = 900.0  # seconds after which "could not be reached" says nothing any more; damage never goes stale

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from .. import checksum
 from ..errors import ConfigError
 from ..location import is_web, kind, scheme
-from ..model import Digest, Evidence, Image, Location, Result, Verdict, is_image_id
+from ..model import Digest, Image, Location, Result, is_image_id
+from ..verdict import Evidence, Verdict
 
 MAX_BYTES = 4 << 20  # of JSON; a thousand replicas with long URLs are half of it
 MAX_REPLICAS = 1000

@@ -10,11 +10,12 @@ from ..cache.partial_file import PartialFile
 from ..cache.statistics import Statistics
 from ..crash_points import crash_points
 from ..errors import Refused
-from ..model import Image, Location, Verdict
+from ..model import Image, Location
 from ..settings import Settings
 from ..stores.body import Body
 from ..transfer.plan import Plan
 from ..transfer.source_selection import SourceSelection
+from ..verdict import Verdict
 from .full_reads import FullReads
 
 log = logging.getLogger(__name__)

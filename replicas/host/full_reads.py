@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from ..crash_points import crash_points
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
+from ..verdict import Evidence, Verdict
 from .pin_sync import PinSync
 from .registration import Registration
 

@@ -11,9 +11,10 @@ from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..host.full_reads import FullReads
 from ..host.own_copies import OwnCopies
-from ..model import Digest, Image, Verdict
+from ..model import Digest, Image
 from ..removal import withheld
 from ..settings import Settings
+from ..verdict import Verdict
 
 _RATE = 20 << 20  # bytes per second, of what nobody has read yet, where files are never read again
 _FRESH_SECONDS = 1.0  # how old a list may be when the file longest unverified is taken from it

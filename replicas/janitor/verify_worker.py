@@ -11,9 +11,10 @@ from ..errors import ReplicaError
 from ..ledger.host_registry import HostRegistry
 from ..ledger.verify_requests import WITHDRAWN, VerifyRequest, VerifyRequests
 from ..location import is_replica_of
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
 from ..removal import withheld
 from ..settings import Settings
+from ..verdict import Evidence, Verdict
 from .scrub import Scrubber
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from ..database.chunks import CHUNK, chunks, distinct
 from ..database.dialect import clock, upsert
-from ..model import Evidence, Last, Result, Verdict
+from ..model import Last, Result
+from ..verdict import Evidence, Verdict
 from . import rows as ledger_rows
 from .connection import LedgerDatabase
 from .tables import checks, states

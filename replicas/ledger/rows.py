@@ -9,7 +9,8 @@ from typing import Any
 
 from ..database.transactions import clean
 from ..location import redact, redact_text, where
-from ..model import HOST_KEY, Evidence, Host, Last, Location, Result, Verdict
+from ..model import HOST_KEY, Host, Last, Location, Result
+from ..verdict import Evidence, Verdict
 
 TEXT = 2000  # characters kept of a text that came from elsewhere
 _VERDICTS = {str(one): one for one in Verdict}

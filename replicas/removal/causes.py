@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from .. import location
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
+from ..verdict import Evidence, Verdict
 
 DAMAGED = tuple(verdict for verdict in Verdict if verdict.is_damage)
 Identity = Callable[[Location], Hashable]

@@ -17,7 +17,8 @@ from ..caller import who
 from ..database import several_writers
 from ..errors import LedgerError, ReplicaError
 from ..ledger.ledger import place_key
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
+from ..verdict import Evidence, Verdict
 from ..verify.copy_identities import CopyIdentities
 from ..verify.worker_pool import probe_all
 from . import causes

@@ -10,7 +10,8 @@ from ..database.dialect import clock
 from ..ledger import rows
 from ..ledger.connection import LedgerDatabase
 from ..ledger.tables import checks, hosts, states, withdrawals
-from ..model import Last, Verdict, is_on_host
+from ..model import Last, is_on_host
+from ..verdict import Verdict
 from .last_copy import Key, LedgerFacts
 
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it

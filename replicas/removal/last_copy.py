@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from ..ledger.rows import place_key
 from ..location import is_replica_of
-from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location, Verdict
+from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location
+from ..verdict import Verdict
 
 Key = tuple[str, str]  # image id and `place_key`
 _KEEPS = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)

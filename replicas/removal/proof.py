@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import location
-from ..model import Digest, Evidence, Image, Location, Result, Verdict
+from ..model import Digest, Image, Location, Result
+from ..verdict import Evidence, Verdict
 from .causes import DAMAGED, Cause, Doubt, Identity, proves_intact
 
 __all__ = ["DAMAGED", "Proof", "Refusal", "removable"]

@@ -10,7 +10,8 @@ from ..errors import LedgerError
 from ..ledger.ledger import Ledger, Withdrawal, place_key
 from ..ledger.pins import Pins
 from ..ledger.usage import KEPT_DAYS, Usage
-from ..model import Image, Location, Verdict
+from ..model import Image, Location
+from ..verdict import Verdict
 from . import causes
 from .causes import Cause, Held
 

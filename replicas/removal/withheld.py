@@ -18,7 +18,8 @@ from ..errors import CacheError, Unreadable
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..ledger.rows import place_key
-from ..model import Evidence, Location, Result, Verdict
+from ..model import Location, Result
+from ..verdict import Evidence, Verdict
 from .orders import RemovalOrders
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from ..errors import ReplicaError, Unsupported
 from ..ledger.host_registry import is_alive
 from ..ledger.prefetch_requests import PrefetchRequests
 from ..location import described
-from ..model import Evidence, Host, Image, Location, Result, Verdict
+from ..model import Host, Image, Location, Result
+from ..verdict import Evidence, Verdict
 from ..verify.probe import probe
 from ..verify.worker_pool import probe_all
 from . import plan as repair

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from .. import location
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
+from ..verdict import Evidence, Verdict
 
 
 class Action(enum.StrEnum):

@@ -15,11 +15,12 @@ from oslo_config import cfg
 from ..catalogue.images import LIVE, Catalogue
 from ..errors import ConfigError, Refused
 from ..location import redact, where
-from ..model import STORE_KEY, Evidence, Image, Location, Result, Verdict
+from ..model import STORE_KEY, Image, Location, Result
 from ..stores import configured, kinds
 from ..stores.contract import Configuration, Store, Written
 from ..stores.sources import Sources
 from ..stores.writers import Writers
+from ..verdict import Evidence, Verdict
 from ..verify.probe import probe
 from .rewrite import OriginalBytes
 

@@ -22,8 +22,9 @@ from ..errors import ConfigError
 from ..ledger.best_effort import BestEffortLedger
 from ..ledger.rows import place_key
 from ..ledger.shared_runs import SharedRuns
-from ..model import Evidence, Image, Location, Result
+from ..model import Image, Location, Result
 from ..throttle import Throttle
+from ..verdict import Evidence
 from . import skip_fresh
 from .copy_identities import CopyIdentities
 from .judge import reference

@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable, Iterator
 
 from .. import checksum
 from ..location import place
-from ..model import Digest, Evidence, Image, Location, Result, Seen, Verdict
+from ..model import Digest, Image, Location, Result, Seen
+from ..verdict import Evidence, Verdict
 
 NO_DIGEST = "the image has no digest to compare with"
 SAMPLES = 8  # ranges of a sample

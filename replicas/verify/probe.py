@@ -8,8 +8,9 @@ from types import MappingProxyType
 from .. import checksum
 from ..errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
 from ..location import redact
-from ..model import Digest, Evidence, Image, Location, Result, Seen, Verdict
+from ..model import Digest, Image, Location, Result, Seen
 from ..stores.sources import Sources
+from ..verdict import Evidence, Verdict
 from .judge import SAMPLE, SAMPLES, comparable, judge, ranges
 
 UNNAMED = "sha256"  # by which copies of an image without a digest are compared

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .. import location
-from ..model import Result, Verdict
+from ..model import Result
+from ..verdict import Verdict
 from .work_queue import WorkItem
 from .worker_pool import backend
 

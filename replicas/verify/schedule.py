@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..model import Evidence, Last, Verdict
+from ..model import Last
+from ..verdict import Evidence, Verdict
 
 
 @dataclass(frozen=True)

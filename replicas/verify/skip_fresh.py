@@ -10,8 +10,9 @@ from ..catalogue.selection import Selection
 from ..ledger.best_effort import BestEffortLedger, Lasts
 from ..ledger.rows import url_key
 from ..ledger.tables import states
-from ..model import Evidence, Image, Verdict, is_on_host
+from ..model import Image, is_on_host
 from ..read_ahead import read_ahead
+from ..verdict import Evidence, Verdict
 from .schedule import Schedule
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ not is missing, with authority. So does another account or bucket. What is lost 
 import collections
 from fractions import Fraction
 
-from ..model import Verdict
+from ..verdict import Verdict
 
 LEAST = 5  # objects missing in one store; fewer are each a matter of their own
 SHARE = Fraction(1, 2)  # of those that were looked at there

@@ -4,7 +4,8 @@ import collections
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..model import Evidence, Image, Location, Result, Verdict
+from ..model import Image, Location, Result
+from ..verdict import Evidence, Verdict
 from .store_loss import Losses
 from .worker_pool import backend
 

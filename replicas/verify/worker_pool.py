@@ -9,8 +9,9 @@ from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from .. import location
-from ..model import Evidence, Image, Location, Result
+from ..model import Image, Location, Result
 from ..stores.sources import Sources
+from ..verdict import Evidence
 from .probe import probe
 
 LOOKAHEAD = 1000  # items that may wait because their place is busy

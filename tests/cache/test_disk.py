@@ -28,9 +28,10 @@ from glance_replicas.errors import CacheError, Unreachable
 from glance_replicas.janitor import assembly
 from glance_replicas.middleware.sending import direct
 from glance_replicas.middleware.sending.serve import Body, Way
-from glance_replicas.model import Pass, Verdict
+from glance_replicas.model import Pass
 from glance_replicas.transfer.fill import start
 from glance_replicas.transfer.follow import Follower, start_or_join
+from glance_replicas.verdict import Verdict
 
 
 def nothing_is_left(world: World) -> bool:

@@ -18,9 +18,10 @@ from support.programs import replica
 
 from glance_replicas import disk_read, settings
 from glance_replicas.janitor import assembly
-from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
+from glance_replicas.model import Digest, Image, Location
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.sources import Sources
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 MIB = 1 << 20

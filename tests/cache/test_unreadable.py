@@ -27,8 +27,9 @@ from glance_replicas.janitor.passes import Janitor
 from glance_replicas.ledger.rows import place_key
 from glance_replicas.middleware import unread
 from glance_replicas.middleware.serving import Serving
-from glance_replicas.model import Evidence, Location, Pass, Result, Verdict
+from glance_replicas.model import Location, Pass, Result
 from glance_replicas.settings import Settings
+from glance_replicas.verdict import Evidence, Verdict
 
 GLANCE = 64063  # a user that this machine need not know
 

@@ -16,7 +16,8 @@ from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import migrations
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.tables import checks, fills, hosts
-from glance_replicas.model import Evidence, Host, Location, Result, Verdict
+from glance_replicas.model import Host, Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 OTHER = "21111111-2222-4333-8444-555555555555"

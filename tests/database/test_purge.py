@@ -18,7 +18,8 @@ from glance_replicas.ledger import tables
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.pins import Pins
 from glance_replicas.ledger.purge import Purge
-from glance_replicas.model import Evidence, Host, Location, Result, Verdict
+from glance_replicas.model import Host, Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 pytest_plugins = ["support.desk"]
 

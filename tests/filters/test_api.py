@@ -19,8 +19,9 @@ from glance_replicas import signing
 from glance_replicas.client.document import parse
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.middleware import api
-from glance_replicas.model import Evidence, Host, Location, Result, Verdict
+from glance_replicas.model import Host, Location, Result
 from glance_replicas.settings import default_ledger
+from glance_replicas.verdict import Evidence, Verdict
 
 PIPELINE = "cors http_proxy_to_wsgi versionnegotiation context replica-api rootapp"
 STOCK = "cors http_proxy_to_wsgi versionnegotiation context rootapp"

@@ -21,7 +21,8 @@ from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.orphans import Kind, Orphans, Sighting
 from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.ledger.prefetch_requests import State as Copied
-from glance_replicas.model import HOST_KEY, Evidence, Host, Location, Result, Verdict
+from glance_replicas.model import HOST_KEY, Host, Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 pytest_plugins = ["support.cloud"]
 

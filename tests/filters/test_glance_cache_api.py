@@ -15,7 +15,8 @@ from services.glance import GlanceHost, GlanceSite
 from support.scenes import fails, new_bytes, new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 MIB = 1 << 20
 FRONT = "cors replica-server http_proxy_to_wsgi versionnegotiation context replica-api replica-cache"

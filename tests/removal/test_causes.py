@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from glance_replicas import location
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Digest, Image, Location, Result
 from glance_replicas.removal.causes import (
     DAMAGED,
     Again,
@@ -21,6 +21,7 @@ from glance_replicas.removal.causes import (
     Surplus,
     Unused,
 )
+from glance_replicas.verdict import Evidence, Verdict
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)

@@ -22,7 +22,8 @@ from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 OLD_PATCH = {"Content-Type": "application/openstack-images-v2.0-json-patch"}
 MEMBER, READER = ("member", "reader"), ("reader",)

@@ -21,9 +21,10 @@ from glance_replicas.errors import LastCopy
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.passes import Janitor
 from glance_replicas.ledger.rows import place_key
-from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
+from glance_replicas.model import Host, Location, Pass, Result
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.settings import Settings
+from glance_replicas.verdict import Evidence, Verdict
 
 DAMAGED, FULL = Verdict.CORRUPT, Evidence.FULL
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from glance_replicas.ledger.rows import place_key
-from glance_replicas.model import Digest, Evidence, Image, Last, Location, Verdict
+from glance_replicas.model import Digest, Image, Last, Location
 from glance_replicas.removal.last_copy import LedgerFacts, has_durable, is_damaged, only_cached, why_kept
+from glance_replicas.verdict import Evidence, Verdict
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)

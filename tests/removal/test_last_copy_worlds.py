@@ -28,10 +28,11 @@ from glance_replicas.errors import LastCopy
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.model import Evidence, Host, Location, Pass, Result, Verdict
+from glance_replicas.model import Host, Location, Pass, Result
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.removal.last_copy import has_durable
 from glance_replicas.settings import Settings
+from glance_replicas.verdict import Evidence, Verdict
 
 WORLDS = int(os.environ.get("LAST_COPY_WORLDS", "24"))
 HOSTS = ("h1", "h2", "h3")

@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glance_replicas import location
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Digest, Image, Location, Result
 from glance_replicas.removal.causes import DAMAGED, Damaged, Duplicate, Ordered
 from glance_replicas.removal.proof import MAX_AGE_SECONDS, Proof, Refusal, removable
+from glance_replicas.verdict import Evidence, Verdict
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from services.schema import sqlite_database
 from support.shelf import DATA, Shelf
 
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Digest, Image, Location, Result
 from glance_replicas.removal.causes import (
     DAMAGED,
     Again,
@@ -36,6 +36,7 @@ from glance_replicas.removal.causes import (
 from glance_replicas.removal.flow import Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal, removable
 from glance_replicas.removal.removal_facts import Causes, RemovalOrder
+from glance_replicas.verdict import Evidence, Verdict
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,12 @@ from support.shelf import DATA, Shelf
 
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger.ledger import Ledger, Withdrawal
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Image, Location, Result
 from glance_replicas.removal.causes import DAMAGED, Cause, OverQuota, Surplus
 from glance_replicas.removal.flow import ACT_SECONDS, Removal, Step
 from glance_replicas.removal.proof import Proof, Refusal
 from glance_replicas.removal.removal_facts import Causes, RemovalOrder
+from glance_replicas.verdict import Evidence, Verdict
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from support.programs import Desk
 
 from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
-from glance_replicas.model import Evidence, Verdict
 from glance_replicas.stores.sources import from_settings
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 pytest_plugins = ["support.desk"]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Image, Location, Result
 from glance_replicas.repair.plan import Action, plan
+from glance_replicas.verdict import Evidence, Verdict
 
 ID = "0fd1d7a0-4a8c-4b7e-9d6f-0f3b7c1f5a11"
 

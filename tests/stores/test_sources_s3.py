@@ -18,8 +18,9 @@ from support.readers import LIMITS, Place, load, read, s3_place, s3_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Unreachable, Unsupported
 from glance_replicas.location import place as place_of
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Digest, Image, Location, Result
 from glance_replicas.stores.s3 import reader as s3_reader
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 DATA = random.Random(12).randbytes(100_000)

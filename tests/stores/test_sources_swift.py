@@ -17,10 +17,11 @@ from services.swift import Swift
 from support.readers import LIMITS, Place, dlo, load, plain, read, slo, swift_place, swift_url
 
 from glance_replicas.errors import Absent, Denied, SourceError, Stalled, Unreachable, Unsupported, WrongAnswer
-from glance_replicas.model import Digest, Evidence, Image, Result, Verdict
+from glance_replicas.model import Digest, Image, Result
 from glance_replicas.stores.body import Limits
 from glance_replicas.stores.swift import reader as swift_module
 from glance_replicas.stores.swift.account import Account, Endpoint
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 DATA = random.Random(9).randbytes(100_000)

@@ -16,7 +16,7 @@ from support.programs import Programs
 from test_writers_file import Bytes
 
 from glance_replicas import checksum
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Image, Location, Result
 from glance_replicas.removal import proof
 from glance_replicas.removal.causes import Damaged
 from glance_replicas.stores.file import access
@@ -24,6 +24,7 @@ from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.file.options import FileHabits
 from glance_replicas.stores.file.writer import Writer
 from glance_replicas.stores.sources import Sources
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 pytest_plugins = ["support.desk"]

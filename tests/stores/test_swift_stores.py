@@ -13,8 +13,9 @@ from support.readers import LIMITS
 
 from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
-from glance_replicas.model import Evidence, Image, Verdict
+from glance_replicas.model import Image
 from glance_replicas.stores.sources import Sources, from_settings
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 DATA = random.Random(13).randbytes(2_500_000)

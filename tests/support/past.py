@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from glance_replicas.database.chunks import chunks
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.tables import checks, states
-from glance_replicas.model import Evidence, Result
+from glance_replicas.model import Result
+from glance_replicas.verdict import Evidence
 
 
 def record(ledger: Ledger, results: Sequence[Result]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas.model import Verdict
 from glance_replicas.tools.output.cells import Bytes, When
 from glance_replicas.tools.output.formats import AtOnce, JsonLines, plain
+from glance_replicas.verdict import Verdict
 
 NAMES = ("Image", "100 %s", "\N{SNOWMAN}")
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)

@@ -18,7 +18,8 @@ from support.authority import Authority
 from support.programs import Done, Programs
 
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Evidence, Host, Location, Result, Verdict
+from glance_replicas.model import Host, Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 DATA = b"the bytes of an image" * 1000
 

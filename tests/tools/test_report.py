@@ -16,10 +16,11 @@ import pytest
 from services import environment, need
 from support.programs import Desk
 
-from glance_replicas.model import Evidence, Host, Image, Location, Result, Verdict
+from glance_replicas.model import Host, Image, Location, Result
 from glance_replicas.tools.report_page import page
 from glance_replicas.tools.report_page.condition import Condition, Severity
 from glance_replicas.tools.report_page.report_model import CopyRow, Holder, ImageRow, ReportModel, survey
+from glance_replicas.verdict import Evidence, Verdict
 
 pytest_plugins = ["support.desk"]
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glance_replicas.client.choose import SILENT_AFTER, STALE_AFTER, Choice, Health, Here, ago, order
-from glance_replicas.model import Location, Verdict
+from glance_replicas.model import Location
+from glance_replicas.verdict import Verdict
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from glance_replicas.client import document
 from glance_replicas.client.document import MAX_REPLICAS, MOST_CACHED, Document, build, dump, parse, replica
 from glance_replicas.errors import ConfigError
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Verdict
+from glance_replicas.model import Digest, Image, Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 SHA = "ab" * 64

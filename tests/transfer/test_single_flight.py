@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from glance_replicas.single_flight import SingleFlight
+from glance_replicas.middleware.single_flight import SingleFlight
 
 
 class Clerk:

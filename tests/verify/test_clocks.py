@@ -18,7 +18,8 @@ from support.shelf import DATA
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.model import HOST_KEY, Result, Verdict
+from glance_replicas.model import HOST_KEY, Result
+from glance_replicas.verdict import Verdict
 
 HOUR = 3600
 IMAGES = [f"80000000-0000-4000-8000-{number:012d}" for number in range(20)]

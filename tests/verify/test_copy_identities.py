@@ -18,7 +18,7 @@ from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Unreachable
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import Location, Result
 from glance_replicas.removal.causes import DAMAGED
 from glance_replicas.removal.flow import Removal
 from glance_replicas.removal.proof import Proof, Refusal
@@ -27,6 +27,7 @@ from glance_replicas.stores.identity import ObjectIdentity, server
 from glance_replicas.stores.s3.reader import identity_of
 from glance_replicas.stores.sources import Sources, from_settings
 from glance_replicas.stores.swift.account import account_of
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.copy_identities import CopyIdentities
 
 pytest_plugins = ["support.desk"]

@@ -17,7 +17,8 @@ from support.programs import Programs
 from support.scenes import fails
 
 from glance_replicas.ledger.ledger import Ledger, place_key
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 pytest_plugins = ["support.desk"]
 

@@ -35,14 +35,14 @@ def found(desk: Desk, *words: object) -> dict[str, Any]:
 LOOK = """
 import json, sys
 from pathlib import Path
-from glance_replicas import model
+from glance_replicas import model, verdict
 from glance_replicas.stores import sources
 from glance_replicas.stores.file import reader
 from glance_replicas.verify import probe
 root, size = Path(sys.argv[1]), int(sys.argv[2])
 image = model.Image("x", "active", size, model.Digest("sha256", "00" * 32))
 one = model.Location("x", f"file://{root}/image")
-result = probe.probe(sources.Sources([reader.Reader([root])]), image, one, model.Evidence.FULL)
+result = probe.probe(sources.Sources([reader.Reader([root])]), image, one, verdict.Evidence.FULL)
 print(json.dumps([result.verdict, result.detail]))
 """
 

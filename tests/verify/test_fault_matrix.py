@@ -14,7 +14,8 @@ from support.blocks import rbd_backend
 from support.matrix import DATA, Backend
 from support.scenes import settle
 
-from glance_replicas.model import Digest, Evidence, Image, Location, Verdict
+from glance_replicas.model import Digest, Image, Location
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
 
 pytestmark = pytest.mark.slow

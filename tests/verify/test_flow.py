@@ -12,7 +12,7 @@ from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError, Refused
 from glance_replicas.ledger.best_effort import BestEffortLedger
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Evidence, Verdict
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.flow import Verification, VerifyOptions
 from glance_replicas.verify.schedule import Sample
 

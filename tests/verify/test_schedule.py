@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from glance_replicas.model import Evidence, Last, Verdict
+from glance_replicas.model import Last
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.freshness import NEVER, OLDER, Freshness
 from glance_replicas.verify.schedule import Schedule, judged_at
 

@@ -17,7 +17,8 @@ from glance_replicas.errors import Refused
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.shared_runs import SharedRuns
 from glance_replicas.ledger.tables import claims, runs
-from glance_replicas.model import Evidence, Location, Result, Verdict
+from glance_replicas.model import Location, Result
+from glance_replicas.verdict import Evidence, Verdict
 
 pytest_plugins = ["support.desk"]
 

@@ -18,8 +18,9 @@ from glance_replicas.database.dialect import upsert
 from glance_replicas.ledger import rows as ledger_rows
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.tables import states
-from glance_replicas.model import Evidence, Last, Verdict
+from glance_replicas.model import Last
 from glance_replicas.read_ahead import read_ahead
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify import skip_fresh
 from glance_replicas.verify.schedule import Schedule
 

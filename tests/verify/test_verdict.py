@@ -1,11 +1,15 @@
 """What a verdict means is said in one place, for every verdict there is and for those of newer versions."""
 
-import pytest
+import re
 
-from glance_replicas.model import Evidence, Image, Location, Result, Verdict
+import pytest
+from support.documents import ROOT
+
+from glance_replicas.model import Image, Location, Result
 from glance_replicas.tools import advice, findings
 from glance_replicas.tools.report_page import charts
 from glance_replicas.tools.report_page.condition import Condition
+from glance_replicas.verdict import Evidence, Nature, Verdict
 from glance_replicas.verify.summary import IntactCopies, Summary
 
 IMAGE = Image("x", "active", 1, None)
@@ -32,6 +36,17 @@ def test_each_verdict_can_be_shown(verdict: Verdict) -> None:
     step = advice.next_step(IMAGE, result, IntactCopies())
     assert step
     assert "{" not in step
+
+
+def test_each_verdict_is_explained() -> None:
+    """docs/commands.md has each one, with what it is worth."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| .* \| ?(damage|not known|) ?\|$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE
+    )
+    worth = {Nature.INTACT: "", Nature.DAMAGE: "damage"}
+    assert {word: kind for word, kind in rows if Verdict(word) == word} == {
+        str(one): worth.get(one.nature, "not known") for one in Verdict
+    }
 
 
 def test_a_verdict_of_a_newer_version_is_unknown() -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from services.faulty import FaultyServer
 
-from glance_replicas.model import Digest, Evidence, Image, Location, Result, Seen, Verdict
+from glance_replicas.model import Digest, Image, Location, Result, Seen
 from glance_replicas.stores.body import Limits
 from glance_replicas.stores.file import reader as file_reader
 from glance_replicas.stores.http import reader as http_reader
 from glance_replicas.stores.sources import Sources
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.judge import judge, ranges, reference
 from glance_replicas.verify.probe import probe
 

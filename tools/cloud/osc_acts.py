@@ -10,7 +10,8 @@ from glance_replicas.client.document import Document, Replica
 from glance_replicas.errors import ConfigError, ReplicaError
 from glance_replicas.ledger.prefetch_requests import PRIORITIES
 from glance_replicas.location import redact
-from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Evidence, Image, Location, Result
+from glance_replicas.model import HOST_KEY, STORE_KEY, ZONE_KEY, Image, Location, Result
+from glance_replicas.verdict import Evidence
 
 from ...verify.summary import Summary
 from ...verify.worker_pool import probe_all

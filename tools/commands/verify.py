@@ -10,7 +10,8 @@ from glance_replicas import location
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError
 from glance_replicas.ledger.ledger import place_key
-from glance_replicas.model import Evidence, Image, Last, Location, Result
+from glance_replicas.model import Image, Last, Location, Result
+from glance_replicas.verdict import Evidence
 from glance_replicas.verify.freshness import Freshness
 from glance_replicas.verify.schedule import EVERYTHING, judged_at
 

@@ -19,11 +19,11 @@ from glance_replicas.host.mark import Mark
 from glance_replicas.host.standing import rival
 from glance_replicas.ledger.host_registry import is_alive, silent_after_seconds
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.model import Verdict
 from glance_replicas.settings import Settings
 from glance_replicas.stores import configured
 from glance_replicas.stores.file.options import file_roots
 from glance_replicas.stores.file.reader import below
+from glance_replicas.verdict import Verdict
 from glance_replicas.verify.store_loss import Losses
 
 _ROWS = 100  # of each host that are looked at

@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from glance_replicas.errors import ConfigError, Refused
-from glance_replicas.model import Verdict
 from glance_replicas.removal import causes
+from glance_replicas.verdict import Verdict
 
 from ..output.text import age
 from . import values

@@ -4,7 +4,7 @@ import argparse
 
 from glance_replicas.catalogue.selection import NEVER, Selection
 from glance_replicas.errors import ConfigError
-from glance_replicas.model import Verdict
+from glance_replicas.verdict import Verdict
 
 from . import values
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from glance_replicas.model import Host, Result, Verdict
+from glance_replicas.model import Host, Result
+from glance_replicas.verdict import Verdict
 
 from ..output.text import size
 from .condition import Condition

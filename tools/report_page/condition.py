@@ -2,7 +2,8 @@
 
 import enum
 
-from glance_replicas.model import Evidence, Result, Verdict
+from glance_replicas.model import Result
+from glance_replicas.verdict import Evidence, Verdict
 
 
 class Condition(enum.StrEnum):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from glance_replicas.model import Result, Verdict
+from glance_replicas.model import Result
+from glance_replicas.verdict import Verdict
 from glance_replicas.verify.freshness import NEVER
 
 from ..output.text import age, short, size, visible

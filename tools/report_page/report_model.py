@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from glance_replicas.ledger.ledger import place_key
 from glance_replicas.location import kind
-from glance_replicas.model import Evidence, Host, Image, Last, Location, Result, Verdict
+from glance_replicas.model import Host, Image, Last, Location, Result
 from glance_replicas.removal.last_copy import has_store
+from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.freshness import NEVER, Freshness
 from glance_replicas.verify.schedule import judged_at
 from glance_replicas.verify.summary import IntactCopies

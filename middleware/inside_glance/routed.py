@@ -183,7 +183,7 @@ def _private(owner: Any, name: str) -> Callable[..., Any]:
     if found is None:
         raise ConfigError(
             f"this release of Glance has no {owner.__name__}.{name}: the last copies of images could not be guarded; "
-            "use a release that docs/install.md lists, or take replica-cache out of the pipeline"
+            "use a release that docs/install.md lists, or take replica-cache and replica-api out of the pipeline"
         )
     return found
 

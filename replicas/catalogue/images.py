@@ -44,7 +44,7 @@ class LockedImage:
         """
         these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_({location.row for location in kept}))
         if self._connection.execute(_touched(these)).rowcount != len({location.row for location in kept}):
-            raise transactions.Changed(f"locations of image {self.image.id} are removed meanwhile, again and again")
+            raise transactions.Changed(f"image {self.image.id}: others removed locations of it at the same time")
 
 
 class Catalogue(ReadOnlyCatalogue):

@@ -8,7 +8,8 @@ the write makes no conflict. The later one of two is rolled back (1213) and done
 Whoever writes a note, commits it, and only then reads the notes of others needs no such row, but a read that has what
 all nodes have committed (`causal_reads`).
 
-On one server nothing of this does anything: locks hold there.
+On one server nothing here does anything: locks hold there. (`LockedImage.keep` writes its rows on every database: a
+Glance without our filters takes no lock of ours.)
 """
 
 import contextlib

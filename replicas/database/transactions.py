@@ -154,7 +154,9 @@ def translate(kind: type[ReplicaError], bind: sa.Engine, *, no_table: str, remed
         raise kind(f"{shown(bind.url)}: {error}; run the command again") from error
     except Unsettled as error:
         why = f"whether the change was made is not known, its commit failed: {_reason(error.error, bind.url)}"
-        raise kind(f"{shown(bind.url)}: {why}; {remedy}, then run it again: it begins with what is there") from error
+        raise kind(
+            f"{shown(bind.url)}: {why}; {remedy}, then run the command again; it starts from what is in the database"
+        ) from error
 
 
 def fault(error: BaseException) -> Fault:

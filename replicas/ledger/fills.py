@@ -23,7 +23,8 @@ class Fills:
 
         Returns what `fills` would. First claims take turns, so that of two hosts the one that started later always
         sees the other; on MariaDB, too, whose view of the table begins with the first plain read, after the turn. On
-        Galera a lock holds on one node only: there a claim that another one came before is made again.
+        Galera a lock holds on one node only: there, of two first claims at the same time, the later one is rolled back
+        and made again.
         """
         this = sa.and_(fills.c.image_id == image_id, fills.c.host == host)
 

@@ -56,7 +56,8 @@ class Keeping:
         Raises CatalogueError, LedgerError, CacheError.
         Killed before the rename: what was known before stays, and a file beside it that the next one replaces.
         """
-        doubtful = {image_id for image_id, _ in self._known.doubtful_stores(image_ids)}
+        with several_writers.causal_reads():
+            doubtful = {image_id for image_id, _ in self._known.doubtful_stores(image_ids)}
         found = self._asked(doubtful) if doubtful else set()
         if found != self._remembered():
             self._remember(found)

@@ -16,8 +16,6 @@ from oslo_config import cfg
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.check import EnabledStore, Facts, pipeline
-from glance_replicas.database import transactions
-from glance_replicas.database.dialect import clock
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.networks import is_too_wide
@@ -176,15 +174,9 @@ def _databases(settings: Settings) -> dict[str, Any]:
     ledger = Ledger(settings.ledger)
     try:
         found["ledger_is_current"] = ledger.is_current()
-        found["clock_skew_seconds"] = _skew(settings.ledger)
+        found["clock_skew_seconds"] = (datetime.now(UTC) - ledger.now()).total_seconds()  # of this host's clock
         if found["ledger_is_current"]:
             found["hosts"] = tuple(ledger.hosts())
     except LedgerError as error:
         found["ledger_problem"] = str(error)
     return found
-
-
-def _skew(url: str) -> float:
-    """This host's clock minus the database's, in seconds."""
-    theirs = transactions.reading(transactions.engine(url), clock)
-    return (datetime.now(UTC) - theirs).total_seconds()

@@ -19,7 +19,7 @@ from ..tables import guards
 log = logging.getLogger(__name__)
 
 SECONDS = 60.0  # how long the next one waits for an upgrade that was killed
-WAIT_SECONDS = 600.0
+WAIT_SECONDS = 600.0  # for an upgrade that runs; then this one ends with an error
 _POLL_SECONDS = 1.0  # each look writes the row, and may make the holder write it twice
 _NAME = "db upgrade"
 _this = guards.c.name == _NAME

@@ -1,4 +1,4 @@
-"""Verdicts: what one look at a location came to, and all that follows from the word alone. A new one is a line here."""
+"""Verdicts: what a verification of a location came to, and all that follows from the word. A new one is a line here."""
 
 import enum
 
@@ -74,7 +74,7 @@ class Verdict(enum.StrEnum):
 
 
 class Evidence(enum.StrEnum):
-    """How deep the look was, shallow first."""
+    """How deep the verification was, shallow first."""
 
     SIZE = "size"
     STORED = "stored"

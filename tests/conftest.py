@@ -97,9 +97,14 @@ def site(tmp_path: Path) -> Iterator[GlanceSite]:
 
 
 @pytest.fixture(scope="module")
-def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GlanceHost, GlanceHost]]:
-    """Two hosts of one site with our pipeline, in zones of their own, for all tests of a module."""
-    with GlanceSite(tmp_path_factory.mktemp("site")) as made:
+def two_hosts(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> Iterator[tuple[GlanceHost, GlanceHost]]:
+    """Two hosts of one site with our pipeline, in zones of their own, for all tests of a module.
+
+    On PostgreSQL: with SQLite, Glance answers 500 ("database is locked") to one who writes while another host does.
+    """
+    with GlanceSite(tmp_path_factory.mktemp("site"), postgres.create_glance(f"two_hosts_{next(_numbers)}")) as made:
         hosts = [made.add_host(f"127.0.0.{n}", zone=f"zone-{n}", start=False) for n in (2, 3)]
         for host in hosts:
             host.start(wait=False)

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from services.databases import MariaDB, Postgres, server_folder
-from services.schema import sqlite_url
+from services.databases.schema import sqlite_url
+from services.databases.servers import MariaDB, Postgres, server_folder
 
 from glance_replicas.database import transactions
 from glance_replicas.ledger import migrations

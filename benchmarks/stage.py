@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from clients import Ask, fetch
 from services import PLACES, eventually, free_port, need
-from services.databases import Postgres, server_folder
-from services.glance import GlanceHost, GlanceSite
-from services.keystone import Keystone
+from services.databases.servers import Postgres, server_folder
+from services.glance.site import GlanceHost, GlanceSite
 from services.process import Process, members
-from services.swift import Swift
+from services.stores.keystone import Keystone
+from services.stores.swift import Swift
 
 MIB = 1 << 20
 

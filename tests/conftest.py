@@ -12,19 +12,21 @@ from glance.db.sqlalchemy import api as glance_api  # before anything has parsed
 from hypothesis import settings
 from oslo_config import cfg
 from oslo_db import options as db_options
-from services import bindings, once, warm
-from services.ceph import Ceph
-from services.cinder import Cinder
-from services.databases import DatabaseServer, MariaDB, Postgres, server_folder
-from services.faulty import FaultyServer
-from services.galera import Galera
-from services.gateway import Gateway
-from services.glance import GlanceHost, GlanceSite
-from services.keystone import Keystone
-from services.nginx import Nginx
+from services import once
+from services.databases.galera import Galera
+from services.databases.schema import sqlite_database, sqlite_url
+from services.databases.servers import DatabaseServer, MariaDB, Postgres, server_folder
+from services.glance import warm
+from services.glance.site import GlanceHost, GlanceSite
 from services.process import end_reaper
-from services.schema import sqlite_database, sqlite_url
-from services.swift import Swift
+from services.stores import bindings
+from services.stores.ceph import Ceph
+from services.stores.cinder import Cinder
+from services.stores.gateway import Gateway
+from services.stores.keystone import Keystone
+from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
+from services.web.nginx import Nginx
 from support import TESTS, programs
 from support.workers import Scheduling, summary
 

@@ -1,8 +1,8 @@
 """The Galera service: what one node writes all have. `database/test_several_writers.py` takes nodes away."""
 
 from services import eventually
-from services.galera import Galera
-from services.schema import add_image, query
+from services.databases.galera import Galera
+from services.databases.schema import add_image, query
 
 IMAGE = "90000000-0000-4000-8000-000000000001"
 

@@ -16,8 +16,8 @@ from oslo_config import cfg
 from oslo_context.context import RequestContext
 from oslo_policy import policy
 from services import environment, eventually, free_port, need
-from services.client import GlanceClient
-from services.glance import GlanceSite
+from services.glance.client import GlanceClient
+from services.glance.site import GlanceSite
 from services.process import Process
 from support import documents
 

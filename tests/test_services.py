@@ -15,13 +15,13 @@ import pytest
 import requests
 import sqlalchemy as sa
 from services import eventually, free_port, need
-from services.databases import DatabaseServer
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from services.nginx import Nginx
+from services.databases.schema import has_schema
+from services.databases.servers import DatabaseServer
+from services.glance.site import GlanceHost, GlanceSite
 from services.process import Process, members
-from services.schema import has_schema
-from services.swift import Swift
+from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
+from services.web.nginx import Nginx
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 

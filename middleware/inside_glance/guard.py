@@ -28,7 +28,7 @@ from glance_replicas.cache import Cache
 from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import several_writers
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
-from glance_replicas.ledger.rows import place_key
+from glance_replicas.ledger.schema.rows import place_key
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 from glance_replicas.removal import last_copy, last_durable
 from glance_replicas.removal.known import KnownCopies

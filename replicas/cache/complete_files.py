@@ -15,10 +15,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from .. import ownership
 from ..crash_points import crash_points
+from ..disk import ownership
+from ..disk.folder_sync import sync_folder
 from ..errors import Unreadable
-from ..folder_sync import sync_folder
 from ..model import Image, is_image_id
 from .cached_file import STICKY, CachedFile, OpenFile, entry
 from .directory import Directory

@@ -26,8 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import ownership
 from ..crash_points import crash_points
+from ..disk import ownership
 from ..errors import CacheError, Unreadable
 from ..model import is_image_id
 from .notes import Notes

@@ -23,8 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import ownership
 from ..crash_points import crash_points
+from ..disk import ownership
 from ..model import Digest
 
 READ, FOR, PINNED, FAULT = "", ".for", ".pinned", ".fault"

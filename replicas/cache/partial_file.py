@@ -22,8 +22,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import checksum, ownership
+from .. import checksum
 from ..crash_points import crash_points
+from ..disk import ownership
 from ..errors import CacheError, Unreadable
 
 _FLOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, pid; 0q: padded as the compiler does

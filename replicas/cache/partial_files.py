@@ -5,7 +5,7 @@ import logging
 import os
 
 from ..crash_points import crash_points
-from ..folder_sync import sync_folder
+from ..disk.folder_sync import sync_folder
 from ..model import Image
 from .cached_file import purpose
 from .directory import Directory

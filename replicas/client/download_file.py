@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from .. import checksum
+from ..disk.folder_sync import sync_folder
 from ..errors import ConfigError, ReplicaError, WrongAnswer
-from ..folder_sync import sync_folder
 from ..model import Digest
 
 

@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from ..ledger.connection import LedgerDatabase
-from ..ledger.tables import copies, pins, withdrawals
+from ..ledger.schema.connection import LedgerDatabase
+from ..ledger.schema.tables import copies, pins, withdrawals
 
 
 def rename(ledger_database: LedgerDatabase, old: str, new: str) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from ..errors import LedgerError
-from ..ledger.connection import LedgerDatabase
-from ..ledger.tables import hosts
+from ..ledger.schema.connection import LedgerDatabase
+from ..ledger.schema.tables import hosts
 
 log = logging.getLogger(__name__)
 

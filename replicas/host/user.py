@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import ownership
 from ..cache import Cache
 from ..cache.directory import OWN
+from ..disk import ownership
 from ..errors import CacheError
 from ..model import is_image_id
 

@@ -23,7 +23,7 @@ from ..host.own_copies import OwnCopies
 from ..host.registration import Registration
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
-from ..ledger.tables import states
+from ..ledger.schema.tables import states
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
 from ..removal import withheld
 from ..removal.orders import RemovalOrders

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
-from .. import checksum, disk_read
+from .. import checksum
 from ..cache import Cache, CachedFile, OpenFile
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
+from ..disk import uncached_read
 from ..errors import Unreadable
 from ..host.full_reads import FullReads
 from ..host.own_copies import OwnCopies
@@ -139,7 +140,7 @@ class Scrubber:
         """Whether all bytes of the file are those of the digest. Raises Unreadable."""
         running, began, length = checksum.start(digest.algorithm), time.monotonic(), 0
         try:
-            for chunk in disk_read.chunks(copy.fd, 0, copy.entry.size):
+            for chunk in uncached_read.chunks(copy.fd, 0, copy.entry.size):
                 running.update(chunk)
                 length += len(chunk)
                 self._keep_alive()

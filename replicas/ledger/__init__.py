@@ -1,1 +1,1 @@
-"""Our own rows: one module for each question, and what all of them stand on (`connection`, `tables`, `rows`)."""
+"""Our own rows: one module for each question, and what all of them stand on (`schema/`)."""

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 
 from ..database import several_writers
 from ..database.dialect import clock, upsert
-from . import rows as ledger_rows
-from .connection import LedgerDatabase
-from .rows import FillClaim
-from .tables import fills, hosts
+from .schema import rows as ledger_rows
+from .schema.connection import LedgerDatabase
+from .schema.rows import FillClaim
+from .schema.tables import fills, hosts
 
 
 class Fills:

@@ -5,9 +5,9 @@ import sqlalchemy as sa
 from .. import __version__
 from ..database.dialect import clock, upsert
 from ..model import Host
-from . import rows as ledger_rows
-from .connection import LedgerDatabase
-from .tables import hosts
+from .schema import rows as ledger_rows
+from .schema.connection import LedgerDatabase
+from .schema.tables import hosts
 
 # No column more than is needed: a host whose tables are a version behind still finds the others.
 _HOST = [hosts.c[name] for name in ("name", "zone", "url", "heartbeat", "files", "bytes_used", "bytes_free")]

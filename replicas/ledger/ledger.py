@@ -8,12 +8,12 @@ from datetime import datetime
 
 from ..database.dialect import clock
 from . import migrations
-from .connection import LedgerDatabase
 from .fills import Fills
 from .hosts import HostRows
 from .removals import Removals
 from .results import Results
-from .rows import FillClaim, Withdrawal, place_key, url_key
+from .schema.connection import LedgerDatabase
+from .schema.rows import FillClaim, Withdrawal, place_key, url_key
 
 __all__ = ["FillClaim", "Ledger", "Withdrawal", "place_key", "url_key"]
 

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from ..database import transactions
 from ..database.chunks import chunks
 from ..database.dialect import clock, upsert
-from .connection import LedgerDatabase
-from .rows import TEXT
-from .tables import orphans
+from .schema.connection import LedgerDatabase
+from .schema.rows import TEXT
+from .schema.tables import orphans
 
 
 class Kind(enum.StrEnum):

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from ..database import transactions
 from ..database.chunks import chunks, distinct
 from ..database.dialect import add_missing, clock
-from .connection import LedgerDatabase
-from .tables import pins
+from .schema.connection import LedgerDatabase
+from .schema.tables import pins
 
 
 @dataclass(frozen=True)

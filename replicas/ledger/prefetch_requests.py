@@ -17,9 +17,9 @@ from ..database import transactions
 from ..database.chunks import chunks, distinct
 from ..database.dialect import clock, upsert
 from ..location import redact_text
-from .connection import LedgerDatabase
-from .rows import TEXT, age
-from .tables import copies, hosts
+from .schema.connection import LedgerDatabase
+from .schema.rows import TEXT, age
+from .schema.tables import copies, hosts
 
 HIGH, NORMAL, LOW = 100, 0, -100
 PRIORITIES = {"high": HIGH, "normal": NORMAL, "low": LOW}

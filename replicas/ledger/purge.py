@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from ..database.chunks import CHUNK, chunks
 from ..database.dialect import clock
-from .connection import LedgerDatabase
-from .tables import claims, hosts, orphans, pins, runs, states, verify_requests, withdrawals
+from .schema.connection import LedgerDatabase
+from .schema.tables import claims, hosts, orphans, pins, runs, states, verify_requests, withdrawals
 
 Key = tuple[str, str]  # image id, place
 

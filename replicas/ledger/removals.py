@@ -11,10 +11,10 @@ from ..database.chunks import distinct
 from ..database.dialect import clock, utc_now
 from ..location import redact_text
 from ..model import Location
-from . import rows as ledger_rows
-from .connection import LedgerDatabase
-from .rows import Withdrawal
-from .tables import withdrawals
+from .schema import rows as ledger_rows
+from .schema.connection import LedgerDatabase
+from .schema.rows import Withdrawal
+from .schema.tables import withdrawals
 
 
 class Removals:

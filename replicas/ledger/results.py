@@ -15,9 +15,9 @@ from ..database.chunks import CHUNK, chunks, distinct
 from ..database.dialect import clock, upsert
 from ..model import Last, Result
 from ..verdict import Evidence, Verdict
-from . import rows as ledger_rows
-from .connection import LedgerDatabase
-from .tables import checks, states
+from .schema import rows as ledger_rows
+from .schema.connection import LedgerDatabase
+from .schema.tables import checks, states
 
 # No column more than is needed: a host whose tables are a version behind still finds the others.
 _LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]

@@ -17,10 +17,10 @@ from ..database import transactions
 from ..database.dialect import add_missing, clock, utc_now
 from ..errors import Refused
 from ..model import Last, Result
-from . import rows as ledger_rows
-from .connection import LedgerDatabase
 from .results import record
-from .tables import claims, runs, states
+from .schema import rows as ledger_rows
+from .schema.connection import LedgerDatabase
+from .schema.tables import claims, runs, states
 
 LEASE_SECONDS = 15.0  # a process that is silent for longer has lost its claims
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from ..database.chunks import chunks, distinct
 from ..database.dialect import clock, upsert
 from ..model import Use
-from .connection import LedgerDatabase
-from .tables import uses
+from .schema.connection import LedgerDatabase
+from .schema.tables import uses
 
 KEPT_DAYS = 40  # the janitors forget older counts
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from ..database import transactions
 from ..database.dialect import add_missing, clock, utc_now
 from ..model import Result
-from .connection import LedgerDatabase
 from .results import record
-from .rows import age
-from .tables import verify_requests
+from .schema.connection import LedgerDatabase
+from .schema.rows import age
+from .schema.tables import verify_requests
 
 WITHDRAWN = "the host has withdrawn the copy and set the file aside"  # in the detail of a corrupt one
 

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from ..database.chunks import distinct
 from ..database.dialect import clock
-from ..ledger import rows
-from ..ledger.connection import LedgerDatabase
-from ..ledger.tables import checks, hosts, states, withdrawals
+from ..ledger.schema import rows
+from ..ledger.schema.connection import LedgerDatabase
+from ..ledger.schema.tables import checks, hosts, states, withdrawals
 from ..model import Last, is_on_host
 from ..verdict import Verdict
 from .last_copy import Key, LedgerFacts

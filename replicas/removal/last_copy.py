@@ -12,7 +12,7 @@ A verification that brought no verdict changes nothing: what was known before it
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..location import is_replica_of
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Last, Location
 from ..verdict import Verdict

@@ -23,7 +23,7 @@ from ..database import several_writers
 from ..errors import LastCopy, LedgerError
 from ..ledger.host_registry import silent_after_seconds
 from ..ledger.ledger import Ledger, Withdrawal
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..model import Location
 from .known import KnownCopies
 from .last_copy import Key, why_kept

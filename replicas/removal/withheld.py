@@ -17,7 +17,7 @@ from ..cache import Cache, CachedFile
 from ..errors import CacheError, Unreadable
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..model import Location, Result
 from ..verdict import Evidence, Verdict
 from .orders import RemovalOrders

@@ -20,7 +20,7 @@ from ..caller import who
 from ..catalogue.selection import Selection
 from ..errors import ConfigError
 from ..ledger.best_effort import BestEffortLedger
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..ledger.shared_runs import SharedRuns
 from ..model import Image, Location, Result
 from ..throttle import Throttle

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..model import Result
 from .schedule import Schedule
 from .work_queue import WorkItem

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from ..catalogue.selection import Selection
 from ..ledger.best_effort import BestEffortLedger, Lasts
-from ..ledger.rows import url_key
-from ..ledger.tables import states
+from ..ledger.schema.rows import url_key
+from ..ledger.schema.tables import states
 from ..model import Image, is_on_host
 from ..read_ahead import read_ahead
 from ..verdict import Evidence, Verdict

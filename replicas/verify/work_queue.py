@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..catalogue.selection import Selection
 from ..ledger.best_effort import Lasts
-from ..ledger.rows import place_key
+from ..ledger.schema.rows import place_key
 from ..model import Image, Last, Location
 from ..verdict import Evidence
 from .schedule import Sample, Schedule

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services.databases import Postgres
-from services.glance import GlanceSite
-from services.keystone import Keystone
+from services.databases.servers import Postgres
+from services.glance.site import GlanceSite
+from services.stores.keystone import Keystone
 from support import ROOT
 from support.access_table import Asker, Cell, Hosts, People, collected, make_images
 

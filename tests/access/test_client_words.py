@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from services.glance import GlanceHost, GlanceSite
+from services.glance.site import GlanceHost, GlanceSite
 from support import ROOT
-from support.scenes import new_image
+from support.worlds.scenes import new_image
 
 MIB = 1 << 20
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import webob
 import webob.exc
-from services.glance import GlanceSite
-from support.cloud import DATA, Cloud
+from services.glance.site import GlanceSite
+from support.worlds.cloud import DATA, Cloud
 
 from glance_replicas.ledger.host_registry import HostRegistry
 from glance_replicas.ledger.ledger import Ledger
@@ -20,7 +20,7 @@ from glance_replicas.model import Host
 from glance_replicas.networks import is_too_wide
 from glance_replicas.settings import Settings
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 EVERYWHERE = ("192.0.2.0/24", "2001:db8::/32", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "fc00::/7", "fe80::/10")
 

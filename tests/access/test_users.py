@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services.databases import server_folder
-from services.glance import GlanceHost, GlanceSite
-from services.users import as_user
-from support.scenes import new_image, settle
+from services.databases.servers import server_folder
+from services.glance.site import GlanceHost, GlanceSite
+from services.machine.users import as_user
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.cache.directory import OWN
 from glance_replicas.ledger.ledger import Ledger

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from services.faulty import FaultyServer
-from services.glance import GlanceClient, GlanceHost, GlanceSite
-from support.scenes import new_bytes, settle
+from services.glance.site import GlanceClient, GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.scenes import new_bytes, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host

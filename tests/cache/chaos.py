@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from services import environment, eventually
-from services.databases import Postgres, server_folder
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
+from services.databases.servers import Postgres, server_folder
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Eviction

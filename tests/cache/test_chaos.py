@@ -30,9 +30,9 @@ from typing import Any
 import pytest
 from chaos import left_behind, violations
 from services import environment
-from services.cached import keep, leave, note
-from services.glance import GlanceSite
-from services.schema import add_image
+from services.databases.schema import add_image
+from services.glance.site import GlanceSite
+from support.worlds.cached import keep, leave, note
 
 from glance_replicas import checksum
 from glance_replicas.cache import partial_file
@@ -98,13 +98,13 @@ class World:
 
     def sql(self, statement: str, **values: Any) -> None:
         """A change behind everybody's back."""
-        from services.schema import query
+        from services.databases.schema import query
 
         query(self.settings.database, statement, **values)
 
     def due_now(self) -> None:
         """What waits for its time to be copied waits no longer."""
-        from services.schema import query
+        from services.databases.schema import query
 
         query(self.settings.ledger, "UPDATE replica_copies SET not_before = NULL")
 
@@ -281,7 +281,7 @@ def other_hosts(world: World) -> None:
         world.local.ledger.heartbeat(Host(name, None, url))
         metadata = {**world.local.registration.metadata(), "replica_host": name}
         world.local.catalogue.add(OTHERS, replica_url(url, OTHERS), metadata)
-    from services.schema import query
+    from services.databases.schema import query
 
     query(world.settings.ledger, "UPDATE replica_hosts SET heartbeat = '2001-01-01 00:00:00' WHERE name = 'dead'")
 

@@ -16,12 +16,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from services.cached import leave
-from services.disk import Disk
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from support.cloud import Cloud, fill
-from support.fills import DATA, MIB, SIZE, World
+from services.glance.site import GlanceSite
+from services.machine.disk import Disk
+from services.web.faulty import FaultyServer
+from support.worlds.cached import leave
+from support.worlds.cloud import Cloud, fill
+from support.worlds.fills import DATA, MIB, SIZE, World
 
 from glance_replicas import settings
 from glance_replicas.errors import CacheError, Unreachable

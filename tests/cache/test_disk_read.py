@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from services import absent
-from services.cached import note
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from services.schema import add_image
-from support.cloud import Cloud, fill
+from services.databases.schema import add_image
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
 from support.programs import replica
+from support.worlds.cached import note
+from support.worlds.cloud import Cloud, fill
 
-from glance_replicas import disk_read, settings
+from glance_replicas import settings
+from glance_replicas.disk import uncached_read
 from glance_replicas.janitor import assembly
 from glance_replicas.model import Digest, Image, Location
 from glance_replicas.stores.file import reader as file_reader
@@ -67,7 +68,7 @@ def test_the_disk_and_not_the_memory(device: Device) -> None:
     device.rot(DATA, 2 * MIB)
     fd = os.open(path, os.O_RDONLY)
     try:
-        seen = b"".join(disk_read.chunks(fd, 0, len(DATA)))
+        seen = b"".join(uncached_read.chunks(fd, 0, len(DATA)))
     finally:
         os.close(fd)
     assert (len(seen), seen[2 * MIB]) == (len(DATA), DATA[2 * MIB] ^ 1)
@@ -87,7 +88,7 @@ def test_any_range(tmp_path: Path, kind: str, start: int, stop: int) -> None:
         (folder / "file").write_bytes(DATA)
         fd = os.open(folder / "file", os.O_RDONLY)
         try:
-            assert b"".join(disk_read.chunks(fd, start, stop)) == DATA[start:stop]
+            assert b"".join(uncached_read.chunks(fd, start, stop)) == DATA[start:stop]
         finally:
             os.close(fd)
     finally:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from services.cached import picture
+from support.worlds.cached import picture
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Eviction, NoRoom

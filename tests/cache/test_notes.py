@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from services import absent
-from services.cached import entry_of, picture
+from support.worlds.cached import entry_of, picture
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.eviction import Eviction

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from services.cached import picture
+from support.worlds.cached import picture
 
 from glance_replicas.cache import Cache, incomplete
 from glance_replicas.cache.eviction import Eviction

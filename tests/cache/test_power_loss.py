@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from services.cached import note, picture
-from services.disk import Call, Disk
+from services.machine.disk import Call, Disk
+from support.worlds.cached import note, picture
 from test_chaos import IDLE, NEW, SIZE, Stage, World, aftermath, fill_new, truth
 
 from glance_replicas import settings

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 from services import environment
-from services.bad_disk import BadDisk, bad_disk
-from services.databases import server_folder
-from services.faulty import FaultyServer
-from services.users import as_user
-from support.cloud import DATA, Cloud, fill, loaded, read  # noqa: F401 - a fixture
+from services.databases.servers import server_folder
+from services.machine.bad_disk import BadDisk, bad_disk
+from services.machine.users import as_user
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA, Cloud, fill, loaded, read  # noqa: F401 - a fixture
 
 from glance_replicas.errors import Unreadable
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly, scrub
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.ledger.rows import place_key
+from glance_replicas.ledger.schema.rows import place_key
 from glance_replicas.middleware import unread
 from glance_replicas.middleware.serving import Serving
 from glance_replicas.model import Location, Pass, Result

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from services import free_port
-from services.databases import DatabaseServer
+from services.databases.servers import DatabaseServer
 
 from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError

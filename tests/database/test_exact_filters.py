@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from services.schema import add_image, query
+from services.databases.schema import add_image, query
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.catalogue.selection import Selection

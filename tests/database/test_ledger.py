@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support import past
+from support.worlds import past
 
 from glance_replicas import __version__
 from glance_replicas.database import transactions
@@ -15,7 +15,7 @@ from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger import migrations
 from glance_replicas.ledger.ledger import Ledger, place_key
-from glance_replicas.ledger.tables import checks, fills, hosts
+from glance_replicas.ledger.schema.tables import checks, fills, hosts
 from glance_replicas.model import Host, Location, Result
 from glance_replicas.verdict import Evidence, Verdict
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import requests
 import sqlalchemy as sa
-from services.databases import MariaDB, Postgres
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image, settle
+from services.databases.servers import MariaDB, Postgres
+from services.glance.site import GlanceHost, GlanceSite
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host

@@ -15,8 +15,8 @@ from alembic.runtime.migration import MigrationContext
 
 from glance_replicas.database import transactions
 from glance_replicas.ledger import migrations
-from glance_replicas.ledger import tables as ledger_tables
 from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.schema import tables as ledger_tables
 
 ROWS = 500
 

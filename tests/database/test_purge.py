@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from services.schema import sqlite_database
-from support import past
+from services.databases.schema import sqlite_database
 from support.programs import Desk
+from support.worlds import past
 
 from glance_replicas.database import transactions
 from glance_replicas.database.chunks import CHUNK
-from glance_replicas.ledger import tables
 from glance_replicas.ledger.ledger import Ledger, place_key
 from glance_replicas.ledger.pins import Pins
 from glance_replicas.ledger.purge import Purge
+from glance_replicas.ledger.schema import tables
 from glance_replicas.model import Host, Location, Result
 from glance_replicas.verdict import Evidence, Verdict
 

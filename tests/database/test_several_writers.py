@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from services.galera import Galera
-from services.schema import add_image, add_ledger, query
+from services.databases.galera import Galera
+from services.databases.schema import add_image, add_ledger, query
 
 from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import transactions

@@ -11,16 +11,16 @@ from datetime import timedelta
 
 import pytest
 import requests
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image, settle
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.cache.statistics import Statistics
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.database.dialect import clock
-from glance_replicas.ledger.connection import LedgerDatabase
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.tables import uses as table
+from glance_replicas.ledger.schema.connection import LedgerDatabase
+from glance_replicas.ledger.schema.tables import uses as table
 from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Use
 

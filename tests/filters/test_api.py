@@ -13,7 +13,7 @@ import pytest
 import requests
 import webob
 from services import environment, eventually
-from services.glance import GlanceClient, GlanceHost, GlanceSite
+from services.glance.site import GlanceClient, GlanceHost, GlanceSite
 
 from glance_replicas import signing
 from glance_replicas.client.document import parse

@@ -23,11 +23,11 @@ from statistics import median
 
 import requests
 from services import environment, eventually
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from services.two_uwsgi import TwoUwsgi
-from support.crowd import DATA, add_images
-from support.scenes import new_image
+from services.glance.site import GlanceHost, GlanceSite
+from services.glance.two_uwsgi import TwoUwsgi
+from services.web.faulty import FaultyServer
+from support.worlds.crowd import DATA, add_images
+from support.worlds.scenes import new_image
 
 MIB = 1 << 20
 SIZE = 24 * MIB  # more than the kernel takes of a body that nobody reads

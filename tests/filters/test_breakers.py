@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.schema import query
-from support.cloud import Cloud
+from services.databases.schema import query
+from support.worlds.cloud import Cloud
 
 from glance_replicas.database import transactions
 from glance_replicas.host import store_names
@@ -24,7 +24,7 @@ from glance_replicas.ledger.prefetch_requests import State as Copied
 from glance_replicas.model import HOST_KEY, Host, Location, Result
 from glance_replicas.verdict import Evidence, Verdict
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 IMAGE = "11111111-2222-4333-8444-555555555555"
 PLACE = Location(IMAGE, "file:///images/1", {"store": "fast"}, 7)

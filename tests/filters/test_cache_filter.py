@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from services import absent, eventually
-from services.cached import rot
-from services.client import GlanceClient
-from services.databases import Postgres
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from services.swift import Swift
-from support.scenes import new_bytes, new_image, settle
+from services.databases.servers import Postgres
+from services.glance.client import GlanceClient
+from services.glance.site import GlanceHost, GlanceSite
+from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
+from support.worlds.cached import rot
+from support.worlds.scenes import new_bytes, new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.settings import default_ledger

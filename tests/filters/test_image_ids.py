@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import requests
 from services import eventually
-from services.databases import MariaDB
-from services.glance import GlanceHost, GlanceSite
-from services.schema import add_image
+from services.databases.schema import add_image
+from services.databases.servers import MariaDB
+from services.glance.site import GlanceHost, GlanceSite
 from support.programs import Desk
-from support.scenes import new_bytes
+from support.worlds.scenes import new_bytes
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Refused

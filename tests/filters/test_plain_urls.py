@@ -7,9 +7,9 @@ from urllib.parse import quote
 import pytest
 import requests
 from services import eventually
-from services.client import PATCH
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image
+from services.glance.client import PATCH
+from services.glance.site import GlanceHost, GlanceSite
+from support.worlds.scenes import new_image
 
 OLD = {"Content-Type": "application/openstack-images-v2.0-json-patch"}
 CALLS = ["post", "append", "replace", "old", "chunked", "encoded"]

@@ -14,12 +14,12 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from services import eventually
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.cloud import DATA as CLOUD_DATA
-from support.cloud import MIB, Cloud, fill
-from support.cloud import SIZE as CLOUD_SIZE
-from support.scenes import new_image
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA as CLOUD_DATA
+from support.worlds.cloud import MIB, Cloud, fill
+from support.worlds.cloud import SIZE as CLOUD_SIZE
+from support.worlds.scenes import new_image
 
 from glance_replicas.errors import Unreachable
 from glance_replicas.middleware.sending.connection import Connection
@@ -27,7 +27,7 @@ from glance_replicas.middleware.sending.parking import Parking, Spot
 from glance_replicas.model import Image
 from glance_replicas.transfer import byte_range
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 SIZE = 6 * MIB + 77
 THREADS = 4

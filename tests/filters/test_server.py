@@ -15,13 +15,13 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services import eventually
-from services.cached import picture
 from services.configuration import SIGNING_KEYS
-from services.databases import Postgres
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
+from services.databases.servers import Postgres
+from services.glance.site import GlanceHost, GlanceSite
 from services.process import members
-from support.scenes import settle
+from services.web.faulty import FaultyServer
+from support.worlds.cached import picture
+from support.worlds.scenes import settle
 
 from glance_replicas.cache import Cache
 from glance_replicas.ledger.ledger import Ledger

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import webob
 import webob.exc
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from support.cloud import DATA, Cloud
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA, Cloud
 
 from glance_replicas import settings
 from glance_replicas.errors import SourceError

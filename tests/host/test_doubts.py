@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from services.schema import query
-from support.cloud import DATA, Cloud
+from services.databases.schema import query
+from support.worlds.cloud import DATA, Cloud
 
 from glance_replicas.cache.doubts import Doubts
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor import assembly
 from glance_replicas.model import Image, Pass
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 MOST = 4  # max_withdrawals_per_pass
 

@@ -22,9 +22,9 @@ import pytest
 import sqlalchemy as sa
 import webob
 import webob.exc
-from services.faulty import FaultyServer
-from services.schema import add_image, query
-from support.cloud import DATA, MIB, SIZE, Cloud, fill, read
+from services.databases.schema import add_image, query
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA, MIB, SIZE, Cloud, fill, read
 
 from glance_replicas.errors import Corrupt
 from glance_replicas.host.local_host import LocalHost
@@ -34,7 +34,7 @@ from glance_replicas.middleware import server
 from glance_replicas.model import Host, Image, Pass
 from glance_replicas.transfer.fill import start
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from services.glance import GlanceHost, GlanceSite
-from services.schema import add_image
-from support.cloud import Cloud, filled
+from services.databases.schema import add_image
+from services.glance.site import GlanceHost, GlanceSite
 from support.programs import Programs, replica
+from support.worlds.cloud import Cloud, filled
 
 from glance_replicas.host import mark, store_names
 from glance_replicas.host.local_host import LocalHost
@@ -25,7 +25,7 @@ from glance_replicas.ledger.pins import Pins
 from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.model import Host, Pass
 
-pytest_plugins = ["support.cloud", "support.desk"]
+pytest_plugins = ["support.worlds.cloud", "support.desk"]
 
 
 def again(local: LocalHost, **changes: object) -> LocalHost:

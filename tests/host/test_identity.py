@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from services.cached import entry_of, rot
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from services.schema import query
-from support.scenes import new_bytes, new_image, settle
+from services.databases.schema import query
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.cached import entry_of, rot
+from support.worlds.scenes import new_bytes, new_image, settle
 from test_janitor import run
 
 from glance_replicas import settings

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.cached import entry_of, keep, note, rot, used
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
 from support.programs import replica
-from support.scenes import new_image, settle
+from support.worlds.cached import entry_of, keep, note, rot, used
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.catalogue.images import Catalogue
-from glance_replicas.ledger.connection import LedgerDatabase
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.pins import Pins
+from glance_replicas.ledger.schema.connection import LedgerDatabase
 from glance_replicas.location import replica_url
 from glance_replicas.model import Host, Location
 from glance_replicas.settings import default_ledger

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from services.nginx import Nginx
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from services.web.nginx import Nginx
 from support.programs import Programs
-from support.scenes import new_image, settle
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.cached import keep
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from support.cloud import SIZE, Cloud
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.cached import keep
+from support.worlds.cloud import SIZE, Cloud
 
 from glance_replicas import settings
 from glance_replicas.cache.eviction import Eviction

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image, settle
+from services.glance.site import GlanceHost, GlanceSite
+from support.worlds.scenes import new_image, settle
 
 BARE = {"DEFAULT": {"enabled_backends": "fast:file"}}
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import requests
 import sqlalchemy as sa
-from services.client import PATCH, GlanceClient
-from services.databases import MariaDB
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image, settle
+from services.databases.servers import MariaDB
+from services.glance.client import PATCH, GlanceClient
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas import settings
 from glance_replicas.database import transactions

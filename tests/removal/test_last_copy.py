@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import webob
 import webob.exc
-from services.glance import GlanceHost
+from services.glance.site import GlanceHost
 from support.desk import programs  # noqa: F401 - a fixture
 from support.programs import Desk, Programs
-from support.scenes import new_image, settle
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas import settings
 from glance_replicas.host.local_host import LocalHost

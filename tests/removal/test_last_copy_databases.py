@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from services.databases import DatabaseServer
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.cloud import DATA, Cloud, loaded  # noqa: F401 - a fixture
+from services.databases.servers import DatabaseServer
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA, Cloud, loaded  # noqa: F401 - a fixture
 from test_guard import doubled, stores
 
 from glance_replicas.database.chunks import CHUNK
 from glance_replicas.errors import LastCopy
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.passes import Janitor
-from glance_replicas.ledger.rows import place_key
+from glance_replicas.ledger.schema.rows import place_key
 from glance_replicas.model import Host, Location, Pass, Result
 from glance_replicas.removal.known import KnownCopies
 from glance_replicas.settings import Settings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from glance_replicas.ledger.rows import place_key
+from glance_replicas.ledger.schema.rows import place_key
 from glance_replicas.model import Digest, Image, Last, Location
 from glance_replicas.removal.last_copy import LedgerFacts, has_durable, is_damaged, only_cached, why_kept
 from glance_replicas.verdict import Evidence, Verdict

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from services.faulty import FaultyServer
-from services.schema import add_image
-from support.cloud import Cloud, loaded  # noqa: F401 - a fixture
+from services.databases.schema import add_image
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import Cloud, loaded  # noqa: F401 - a fixture
 
 from glance_replicas.errors import LastCopy
 from glance_replicas.host.local_host import LocalHost
@@ -247,7 +247,7 @@ class World:
 
 
 def _place(one: Location) -> str:
-    from glance_replicas.ledger.rows import place_key
+    from glance_replicas.ledger.schema.rows import place_key
 
     return place_key(one)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.schema import sqlite_database
-from support.shelf import DATA, Shelf
+from services.databases.schema import sqlite_database
+from support.worlds.shelf import DATA, Shelf
 
 from glance_replicas.model import Digest, Image, Location, Result
 from glance_replicas.removal.causes import (

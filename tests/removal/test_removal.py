@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from glance import context as glance_context
-from services.schema import query
-from support.shelf import DATA, Shelf
+from services.databases.schema import query
+from support.worlds.shelf import DATA, Shelf
 
 from glance_replicas.errors import LedgerError
 from glance_replicas.ledger.ledger import Ledger, Withdrawal

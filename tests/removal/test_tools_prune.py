@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 from support.programs import Desk
 
 from glance_replicas.catalogue.images import Catalogue

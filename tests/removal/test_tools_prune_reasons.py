@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import requests
-from services.glance import GlanceSite
-from services.schema import query
+from services.databases.schema import query
+from services.glance.site import GlanceSite
 from support.programs import Desk, Done, Programs
-from support.scenes import new_image, settle
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger, Withdrawal
 from glance_replicas.ledger.pins import Pins
-from glance_replicas.ledger.tables import uses
+from glance_replicas.ledger.schema.tables import uses
 from glance_replicas.ledger.usage import Usage
 from glance_replicas.model import Host, Location, Use
 

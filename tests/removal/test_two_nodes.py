@@ -17,9 +17,9 @@ from glance import context as glance_context
 from glance.db.sqlalchemy import api as glance_api
 from oslo_config import cfg
 from oslo_db import options as db_options
-from services.galera import Galera
-from services.schema import query
-from support.shelf import DATA, Shelf
+from services.databases.galera import Galera
+from services.databases.schema import query
+from support.worlds.shelf import DATA, Shelf
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.database.several_writers import causal_reads

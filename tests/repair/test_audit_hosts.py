@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from services.cached import keep
 from services.configuration import SIGNING_KEYS
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
 from support.programs import Done, Programs
-from support.scenes import new_image, settle
+from support.worlds.cached import keep
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.cache import CachedFile
 from glance_replicas.ledger.ledger import Ledger, Withdrawal

@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from services.ceph import Ceph
-from services.glance import GlanceSite
-from services.schema import add_image
-from services.swift import Swift
+from services.databases.schema import add_image
+from services.glance.site import GlanceSite
+from services.stores.ceph import Ceph
+from services.stores.swift import Swift
 from support.programs import Desk
 
 from glance_replicas import settings

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from services import environment
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
 from support.programs import Desk
-from support.scenes import settle
+from support.worlds.scenes import settle
 
 from glance_replicas.stores.file.writer import STAGED
 

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
-from services.faulty import FaultyServer
-from services.proxy import FaultyProxy
-from services.swift import Swift
-from support.deep import CONTAINER, Deep, image_id
+from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
+from services.web.proxy import FaultyProxy
+from support.places.readers import LIMITS, s3_url, swift_url
 from support.programs import Programs
-from support.readers import LIMITS, s3_url, swift_url
-from support.scenes import settle
+from support.worlds.deep import CONTAINER, Deep, image_id
+from support.worlds.scenes import settle
 
 from glance_replicas import settings
 from glance_replicas.stores.s3.reader import S3Store

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from services import need
-from services.databases import Postgres
-from services.glance import GlanceHost, GlanceSite
+from services.databases.servers import Postgres
+from services.glance.site import GlanceHost, GlanceSite
 from services.process import run
-from support.scenes import new_image, settle
+from support.worlds.scenes import new_image, settle
 
 OPTIONS = {
     "DEFAULT": {"delayed_delete": "true"},

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from services.schema import add_image
+from services.databases.schema import add_image
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
 from support.programs import Done, Programs
 
 from glance_replicas.audit.flow import Auditor, AuditReport

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from services import environment
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 from support.programs import Desk
-from support.scenes import new_bytes, settle
+from support.worlds.scenes import new_bytes, settle
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.errors import Refused

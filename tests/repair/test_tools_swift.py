@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
-from services.faulty import FaultyServer
-from services.proxy import FaultyProxy
-from services.swift import Swift
-from support.deep import CONTAINER, Deep, image_id
+from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
+from services.web.proxy import FaultyProxy
+from support.places.readers import dlo, plain, swift_url
 from support.programs import Programs
-from support.readers import dlo, plain, swift_url
-from support.scenes import settle
+from support.worlds.deep import CONTAINER, Deep, image_id
+from support.worlds.scenes import settle
 
 from glance_replicas import settings
 from glance_replicas.errors import Unreachable

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import environment, eventually, need, warm
+from . import environment, eventually, need
+from .glance import warm
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from services import environment, need
 from services.configuration import conf_text
-from services.faulty import FaultyServer
-from services.schema import add_image, add_ledger, query, sqlite_database
+from services.databases.schema import add_image, add_ledger, query, sqlite_database
+from services.web.faulty import FaultyServer
 from support import outside
 from support.programs import Done, Programs
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from glance_store._drivers import rbd
 from services import environment
-from services.cinder import Cinder
-from services.glance import GlanceSite
+from services.glance.site import GlanceSite
+from services.stores.cinder import Cinder
 from support.programs import Desk, Programs
-from support.scenes import fails, new_image, settle
+from support.worlds.scenes import fails, new_image, settle
 
 pytest_plugins = ["support.desk"]
 

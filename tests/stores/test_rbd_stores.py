@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from glance_store._drivers import rbd
 from services import environment
-from services.ceph import Ceph
-from services.client import OCTETS
-from services.glance import GlanceSite
+from services.glance.client import OCTETS
+from services.glance.site import GlanceSite
+from services.stores.ceph import Ceph
 from support.programs import Desk, Programs
-from support.scenes import fails, new_bytes, settle
+from support.worlds.scenes import fails, new_bytes, settle
 
 pytest_plugins = ["support.desk"]
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from services.faulty import FaultyServer
-from support.crowd import DATA, Crowd
+from services.web.faulty import FaultyServer
+from support.places.originals import Original
 from support.programs import Programs
-from test_writers_file import Bytes
+from support.worlds.crowd import DATA, Crowd
 
 from glance_replicas import checksum
 from glance_replicas.model import Image, Location, Result
@@ -171,7 +171,7 @@ def test_repair_leaves_it_readable(
     path = root / ID
     if before:
         put(path, *before, data=b"damaged")
-    Writer([root], {root: FileHabits(mode=0o440)}).rewrite(f"file://{path}", Bytes(DATA), lambda: None)
+    Writer([root], {root: FileHabits(mode=0o440)}).rewrite(f"file://{path}", Original(DATA), lambda: None)
     facts = path.stat()
     assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == after
     assert can_read(path)

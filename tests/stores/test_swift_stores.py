@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from services.client import OCTETS
-from services.glance import GlanceHost, GlanceSite
-from services.swift import Swift
-from support.readers import LIMITS
+from services.glance.client import OCTETS
+from services.glance.site import GlanceHost, GlanceSite
+from services.stores.swift import Swift
+from support.places.readers import LIMITS
 
 from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue

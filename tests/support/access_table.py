@@ -11,13 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from services.cached import picture
-from services.glance import GlanceClient, GlanceHost, GlanceSite
-from services.keystone import Keystone
+from services.glance.site import GlanceClient, GlanceHost, GlanceSite
+from services.stores.keystone import Keystone
 
 from glance_replicas.cache import Cache
 from glance_replicas.cache.partial_file import PartialFile
-from support.scenes import new_bytes, settle
+from support.worlds.cached import picture
+from support.worlds.scenes import new_bytes, settle
 
 SIZE = 64 << 10
 ROLES = ("admin", "member", "reader", "service", "guest", "removed", "stranger", "dismissed")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from services.glance import GlanceSite
+from services.glance.site import GlanceSite
 
 from support.programs import Desk, Programs, replica
 

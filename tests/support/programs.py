@@ -28,7 +28,7 @@ import glance_replicas
 from support import TESTS
 
 if TYPE_CHECKING:
-    from services.glance import GlanceHost, GlanceSite
+    from services.glance.site import GlanceHost, GlanceSite
 
     from glance_replicas.ledger.ledger import Ledger
 

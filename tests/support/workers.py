@@ -11,9 +11,9 @@ from xdist.workermanage import WorkerController
 
 # The fixtures of slow servers as test modules name them. A worker that has started one gets all files that need it.
 SLOW = {
-    "Ceph": re.compile(r"\b(ceph|gateway|cinder)(: [A-Z]|\"\))|services\.gateway\b|support\.(attached|blocks)\b"),
+    "Ceph": re.compile(r"\b(ceph|gateway|cinder)(: [A-Z]|\"\))|stores\.gateway\b|places\.(attached|blocks)\b"),
     "Galera": re.compile(r"\bgalera: Galera\b"),
-    "Swift": re.compile(r"\b(swift|keystone)(: [A-Z]|\"\))|support\.deep\b"),
+    "Swift": re.compile(r"\b(swift|keystone)(: [A-Z]|\"\))|worlds\.deep\b"),
 }
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from services import eventually, free_port
-from services.client import GlanceClient
 from services.configuration import merge
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from services.keystone import Keystone
-from services.nginx import Nginx
+from services.glance.client import GlanceClient
+from services.glance.site import GlanceSite
+from services.stores.keystone import Keystone
+from services.web.faulty import FaultyServer
+from services.web.nginx import Nginx
 from support.authority import Authority
 from support.programs import Done, Programs
 

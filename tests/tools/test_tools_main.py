@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from services import environment, eventually
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 from support import ROOT
 from support.programs import Desk, Programs
 

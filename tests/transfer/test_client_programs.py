@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from services import environment, eventually, need
-from services.faulty import FaultyServer
-from services.glance import GlanceClient, GlanceHost, GlanceSite
-from services.keystone import Keystone
+from services.glance.site import GlanceClient, GlanceHost, GlanceSite
+from services.stores.keystone import Keystone
+from services.web.faulty import FaultyServer
 from support import ROOT
 from support.programs import Done, Programs
 

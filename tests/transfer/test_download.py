@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from services import eventually
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 
 from glance_replicas.client.document import Document, Replica
 from glance_replicas.client.download import GLANCE, MOST_SOURCES, DownloadReport, NoneIntact, OutOfReach, fetch

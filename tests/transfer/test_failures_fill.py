@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from services import absent
-from services.cached import leave, picture
-from services.faulty import FaultyServer
-from support.fills import DATA, MIB, SIZE, Source, World
+from services.web.faulty import FaultyServer
+from support.worlds.cached import leave, picture
+from support.worlds.fills import DATA, MIB, SIZE, Source, World
 
 from glance_replicas import checksum
 from glance_replicas.cache import Cache

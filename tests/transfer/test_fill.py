@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.cached import leave
 from support import TESTS
-from support.fills import DATA, MIB, SIZE, Source, World
-from support.scenes import begun_since
+from support.worlds.cached import leave
+from support.worlds.fills import DATA, MIB, SIZE, Source, World
+from support.worlds.scenes import begun_since
 
 from glance_replicas import checksum
 from glance_replicas.cache.partial_file import PartialFile
@@ -229,7 +229,7 @@ FILLER = """
 import dataclasses, sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from support import fills
+from support.worlds import fills
 from glance_replicas.transfer.fill import start
 world = fills.World(Path({folder!r}), fills.Source(pause=0.05))
 world.image = dataclasses.replace(world.image, id={image!r})
@@ -412,7 +412,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
         "import resource, dataclasses, pathlib\n"
-        "from support import fills\nfrom glance_replicas import checksum\n"
+        "from support.worlds import fills\nfrom glance_replicas import checksum\n"
         "from glance_replicas.stores.body import Body\n"
         f"world = fills.World(pathlib.Path({str(tmp_path)!r}))\n"
         "block = fills.DATA[:1 << 20]; size = 192 << 20\n"

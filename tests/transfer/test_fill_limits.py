@@ -9,18 +9,18 @@ from contextlib import ExitStack, closing
 
 import pytest
 from services import eventually
-from services.faults import Request
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.cloud import DATA, MIB, Cloud
-from support.scenes import new_image
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faults import Request
+from services.web.faulty import FaultyServer
+from support.worlds.cloud import DATA, MIB, Cloud
+from support.worlds.scenes import new_image
 
 from glance_replicas.host.local_host import LocalHost
 from glance_replicas.transfer.fill_limits import FillLimits, TooManyFills
 from glance_replicas.transfer.follow import Follower, start_or_join
 from glance_replicas.transfer.plan import Plan
 
-pytest_plugins = ["support.cloud"]
+pytest_plugins = ["support.worlds.cloud"]
 
 SLOW = MIB // 4  # bytes per second of all copies that nobody waits for
 

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 from services import need
-from services.faulty import FaultyServer
-from services.glance import GlanceSite
-from support.scenes import new_image, settle
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.client import metalink
 from glance_replicas.client.document import Document, Replica

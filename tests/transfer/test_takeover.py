@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.fills import MIB, Source, World
+from support.worlds.fills import MIB, Source, World
 
 from glance_replicas import checksum
 from glance_replicas.cache.cached_file import purpose

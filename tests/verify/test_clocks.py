@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services.clock import wrong_clock
-from services.databases import Postgres
-from services.glance import GlanceHost, GlanceSite
-from services.schema import add_image
-from support.shelf import DATA
+from services.databases.schema import add_image
+from services.databases.servers import Postgres
+from services.glance.site import GlanceHost, GlanceSite
+from services.machine.clock import wrong_clock
+from support.worlds.shelf import DATA
 
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.ledger.ledger import Ledger, place_key

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.disk import Disk
-from services.faulty import FaultyServer
+from services.machine.disk import Disk
+from services.web.faulty import FaultyServer
 from support.programs import Desk
 
 pytest_plugins = ["support.desk"]

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services.schema import sqlite_database
-from support.shelf import DATA, Shelf
+from services.databases.schema import sqlite_database
+from support.worlds.shelf import DATA, Shelf
 
 from glance_replicas import settings
 from glance_replicas.catalogue.selection import Selection

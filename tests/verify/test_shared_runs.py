@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from services.databases import DatabaseServer
-from services.faulty import FaultyServer
-from support.crowd import Crowd, wait_all
+from services.databases.servers import DatabaseServer
+from services.web.faulty import FaultyServer
 from support.programs import Programs
-from support.scenes import settle
+from support.worlds.crowd import Crowd, wait_all
+from support.worlds.scenes import settle
 
 from glance_replicas.errors import Refused
 from glance_replicas.ledger.ledger import Ledger
+from glance_replicas.ledger.schema.tables import claims, runs
 from glance_replicas.ledger.shared_runs import SharedRuns
-from glance_replicas.ledger.tables import claims, runs
 from glance_replicas.model import Location, Result
 from glance_replicas.verdict import Evidence, Verdict
 

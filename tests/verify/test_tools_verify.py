@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 from support.programs import Desk
 
 pytest_plugins = ["support.desk"]

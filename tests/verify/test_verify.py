@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.faulty import FaultyServer
+from services.web.faulty import FaultyServer
 
 from glance_replicas.model import Digest, Image, Location, Result, Seen
 from glance_replicas.stores.body import Limits

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services.glance import GlanceHost, GlanceSite
+from services.glance.site import GlanceHost, GlanceSite
 from support.programs import Desk, Programs
-from support.scenes import new_image, settle
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
-from glance_replicas.ledger.tables import verify_requests
+from glance_replicas.ledger.schema.tables import verify_requests
 from glance_replicas.ledger.verify_requests import VerifyRequest, VerifyRequests
 
 pytest_plugins = ["support.desk"]

@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from services.faulty import FaultyServer
 from services.process import end_reaper
-from support.crowd import Crowd
+from services.web.faulty import FaultyServer
 from support.programs import Programs, Started
+from support.worlds.crowd import Crowd
 
 KEPT_SECONDS = 5.0
 

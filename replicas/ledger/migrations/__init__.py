@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ...database import several_writers
-from ..tables import VERSION_TABLE, metadata
+from ..schema.tables import VERSION_TABLE, metadata
 from . import lease
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from glance_replicas.ledger.tables import PREFIX, VERSION_TABLE, metadata
+from glance_replicas.ledger.schema.tables import PREFIX, VERSION_TABLE, metadata
 
 log = logging.getLogger("glance_replicas.ledger.migrations")
 

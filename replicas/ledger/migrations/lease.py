@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ...database import several_writers, transactions
 from ...database.dialect import clock
 from ...errors import LedgerError
-from ..tables import guards
+from ..schema.tables import guards
 
 log = logging.getLogger(__name__)
 

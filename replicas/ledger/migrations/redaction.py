@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from ...database.chunks import CHUNK
 from ...location import redact, redact_text
-from ..rows import url_key
-from ..tables import checks, copies, orphans, states, withdrawals
+from ..schema.rows import url_key
+from ..schema.tables import checks, copies, orphans, states, withdrawals
 
 # Texts in which a URL may be. Those called `url` are one, and what `place` is made of.
 _TEXTS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 from urllib.parse import urlparse
 
-from ... import disk_read
 from ...checksum import PIECE
+from ...disk import uncached_read
 from ...errors import Absent, Denied, Unreachable, Unsupported, WrongAnswer
 from ...location import redact
 from ..body import Body
@@ -144,7 +144,7 @@ def _refuse(url: str, root: Path, error: OSError) -> NoReturn:
 def _disk_chunks(file: BinaryIO, shown: str, offset: int, size: int) -> Iterator[bytes]:
     """Past the page cache, which may hold what the disk has lost."""
     try:
-        for piece in disk_read.chunks(file.fileno(), offset, size):
+        for piece in uncached_read.chunks(file.fileno(), offset, size):
             offset += len(piece)
             yield piece
     except OSError as error:

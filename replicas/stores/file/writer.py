@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ... import checksum
 from ...cache.partial_file import try_lock
+from ...disk.folder_sync import sync_folder
 from ...errors import Corrupt, Refused, Unwritable
-from ...folder_sync import sync_folder
 from ...location import redact
 from ...model import Digest
 from ..contract import Original

@@ -1,0 +1,1 @@
+"""PostgreSQL, MariaDB, Galera, and Glance's tables in them."""

@@ -1,0 +1,1 @@
+"""The stores behind Glance: Swift with Keystone, Ceph with its S3 gateway, Cinder."""

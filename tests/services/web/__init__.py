@@ -1,0 +1,1 @@
+"""Web servers: one with faults, a proxy with faults, nginx."""

@@ -1,0 +1,141 @@
+"""A file written anew keeps its holes, and where there is no room for it that is said before the first byte."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.places.originals import Original
+
+from glance_replicas.errors import Unwritable
+from glance_replicas.stores.file.holes import BLOCK, HoleWriter
+from glance_replicas.stores.file.options import FileHabits
+from glance_replicas.stores.file.writer import Writer
+
+pytestmark = pytest.mark.slow
+
+MIB = 1 << 20
+THIN = FileHabits(is_thin=True)
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Path]:
+    """A file system of 64 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a file system")
+    folder = Path(tempfile.mkdtemp(prefix="glance-replicas-small-"))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+    folder.rmdir()
+
+
+@pytest.fixture
+def store(small: Path) -> Iterator[Path]:
+    yield small
+    for path in small.iterdir():
+        path.unlink()
+
+
+def sparse(size: int, *data: int) -> bytes:
+    """Zeros, with a MiB of something at each of these offsets."""
+    made = bytearray(size)
+    for offset in data:
+        made[offset : offset + MIB] = os.urandom(MIB)
+    return bytes(made)
+
+
+def write_sparse(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        for at in range(0, len(data), MIB):
+            piece = data[at : at + MIB]
+            file.seek(at)
+            if piece.strip(b"\0"):
+                file.write(piece)
+        file.truncate(len(data))
+
+
+def taken(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def restore(store: Path, data: bytes, habits: FileHabits) -> Path:
+    Writer([store], {store: habits}).rewrite(f"file://{store}/image", Original(data), lambda: None)
+    return store / "image"
+
+
+@pytest.mark.parametrize("habits", [THIN, FileHabits()], ids=["a thin store", "a thin file"])
+def test_holes_stay(store: Path, habits: FileHabits) -> None:
+    """An image of more than the file system holds, nearly all zeros, is restored in place and takes what it took."""
+    data = sparse(100 * MIB, 0, 40 * MIB, 99 * MIB)
+    path = store / "image"
+    write_sparse(path, data[:MIB] + b"damage" + data[MIB + 6 :])
+    before = taken(path)
+    assert restore(store, data, habits).read_bytes() == data
+    assert taken(path) <= before
+    assert [one.name for one in store.iterdir()] == ["image"]
+
+
+def test_a_thin_file_that_was_gone(store: Path) -> None:
+    """With nothing to go by, zeros take no room in a thin store."""
+    data = sparse(100 * MIB, 50 * MIB)
+    path = restore(store, data, THIN)
+    assert path.read_bytes() == data
+    assert taken(path) <= 2 * MIB
+
+
+def test_zeros_are_written_where_nobody_wants_holes(store: Path) -> None:
+    """A dense store gets a dense file."""
+    assert taken(restore(store, sparse(10 * MIB, 0), FileHabits())) >= 10 * MIB
+
+
+def test_no_room(store: Path) -> None:
+    """A dense file that does not fit beside the old one: said, with the remedy, and not a byte was written."""
+    path = store / "image"
+    path.write_bytes(b"damaged")
+    given_out = []
+
+    class Watched(Original):
+        def whole(self) -> Iterator[bytes]:
+            given_out.append(1)
+            yield from super().whole()
+
+    with pytest.raises(Unwritable, match=r"needs 63 MiB beside the old file.*stay free for uploads.*make room"):
+        Writer([store]).rewrite(f"file://{path}", Watched(os.urandom(63 * MIB)), lambda: None)
+    assert not given_out
+    assert path.read_bytes() == b"damaged"
+    assert [one.name for one in store.iterdir()] == ["image"]
+
+
+def test_a_reserve_stays(store: Path) -> None:
+    """What would fit, but leave uploads nothing, is refused too; what leaves the reserve is written."""
+    with pytest.raises(Unwritable):
+        restore(store, os.urandom(int(63.5 * MIB)), FileHabits())
+    restore(store, os.urandom(60 * MIB), FileHabits())
+
+
+def test_more_than_was_foreseen(store: Path) -> None:
+    """A thin file that turns out dense stops before the store is full, and nothing of it is left."""
+    (store / "others").write_bytes(bytes(1))
+    with pytest.raises(Unwritable, match="stay free for uploads"):
+        restore(store, os.urandom(80 * MIB), THIN)
+    assert [one.name for one in store.iterdir()] == ["others"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3 * BLOCK)), max_size=12), st.booleans())
+def test_any_bytes_in_any_pieces(pieces: list[tuple[bool, int]], is_thin: bool) -> None:
+    """What is read back is what was written, wherever zeros begin and end."""
+    chunks = [bytes(length) if zeros else b"\0x\0"[:3] * (length // 3) for zeros, length in pieces]
+    with tempfile.TemporaryFile() as file:
+        writer = HoleWriter(file.fileno(), is_thin)
+        for chunk in chunks:
+            writer.write(chunk)
+        writer.end()
+        file.seek(0)
+        assert file.read() == b"".join(chunks)

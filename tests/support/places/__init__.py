@@ -1,0 +1,1 @@
+"""Places of every kind that bytes may be in, sound and with every fault."""

@@ -1,0 +1,1 @@
+"""Catalogues, hosts and images made for many tests, with and without servers."""

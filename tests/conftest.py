@@ -99,9 +99,7 @@ def site(tmp_path: Path) -> Iterator[GlanceSite]:
 
 
 @pytest.fixture(scope="module")
-def two_hosts(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
-) -> Iterator[tuple[GlanceHost, GlanceHost]]:
+def two_hosts(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[tuple[GlanceHost, GlanceHost]]:
     """Two hosts of one site with our pipeline, in zones of their own, for all tests of a module.
 
     On PostgreSQL: with SQLite, Glance answers 500 ("database is locked") to one who writes while another host does.

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 import requests
-from services.databases import Postgres
-from services.faulty import FaultyServer
-from services.glance import GlanceHost, GlanceSite
-from support.scenes import new_image, settle
+from services.databases.servers import Postgres
+from services.glance.site import GlanceHost, GlanceSite
+from services.web.faulty import FaultyServer
+from support.worlds.scenes import new_image, settle
 
 from glance_replicas import signing
 from glance_replicas.location import replica_url

@@ -8,6 +8,7 @@ from glance_replicas.ledger.verify_requests import WITHDRAWN
 from glance_replicas.location import described
 from glance_replicas.model import Image, Result
 from glance_replicas.removal.last_copy import has_store
+from glance_replicas.stores import kinds
 from glance_replicas.stores.file.access import REMEDY
 from glance_replicas.stores.owner import ASK_GLANCE
 from glance_replicas.verdict import Evidence, Verdict
@@ -70,7 +71,7 @@ def next_step(image: Image, result: Result, good: "IntactCopies") -> str:
 def _damaged(image: Image, result: Result, good: "IntactCopies") -> str:
     if WITHDRAWN in result.detail:
         return f"nothing has to be done; to get the copy back: replica copy {image.id} --to {result.location.host}"
-    if result.verdict is Verdict.WRONG_SIZE and location.is_web(result.location.url):
+    if result.verdict is Verdict.WRONG_SIZE and kinds.of(result.location.url).is_web:
         host = result.location.host
         order = f"; to have it fetched again: replica prune {image.id} --host {host}" if host else ""
         return f"check what the web server sends: a login or error page has another size, too{order}"

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from ..location import scheme
+from ..stores import kinds
 from ..verdict import Verdict
 
 SILENT_AFTER = 180.0  # seconds without a heartbeat, three of the usual intervals: the host counts as dead
 STALE_AFTER = 900.0  # seconds after which "could not be reached" says nothing any more; damage never goes stale
-COST = {"file": 0, "filesystem": 0, "rbd": 1, "cinder": 1, "vsphere": 1, "swift": 2, "s3": 3, "http": 3, "https": 3}
 _STORE = 3  # the last way: the store is spared while a host can serve
 _LEAST_WEIGHT = 0.05  # also a busy, slow host is asked now and then, else nothing new is learned of it
 
@@ -151,7 +151,7 @@ def _way(candidate: Candidate, here: Here) -> float | None:
 
 
 def _cost(candidate: Candidate) -> float | None:
-    return 0 if candidate.is_cached else COST.get(scheme(candidate.url).partition("+")[0])
+    return 0 if candidate.is_cached else kinds.of(candidate.url).cost
 
 
 def _typical(locations: Sequence[Candidate], facts: Sequence[Health], here: Here) -> _Typical:

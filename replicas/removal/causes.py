@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 
 from .. import location
 from ..model import Image, Location, Result
+from ..stores import kinds
 from ..verdict import Evidence, Verdict
 
 DAMAGED = tuple(verdict for verdict in Verdict if verdict.is_damage)
@@ -62,7 +63,7 @@ class Damaged:
             return Doubt(f"it is {verdict}")
         if verdict is Verdict.CORRUPT and first.evidence not in (Evidence.STORED, Evidence.FULL):
             return Doubt(f"it is corrupt by evidence {first.evidence} only", unknown=True)
-        if verdict is Verdict.WRONG_SIZE and location.is_web(first.location.url):
+        if verdict is Verdict.WRONG_SIZE and kinds.of(first.location.url).is_web:
             # A login page or an error page with status 200 looks just like it.
             return Doubt("a wrong size from a web server may be another page, not a bad copy", unknown=True)
         return f"{verdict}, evidence {first.evidence}" + (f": {first.detail}" if first.detail else "")

@@ -205,6 +205,9 @@ class Kind:
 
     schemes: tuple[str, ...] = ()  # of its URLs
     opening = 1  # times the limit for a single read that glance_store's driver may take to open an object
+    cost: int | None = None  # of reading there beside other kinds, 0 the least; None: what is usual among the others
+    is_web = False  # something on the way may answer in its place: what is gone or of another size may be its page
+    denies_for_good = False  # who may read does not change by itself: "denied" is not asked again
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterable[Reader]:
         """What reads them. None: glance_store's driver does, most of them without Range."""
@@ -224,6 +227,10 @@ class Kind:
             f"store {store.name}: nothing here writes to a {store.kind} store; have Glance copy the image there "
             f"(glance image-import {image.id} --import-method copy-image --stores {store.id}), or upload it anew"
         )
+
+    def seen_here(self, url: str) -> ObjectIdentity | None:
+        """The object behind a URL as this machine sees it, each time anew; None: its reader knows, or the URL tells."""
+        return None
 
     def bounded(self, driver: Any, seconds: float) -> Callable[..., Any]:
         """glance_store's driver of this kind, as a class whose calls end within `seconds`, where it can be told so."""

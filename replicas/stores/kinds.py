@@ -7,11 +7,13 @@ takes a tenth of a second, so they are looked for only when a store is enabled w
 
 import functools
 import importlib.metadata
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from typing import TypeVar
 
 from ..errors import ConfigError, ReplicaError
+from ..location import scheme
 from .contract import Configuration, Kind, Listing, Reader, Store, Writer
 
 GROUP = "glance_replicas.stores"
@@ -27,9 +29,13 @@ _OURS = {
     "s3": "s3.kind:S3",
     "rbd": "drivers.rbd:Rbd",
     "cinder": "drivers.cinder:Cinder",
+    "vmware": "drivers.vmware:Vmware",
     "glance.store.rbd.Store": "drivers.rbd:Rbd",  # glance_store's older names of two drivers
     "glance.store.cinder.Store": "drivers.cinder:Cinder",
 }
+
+_LEAVES_ALL = Kind()
+_theirs: dict[str, Kind] = {}  # those of other distributions that were loaded
 
 T = TypeVar("T")
 
@@ -57,14 +63,26 @@ def load(name: str) -> Kind:
     """
     entry = _registered(name)
     if entry is None:
-        return Kind()
+        return _LEAVES_ALL
     try:
         kind = entry.load()()
     except Exception as error:  # somebody else's code
         raise _broken(entry, f"cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(kind, Kind):
         raise _broken(entry, f"is no {Kind.__module__}.{Kind.__name__}")
+    if name not in _OURS:
+        _theirs[name] = kind
     return kind
+
+
+def of(url: str) -> Kind:
+    """The kind of a URL by its scheme: one of ours, or one of another distribution of which a store was enabled."""
+    wanted = scheme(url)
+    names = sorted(_OURS, key=lambda name: not wanted.startswith(name))  # most schemes begin with it: the rest can wait
+    for kind in itertools.chain(map(load, names), list(_theirs.values())):
+        if wanted in kind.schemes:
+            return kind
+    return _LEAVES_ALL
 
 
 def _made(config: Configuration, make: Callable[[Kind, Sequence[Store]], Iterable[T]]) -> list[T]:

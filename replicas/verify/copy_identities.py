@@ -1,13 +1,12 @@
 """Which locations are names of one copy, as far as that can be told from here."""
 
-import os
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from .. import location
 from ..errors import SourceError, Unsupported
 from ..model import Location
+from ..stores import kinds
 from ..stores.identity import ObjectIdentity
 
 if TYPE_CHECKING:
@@ -21,10 +20,10 @@ Where = tuple[str | None, str]
 class CopyIdentities:
     """What identifies copies, asked for once each. For many threads at once.
 
-    A file that can be seen from here is its device and inode: two mounts of one folder, a hard link or a symbolic link
-    are one copy. An object in Swift is its account, container and name, by the account that Keystone names for whatever
-    credentials; one in S3 is server, bucket and key. `on_failure` is told once of each store whose places cannot be
-    told now: to the end of this run its locations are not `known`, and no verification of them may prove anything.
+    What this machine sees itself is told by its kind of store (a file by device and inode), each time anew. An object
+    in Swift is its account, container and name, by the account that Keystone names for whatever credentials; one in S3
+    is server, bucket and key. `on_failure` is told once of each store whose places cannot be told now: to the end of
+    this run its locations are not `known`, and no verification of them may prove anything.
     """
 
     def __init__(self, sources: "Sources", on_failure: Callable[[str], None] = lambda _: None) -> None:
@@ -46,8 +45,9 @@ class CopyIdentities:
         return self._place(one).is_surely(self._place(other))
 
     def _place(self, one: Location) -> ObjectIdentity:
-        if location.scheme(one.url) in ("file", "filesystem"):
-            return _file(one)
+        seen = kinds.of(one.url).seen_here(one.url)
+        if seen is not None:
+            return seen
         key = one.store, one.url
         found = self._known.get(key)
         if found is None:
@@ -73,12 +73,3 @@ class CopyIdentities:
 def _where(one: Location) -> Where:
     """What is asked together: one container of one account, with the same credentials."""
     return one.store, one.url.removesuffix(one.image_id)
-
-
-def _file(one: Location) -> ObjectIdentity:
-    try:
-        parts = urlsplit(one.url)
-        found = os.stat(parts.netloc + parts.path)
-    except (OSError, ValueError):
-        return ObjectIdentity(location.place(one))
-    return ObjectIdentity(("file", found.st_dev, found.st_ino))

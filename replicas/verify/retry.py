@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from .. import location
 from ..model import Result
+from ..stores import kinds
 from ..verdict import Verdict
 from .work_queue import WorkItem
 from .worker_pool import backend
 
 PAUSES = (0.3, 1.0)  # seconds before another try
 GIVEN_UP = 5  # failures in a row at one place, each after all tries; from then on one try is enough
-_HTTP = (Verdict.MISSING, Verdict.WRONG_SIZE)  # a proxy or an error page, too, can say so
+_BY_WEB = (Verdict.MISSING, Verdict.WRONG_SIZE)  # a proxy or an error page, too, can say so
 
 
 class Outcome(NamedTuple):
@@ -61,8 +61,9 @@ class Retry:
 
 def is_suspect(result: Result) -> bool:
     """Whether the path may be at fault and not the bytes."""
-    if result.verdict in _HTTP:
-        return location.is_web(result.location.url)
-    if result.verdict is Verdict.DENIED and location.scheme(result.location.url) in ("file", "filesystem"):
-        return False  # owners and modes do not change by themselves, and the file was perhaps read to its end
+    kind = kinds.of(result.location.url)
+    if result.verdict in _BY_WEB:
+        return kind.is_web
+    if result.verdict is Verdict.DENIED and kind.denies_for_good:
+        return False
     return result.verdict.is_path_fault

@@ -18,11 +18,27 @@ from support.programs import Done, Programs
 
 from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.client.choose import Here, order
 from glance_replicas.errors import ConfigError
+from glance_replicas.model import Location, Result
 from glance_replicas.settings import default_ledger
 from glance_replicas.stores import kinds, sources
+from glance_replicas.stores.sources import Sources
+from glance_replicas.verdict import Evidence, Verdict
+from glance_replicas.verify.copy_identities import CopyIdentities
+from glance_replicas.verify.retry import is_suspect
 
-IMPORT = "from glance_replicas.stores.contract import Kind"
+ONE_OBJECT = """
+from glance_replicas.stores.contract import Kind
+from glance_replicas.stores.identity import ObjectIdentity
+class Made(Kind):
+    schemes = ("shed",)
+    cost = 0
+    is_web = True
+    denies_for_good = True
+    def seen_here(self, url):
+        return ObjectIdentity("the only one")
+"""
 DATA = random.Random(41).randbytes(300_000)
 _ids = itertools.count(1)
 
@@ -163,6 +179,22 @@ def test_a_broken_one(loft: Loft, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     checked = begin([*command, "check", "-f", "json"], timeout=60)
     assert {what: kinds.REMEDY}.items() <= {one["What"]: one["Remedy"] for one in json.loads(checked.stdout)}.items()
+
+
+def test_its_registration_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How dear it is, what its answers are worth and which names are one copy: no other module knows of the kind."""
+    register(tmp_path, "shed", ONE_OBJECT, "shed")
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds.load("shed")
+    first, second, swift = (Location("i", url) for url in ("shed://a/1", "shed://b/1", "swift://a/b"))
+    dear, cheap = (choice.location for choice in order([swift, first], Here())[::-1])
+    assert (cheap, dear) == (first, swift)
+    found = {one: Result(first, one, Evidence.FULL) for one in Verdict}
+    suspects = {Verdict.MISSING, Verdict.WRONG_SIZE}
+    assert {one for one in (*suspects, Verdict.DENIED) if is_suspect(found[one])} == suspects
+    places = CopyIdentities(Sources([]))
+    assert places.surely(first, second)
+    assert places.identity(first) != places.identity(swift)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ class Cinder(Kind):
     """Cinder stores as a kind: glance_store's driver reads them, within limits."""
 
     schemes = ("cinder",)
+    cost = 1
     opening = 10  # a volume has to be attached first
 
     def bounded(self, driver: Any, seconds: float) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ class Rbd(Kind):
     """RBD stores as a kind: glance_store's driver reads them, within limits."""
 
     schemes = ("rbd",)
+    cost = 1
 
     def bounded(self, driver: Any, seconds: float) -> Callable[..., Any]:
         """A call into librados lasts `seconds` at most."""

@@ -1,11 +1,15 @@
 """File stores as a kind. A file's URL says all there is to know, so one reader and one writer serve all of them."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from ...location import where
 from ...model import Image
 from ..contract import Configuration, Kind, Store
+from ..identity import ObjectIdentity
 from . import options
 from .listing import Listing
 from .reader import Reader
@@ -16,6 +20,8 @@ class File(Kind):
     """Regular files below the folders of the stores' options."""
 
     schemes = Reader.schemes
+    cost = 0
+    denies_for_good = True  # nor do owners and modes, and the file was perhaps read to its end
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One, unless no store has a folder."""
@@ -43,6 +49,15 @@ class File(Kind):
     def url(self, store: Store, image: Image, config: Configuration) -> str:
         """Of several folders the one with most room, as Glance takes among those of one priority."""
         return f"file://{max(_roots(store, config), key=lambda root: shutil.disk_usage(root).free)}/{image.id}"
+
+    def seen_here(self, url: str) -> ObjectIdentity:
+        """Device and inode: two mounts of one folder, a hard link or a symbolic link are one file."""
+        try:
+            parts = urlsplit(url)
+            found = os.stat(parts.netloc + parts.path)
+        except (OSError, ValueError):
+            return ObjectIdentity(where(url))
+        return ObjectIdentity(("file", found.st_dev, found.st_ino))
 
 
 def _roots(store: Store, config: Configuration) -> tuple[Path, ...]:

@@ -11,6 +11,8 @@ class Http(Kind):
     """Images that were registered by their URL."""
 
     schemes = Reader.schemes
+    cost = 3
+    is_web = True  # a proxy, or a login page with status 200
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One, without a store of this kind, too."""

@@ -14,6 +14,7 @@ class S3(Kind):
     """Objects in the bucket of each store's options."""
 
     schemes = Reader.schemes
+    cost = 3
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One for each store."""

@@ -15,6 +15,7 @@ class Swift(Kind):
     """Objects in the account of each store's options."""
 
     schemes = Reader.schemes
+    cost = 2
 
     def readers(self, stores: Sequence[Store], config: Configuration) -> Iterator[Reader]:
         """One for each store."""

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test quick docs reference fuzz chaos chaos-verify prune-worlds demo bench bench-tools bench-migrations clean
+.PHONY: setup sources lint test quick docs reference fuzz chaos chaos-verify galera-rounds prune-worlds demo bench bench-tools bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there. Compiled once, programs
@@ -62,6 +62,10 @@ prune-worlds: sources
 # 200 times kill -9 of a verification that two machines share.
 chaos-verify: sources
 	PYTHONPATH=tests $(BIN)/python tests/verify/verify_chaos.py --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
+# 1000 rounds from three nodes of a Galera cluster, some of which are killed or cut off; about 40 minutes.
+galera-rounds: sources
+	PYTHONPATH=tests $(BIN)/python tests/database/galera_rounds.py --rounds $(or $(ROUNDS),1000) $(if $(SEED),--seed $(SEED))
 
 demo: sources
 	KEEP=$(KEEP) $(BIN)/python demo/run.py

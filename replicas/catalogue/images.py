@@ -28,9 +28,9 @@ T = TypeVar("T")
 class LockedImage:
     """An image whose row nobody else can change until the `with` of `Catalogue.locked` ends."""
 
-    def __init__(self, image: Image, connection: sa.Connection) -> None:
+    def __init__(self, image: Image, connection: sa.Connection, rivals: several_writers.Rivals) -> None:
         self.image = image
-        self._connection = connection
+        self._connection, self._rivals = connection, rivals
 
     def withdraw(self, location: Location) -> bool:
         """As `Catalogue.withdraw`, in the transaction that holds the lock."""
@@ -42,13 +42,20 @@ class LockedImage:
         They are written, so that a removal of one of them that commits elsewhere meanwhile, also one by a Glance that
         knows nothing of us, makes this transaction fail (`several_writers`). Raises Changed.
         """
-        these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_({location.row for location in kept}))
-        if self._connection.execute(_touched(these)).rowcount != len({location.row for location in kept}):
+        rows = {location.row for location in kept}
+        these = sa.and_(locations.c.image_id == self.image.id, locations.c.id.in_(rows))
+        if self._rivals.hold(self._connection, _touched(these)) != len(rows):
             raise transactions.Changed(f"image {self.image.id}: others removed locations of it at the same time")
 
 
 class Catalogue(ReadOnlyCatalogue):
     """Glance's database, as `ReadOnlyCatalogue`, and the few changes that we make to location rows."""
+
+    def __init__(
+        self, url: str, encryption_key: str | None = None, rivals: several_writers.Rivals = several_writers.RIVALS
+    ) -> None:
+        super().__init__(url, encryption_key)
+        self._rivals = rivals
 
     def add(self, image_id: str, url: str, metadata: Mapping[str, object], *, digest: Digest | None = None) -> bool:
         """The image has an active row with this URL, of this host and zone; False when that was so already.
@@ -82,7 +89,7 @@ class Catalogue(ReadOnlyCatalogue):
         values = {"deleted": False, "status": "active", "deleted_at": None, "updated_at": _now()}
 
         def work(connection: sa.Connection) -> bool:
-            _begin(connection, location.image_id)
+            self._begin(connection, location.image_id)
             row = connection.execute(_lock(location.image_id)).one_or_none()
             if row is None or live_status(row.status, row.deleted) not in LIVE:
                 return False
@@ -146,12 +153,24 @@ class Catalogue(ReadOnlyCatalogue):
     @contextlib.contextmanager
     def _locked(self, image_id: str, wait_seconds: float) -> Iterator[LockedImage]:
         with transactions.transaction(self._engine, wait_seconds) as connection:
-            _begin(connection, image_id)
+            self._begin(connection, image_id)
             connection.execute(_lock(image_id))
             image = self._image(connection, image_id)
             if image is None:
                 raise Refused(f"image {image_id} does not exist")
-            yield LockedImage(image, connection)
+            yield LockedImage(image, connection, self._rivals)
+
+    def _begin(self, connection: sa.Connection, image_id: str) -> None:
+        """Before anything is read: of all that decide about this image one commits at a time, on whatever node.
+
+        Where our tables are in another database, its own location rows are what all of them write.
+        """
+        try:
+            self._rivals.meet(connection, image_id)
+        except sa.exc.DBAPIError as error:
+            if transactions.fault(error) is not transactions.Fault.NO_TABLE:
+                raise
+            connection.execute(_touched(locations.c.image_id == image_id))
 
     def _add(
         self,
@@ -161,7 +180,7 @@ class Catalogue(ReadOnlyCatalogue):
         metadata: Mapping[str, object],
         digest: Digest | None,
     ) -> bool:
-        _begin(connection, image_id)
+        self._begin(connection, image_id)
         row = connection.execute(_lock(image_id)).one_or_none()
         state = live_status(row.status, row.deleted) if row and row.id == image_id else "unknown"
         if state not in LIVE:
@@ -203,19 +222,6 @@ def _withdraw(connection: sa.Connection, location: Location) -> bool:
     change = locations.update().where(this, locations.c.deleted == sa.false())
     done = connection.execute(change.values(deleted=True, status="deleted", deleted_at=now, updated_at=now))
     return done.rowcount == 1
-
-
-def _begin(connection: sa.Connection, image_id: str) -> None:
-    """Before anything is read: of all that decide about this image one commits at a time, on whatever node.
-
-    Where our tables are in another database, its own location rows are what all of them write.
-    """
-    try:
-        several_writers.guard(connection, image_id)
-    except sa.exc.DBAPIError as error:
-        if transactions.fault(error) is not transactions.Fault.NO_TABLE:
-            raise
-        connection.execute(_touched(locations.c.image_id == image_id))
 
 
 def _touched(which: sa.ColumnElement[bool]) -> sa.Update:

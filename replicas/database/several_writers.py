@@ -81,6 +81,24 @@ def guard(connection: sa.Connection, name: str) -> bool:
     return True
 
 
+class Rivals:
+    """The rows that a decision writes so that, of two on different nodes, one fails.
+
+    `Catalogue` and `Ledger` are handed one. Another one in its place shows what each of these rows is for.
+    """
+
+    def meet(self, connection: sa.Connection, name: str) -> bool:
+        """As `guard`."""
+        return guard(connection, name)
+
+    def hold(self, connection: sa.Connection, rows: sa.Update) -> int:
+        """These rows, which the decision counts on, are written; how many are there."""
+        return connection.execute(rows).rowcount
+
+
+RIVALS = Rivals()
+
+
 @contextlib.contextmanager
 def causal_reads() -> Iterator[None]:
     """What this thread reads meanwhile has all that any node had committed when it was asked for."""

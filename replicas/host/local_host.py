@@ -12,6 +12,7 @@ from ..cache import Cache
 from ..cache.eviction import Eviction
 from ..cache.statistics import Statistics
 from ..catalogue.images import Catalogue
+from ..database.several_writers import RIVALS, Rivals
 from ..errors import ConfigError
 from ..ledger.host_registry import HostRegistry, is_alive
 from ..ledger.ledger import Ledger
@@ -57,12 +58,13 @@ class LocalHost:
     fill_setup: FillSetup
 
     @classmethod
-    def assemble(cls, settings: Settings) -> Self:
+    def assemble(cls, settings: Settings, rivals: Rivals = RIVALS) -> Self:
         """Nothing is opened or asked yet. Raises ConfigError when this host has no directory."""
         if settings.cache_dir is None:
             raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
         cache = Cache(settings.cache_dir)
-        catalogue, ledger = Catalogue(settings.database, settings.encryption_key), Ledger(settings.ledger)
+        catalogue = Catalogue(settings.database, settings.encryption_key, rivals)
+        ledger = Ledger(settings.ledger, rivals)
         registry = HostRegistry(settings, ledger)
         standing = Standing(settings, cache, registry, partial(is_alive, settings=settings))
         registration = Registration(settings, cache, catalogue, registry, standing)

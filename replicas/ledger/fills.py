@@ -17,6 +17,7 @@ class Fills:
     """Part of `Ledger`."""
 
     database: LedgerDatabase
+    _rivals: several_writers.Rivals
 
     def claim_fill(self, image_id: str, host: str, url: str, lease_seconds: float, *, done: int = 0) -> list[FillClaim]:
         """Others see for `lease_seconds` that this host is filling the image, `done` bytes so far. Renew in time.
@@ -32,7 +33,7 @@ class Fills:
             row = _lease(connection, url, lease_seconds, done)
             held = fills.update().where(this, fills.c.expires_at >= row["renewed_at"])
             if not connection.execute(held.values(row)).rowcount:
-                if not several_writers.guard(connection, image_id):
+                if not self._rivals.meet(connection, image_id):
                     connection.execute(sa.select(hosts.c.name).order_by(hosts.c.name).limit(1).with_for_update())
                 row = _lease(connection, url, lease_seconds, done)  # by the clock of our turn
                 begun = {"image_id": image_id, "host": host, "started_at": row["renewed_at"]}

@@ -6,6 +6,7 @@ the real URL takes it from the catalogue.
 
 from datetime import datetime
 
+from ..database import several_writers
 from ..database.dialect import clock
 from . import migrations
 from .fills import Fills
@@ -24,8 +25,8 @@ class Ledger(HostRows, Results, Removals, Fills):
     Safe for threads and after a fork. Ages are by the database's clock, so hosts need not agree on the time.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = LedgerDatabase(url)
+    def __init__(self, url: str, rivals: several_writers.Rivals = several_writers.RIVALS) -> None:
+        self.database, self._rivals = LedgerDatabase(url), rivals
 
     def close(self) -> None:
         """No connection is open; the next call opens one again."""

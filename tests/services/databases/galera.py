@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -148,6 +149,14 @@ class Node(MariaDB):
         os.killpg(self._process.pid, signal.SIGCONT)
         assert eventually(self.is_synced, JOIN_SECONDS)
 
+    def hold_up(self, seconds: float) -> None:
+        """For so long it applies nothing of what the others have committed, as a node that lags."""
+        with pymysql.connect(host=self.address, port=self.port, user="glance", password="glance") as connection:
+            cursor = connection.cursor()
+            cursor.execute("FLUSH TABLES WITH READ LOCK")
+            time.sleep(seconds)
+            cursor.execute("UNLOCK TABLES")
+
 
 class Galera:
     """A started cluster; what is made on one node is on all when the call returns."""
@@ -184,6 +193,14 @@ class Galera:
                 connection.execute(sa.text("SET SESSION wsrep_sync_wait = 1"))
                 connection.execute(sa.text("SHOW TABLES")).all()
         return [node.url(name) for node in self.nodes]
+
+    def is_whole(self) -> bool:
+        """Whether every node has what all have, and knows all others."""
+        try:
+            sizes = {int(node.status("wsrep_cluster_size")) for node in self.nodes}
+        except pymysql.Error:
+            return False
+        return sizes == {len(self.nodes)} and all(node.is_synced() for node in self.nodes)
 
     def close(self) -> None:
         """All servers have ended, for good."""

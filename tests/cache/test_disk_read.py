@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from services import absent
+from services import absent, need
 from services.databases.schema import add_image
 from services.glance.site import GlanceSite
 from services.web.faulty import FaultyServer
@@ -143,3 +143,31 @@ def test_the_programs_read_the_disk(device: Device, tmp_path: Path) -> None:
         done = replica().run(*words, "verify", IMAGES[1], "-f", "json")
         assert (done.status, [row["Verdict"] for row in done.rows]) == (1, ["corrupt", "corrupt"])
         assert hot.read_bytes() == DATA, "who reads it the usual way sees nothing of it"
+
+
+def resident(path: Path) -> int:
+    """Bytes of a file that are in memory."""
+    words = [need("fincore"), "--bytes", "--noheadings", "--output", "RES", path]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def test_what_is_hot_stays_hot(device: Device, tmp_path: Path) -> None:
+    """Verifying other files brings none of their pages into memory and pushes none of a hot one out; the hot one can be
+    verified itself."""
+    with GlanceSite(tmp_path / "site") as site:
+        host = site.add_host("127.0.0.2", options={"fast": {"filesystem_store_datadir": str(device.root)}}, start=False)
+        paths = [device.root / name for name in IMAGES]
+        for name, path in zip(IMAGES, paths, strict=True):
+            path.write_bytes(DATA)
+            add_image(site.database_url, name, DATA)
+            site.add_location(name, path.as_uri(), {"store": "fast"})
+        hot, cold = paths
+        subprocess.run(["sync", "-f", device.root], check=True)
+        with cold.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        before = resident(hot)
+        assert resident(cold) == 0 < 3 * MIB <= before
+        assert replica().run("--config-file", host.config_file, "verify", IMAGES[1]).status == 0
+        assert (resident(hot), resident(cold)) == (before, 0)
+        assert replica().run("--config-file", host.config_file, "verify", IMAGES[0]).status == 0
+        assert (hot.read_bytes(), resident(cold)) == (DATA, 0)

@@ -1,5 +1,6 @@
 """`glance-scrubber --restore` of an image whose cached copies were taken away when it was deleted."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from services import need
 from services.databases.servers import Postgres
 from services.glance.site import GlanceHost, GlanceSite
 from services.process import run
+from support.programs import Programs
 from support.worlds.scenes import new_image, settle
+
+pytest_plugins = ["support.desk"]
 
 OPTIONS = {
     "DEFAULT": {"delayed_delete": "true"},
@@ -64,8 +68,9 @@ def all_run(site: GlanceSite) -> None:
 
 
 @pytest.mark.parametrize("when", ["at once", "after the files went", "host B away"])
-def test_restored_image_is_whole(site: GlanceSite, when: str) -> None:
-    """A restored image is served, its durable location is one again, and deleted once more nothing of it hangs."""
+def test_restored_image_is_whole(site: GlanceSite, programs: Programs, when: str) -> None:
+    """A restored image is served, its durable location is one again, for `list`, `verify` and the guard, too, and
+    deleted once more nothing of it hangs."""
     one, other = site.hosts
     image_id, data = everywhere(site)
     if when == "host B away":
@@ -81,6 +86,11 @@ def test_restored_image_is_whole(site: GlanceSite, when: str) -> None:
     for host in site.hosts:
         assert host.client().download(image_id).content == data
     settle(lambda: len(site.locations(image_id)) == 3)
+    done = programs.run("--config-file", one.config_file, "verify", image_id, "-f", "json")
+    found = [(row["Store"], row["Host"] or "", row["Verdict"]) for row in json.loads(done.out)]
+    assert sorted(found) == [("fast", "", "intact"), *(("web", host.name, "intact") for host in site.hosts)]
+    done = programs.run("--config-file", one.config_file, "list", image_id)
+    assert (done.status, "no durable copy" in done.out + done.err) == (0, False), done
     refused = one.client().request("DELETE", f"/v2/stores/fast/{image_id}")
     assert refused.status_code == 409
     assert one.client().delete(image_id).status_code == 204

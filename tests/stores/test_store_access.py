@@ -178,7 +178,8 @@ def test_repair_leaves_it_readable(
 
 
 def test_the_programs_say_so(tmp_path: Path, programs: Programs, faulty: FaultyServer, root: Path) -> None:
-    """Verify: status 3 and the command. Repair: the other, damaged copy is kept for want of an answer."""
+    """Verify: status 3 and the command. Repair and prune: the other, damaged copy is kept for want of an answer. Where
+    another copy is intact, repair leaves the file intact and readable for the store's owner."""
     crowd = Crowd(tmp_path / "crowd", programs, faulty)
     machine = crowd.machine()
     machine.configure({"fast": {"filesystem_store_datadir": str(root)}})
@@ -193,3 +194,13 @@ def test_the_programs_say_so(tmp_path: Path, programs: Programs, faulty: FaultyS
     done = programs.run("--config-file", machine.config_file, "repair", name)
     assert "no copy is known to be intact, and some could not be asked" in done.out, done
     assert f"next: chown {OWNER}:{OWNER} {good}" in done.out
+    assert crowd.verify(machine, name).status in (1, 3)
+    done = programs.run("--config-file", machine.config_file, "prune", name, "--state", "corrupt", "--yes")
+    assert (done.status, len(crowd.site.locations(name))) == (3, 2), done
+    crowd.web.put(crowd.paths[name][0], DATA)
+    put(good, 0o600, 0, 0, DATA[::-1])
+    assert crowd.verify(machine, name).status == 1
+    done = programs.run("--config-file", machine.config_file, "repair", name, "--yes", "-f", "json")
+    assert [row["Action"] for row in done.rows] == ["restored"], done
+    assert (good.read_bytes(), can_read(good)) == (DATA, True)
+    assert crowd.verify(machine, name).status == 0

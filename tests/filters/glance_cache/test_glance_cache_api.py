@@ -1,6 +1,7 @@
 """Glance's own cache API on a host of ours: every way by which Glance itself would touch our files goes through us."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from services.glance.site import GlanceHost, GlanceSite
 from services.web.faulty import FaultyServer
+from support.programs import Programs
 from support.worlds.scenes import fails, new_bytes, new_image, settle
 
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Location, Result
 from glance_replicas.verdict import Evidence, Verdict
+
+pytest_plugins = ["support.desk"]
 
 MIB = 1 << 20
 FRONT = "cors replica-server http_proxy_to_wsgi versionnegotiation context replica-api replica-cache"
@@ -28,12 +33,13 @@ ABSENT = "00000000-0000-4000-8000-000000000000"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceSite]:
     """A host of ours; one with Glance's cache filters behind ours, few bytes and no janitor; one of Glance alone."""
-    quick = {"janitor_interval_seconds": "1", "stall_timeout_seconds": "3"}
+    quick = {"janitor_interval_seconds": "1", "stall_timeout_seconds": "3", "max_bytes": str(1 << 30)}
+    tiny = {"image_cache_max_size": "1000"}  # Glance's own limit, with its own driver, centralized_db
     small = {"janitor": "false", "max_bytes": str(10 * MIB), "high_watermark_percent": "50"}
     with GlanceSite(tmp_path_factory.mktemp("site")) as made:
         for number, (options, pipeline) in enumerate(
             (
-                ({"replicas": quick}, "replicas"),
+                ({"replicas": quick, "DEFAULT": tiny}, "replicas"),
                 (
                     {
                         "replicas": small | {"low_watermark_percent": "30"},
@@ -129,7 +135,7 @@ def test_queue_in_the_middle_of_a_fill_harms_nobody(ours: GlanceHost, faulty: Fa
     assert ours.site.backend_reads(image) == 1
 
 
-def test_killed_after_it_was_queued(ours: GlanceHost, faulty: FaultyServer) -> None:
+def test_killed_after_it_was_queued(ours: GlanceHost, faulty: FaultyServer, programs: Programs) -> None:
     """kill -9 of the host in the middle of a fill that `PUT` had queued as well, and of one that only `PUT` began: the
     next start goes on where each file ends; every byte is right, no file has a hole, the requests are done."""
     images = {}
@@ -160,6 +166,8 @@ def test_killed_after_it_was_queued(ours: GlanceHost, faulty: FaultyServer) -> N
         assert len(sent) == 2, sent
         assert sent[1] not in (None, "bytes=0-"), "what is on disk is not asked for again"
     settle(lambda: state(ours) == (sorted(images), []), 30)
+    done = programs.run("--config-file", ours.config_file, "verify", *images, "--host", ours.name, "-f", "json")
+    assert [row["Verdict"] for row in json.loads(done.out)] == ["intact"] * 2
 
 
 @pytest.mark.parametrize("spelling", ["DELETE {}", "GET {}?_method=DELETE", "POST {}?_method=DELETE"])
@@ -171,6 +179,30 @@ def test_delete_takes_the_row_with_the_file(ours: GlanceHost, spelling: str) -> 
     assert (rows(ours, image), (ours.cache_dir / image).exists(), state(ours)) == ([], False, ([], []))
     time.sleep(1.5)
     assert rows(ours, image) == []
+
+
+def test_calls_one_after_another_on_a_complete_copy(ours: GlanceHost, programs: Programs) -> None:
+    """Queued once more, deleted, cleared: at once afterwards `replica list`, the signed URL of before, the document and
+    a download agree on whether there is a copy, and every body is the image's."""
+    image, data = new_image(ours, 70_000)
+    assert ours.client().download(image).content == data
+    settle(lambda: rows(ours, image))
+
+    def urls() -> list[str]:
+        return [one["url"] for one in ours.client().replicas(image)["replicas"] if one["host"] == ours.name]
+
+    for method, path, is_there in (("PUT", f"/{image}", True), ("DELETE", f"/{image}", False), ("DELETE", "", False)):
+        settle(urls)
+        (signed,) = urls()
+        assert requests.get(signed, timeout=30).content == data
+        assert call(ours, method, path) in (202, 204)
+        listed = json.loads(programs.run("--config-file", ours.config_file, "list", image, "-f", "json").out)
+        assert [one["Host"] for one in listed if one["Host"]] == [ours.name] * is_there
+        answer = requests.get(signed, timeout=30)
+        assert (answer.status_code, answer.content == data) == ((200, True) if is_there else (404, False))
+        assert len(urls()) == is_there
+        answer = ours.client().download(image)
+        assert (answer.content == data, "; hit" in answer.headers["Cache-Status"]) == (True, is_there)
 
 
 def test_delete_ends_a_request(ours: GlanceHost, faulty: FaultyServer) -> None:
@@ -262,6 +294,18 @@ def test_prune_returns_and_follows_our_limits(small: GlanceHost) -> None:
     assert [bool(rows(small, one)) for one in images] == [(small.cache_dir / one).exists() for one in images]
     assert [(small.cache_dir / one).exists() for one in images] == [False, False, True]
     assert not _is_busy(small)
+
+
+def test_prune_with_glances_own_driver(ours: GlanceHost) -> None:
+    """The directory holds more than Glance's limit and Glance's tables know nothing of it: prune returns, again and
+    again, takes nothing that our limits allow, and leaves no thread at work."""
+    images = [cached(ours, 5000) for _ in range(2)]
+    began = time.monotonic()
+    answers = [ours.client().request("POST", "/v2/cache/prune") for _ in range(3)]
+    assert [(one.status_code, one.json()["total_files_pruned"]) for one in answers] == [(200, 0)] * 3
+    assert time.monotonic() - began < 20
+    assert [(bool(rows(ours, one)), (ours.cache_dir / one).exists()) for one in images] == [(True, True)] * 2
+    assert not _is_busy(ours)
 
 
 def _is_busy(host: GlanceHost) -> bool:

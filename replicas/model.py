@@ -155,7 +155,7 @@ class Seen:
     size: int | None = None  # bytes the place says or that were read
     digest: Digest | None = None  # of every byte: as hashed (`full`), or as the place says (`stored`)
     error: str | None = None  # one line, redacted
-    failure: Verdict | None = None  # set when the look itself failed; `judge` passes it on
+    failure: Verdict | None = None  # set when the verification itself failed; `judge` passes it on
     sampled: int = 0  # bytes that were compared with those of an intact copy, and are the same
     basis: str | None = None  # one line: what a verification that was not `full` rests on
 
@@ -190,7 +190,7 @@ class Last(NamedTuple):
         return Verdict.CORRUPT if hidden and self.full_verdict is Verdict.CORRUPT else self.verdict
 
     @property
-    def look(self) -> tuple[Verdict, Evidence, datetime]:
+    def shown(self) -> tuple[Verdict, Evidence, datetime]:
         """What to show: that verdict, what it rests on, and since when."""
         if self.standing is self.verdict or self.full_checked_at is None:
             return self.verdict, self.evidence, self.checked_at

@@ -1,9 +1,10 @@
 """Which copy of an image first: a rule without I/O that gives the same answer for the same seed and says why.
 
-Order of importance: not known to be damaged; the caller's own preference; the last look and the host's heartbeat; the
-way to it (same host, same zone, other zone, a store); the cost of its kind. Copies equal in all of these come in a
-random order weighted by load and observed speed, so that no host is everybody's nearest: the seed makes the order, two
-callers with two seeds spread over the copies. An input nobody knows takes the median of what is known of the others.
+Order of importance: not known to be damaged; the caller's own preference; the last verification and the host's
+heartbeat; the way to it (same host, same zone, other zone, a store); the cost of its kind. Copies equal in all of these
+come in a random order weighted by load and observed speed, so that no host is everybody's nearest: the seed makes the
+order, two callers with two seeds spread over the copies. An input nobody knows takes the median of what is known of the
+others.
 """
 
 import hashlib

@@ -33,7 +33,7 @@ class Purge:
         return self._delete(claims, claims.c.expires_at < self._end)
 
     def verify_requests(self) -> int:
-        """Looks that a host was asked for and never took are asked for no longer."""
+        """Verifications that a host was asked for and never made are asked for no longer."""
         return self._delete(verify_requests, verify_requests.c.requested_at < self._end)
 
     def withdrawals(self) -> int:

@@ -1,7 +1,7 @@
 """Results of verification: the history, and the latest of each place.
 
 A result is as of the moment it is recorded, by the database's clock, and of two the one recorded last counts: the
-clocks of the machines that looked may be wrong, and are not asked.
+clocks of the machines that verified may be wrong, and are not asked.
 """
 
 import functools
@@ -32,7 +32,7 @@ class Results:
     def record(self, results: Sequence[Result]) -> None:
         """The results are in the history, and the last recorded of each location is its state.
 
-        All are of now by the database's clock; `checked_at`, by the clock of the machine that looked, is not asked.
+        All are of now by the database's clock; `checked_at`, by the clock of the machine that verified, is not asked.
         """
         for part in chunks(list(results)):
             self.database.write(functools.partial(record, results=part))
@@ -40,7 +40,7 @@ class Results:
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
         """The latest result of each location, by (image id, `place_key`); damage that a quick one did not see stays.
 
-        With `full` the latest look that read every byte, where there was one; its size, detail and seconds
+        With `full` the latest verification that read every byte, where there was one; its size, detail and seconds
         are not kept. The location has the redacted URL and, of its metadata, the host.
         """
         found: dict[tuple[str, str], Result] = {}
@@ -72,7 +72,7 @@ class Results:
     def by_age(
         self, before: datetime, *, full: bool | None = None, page: int = 1000
     ) -> Iterator[tuple[str, str, Last]]:
-        """Every place last looked at before that moment, the oldest look first: image id, `place_key`, what is known.
+        """Every place last verified before that moment, the oldest first: image id, `place_key`, what is known.
 
         With `full` True by the last verification that read every byte; False: those of which there was none yet. No
         connection is held while the caller works.

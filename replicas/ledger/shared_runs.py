@@ -1,7 +1,7 @@
-"""Verification runs that several machines share: what is looked at in a run is looked at once.
+"""Verification runs that several machines share: what is verified in a run is verified once.
 
-A process claims a place before it looks, for a lease that it renews. Killed at any moment it leaves claims that expire,
-and results that are younger than its last `record`; whoever goes on with the run takes both up again.
+A process claims a place before it verifies it, for a lease that it renews. Killed at any moment it leaves claims that
+expire, and results that are younger than its last `record`; whoever goes on with the run takes both up again.
 """
 
 import json
@@ -29,7 +29,7 @@ Key = tuple[str, str]  # image id, ledger.place_key
 
 @dataclass(frozen=True)
 class Run:
-    """A run that goes on. `options` say what is looked at and how deep."""
+    """A run that goes on. `options` say what is verified and how deep."""
 
     name: str
     options: Mapping[str, object]

@@ -1,4 +1,4 @@
-"""Looks that hosts are asked to make at their own files, in our own tables: a request, and the result that ends it.
+"""Verifications that hosts are asked to make of their own files: a request of our tables, and the result that ends it.
 
 For an image and a host there is one request, whoever asks and however often. The answer is the state of the place.
 """

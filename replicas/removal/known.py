@@ -83,9 +83,9 @@ def _judged(connection: sa.Connection, keys: set[Key], known: dict[Key, Last]) -
     ids, places = ({key[number] for key in keys} for number in (0, 1))
     wanted = sa.select(*columns).where(checks.c.image_id.in_(ids), checks.c.place.in_(places))
     found: dict[Key, Last] = {}
-    for image_id, place, *look in connection.execute(wanted.where(checks.c.verdict.in_(_JUDGED)).order_by(checks.c.id)):
+    for image_id, place, *last in connection.execute(wanted.where(checks.c.verdict.in_(_JUDGED)).order_by(checks.c.id)):
         if (key := (image_id, place)) in keys:
-            verdict, evidence, at = look
+            verdict, evidence, at = last
             full = known[key]
             found[key] = rows.last(verdict, evidence, at, full.full_verdict, full.full_checked_at)
     return found

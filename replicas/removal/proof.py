@@ -19,7 +19,7 @@ from .causes import DAMAGED, Cause, Doubt, Identity, proves_intact
 __all__ = ["DAMAGED", "Proof", "Refusal", "removable"]
 
 MAX_AGE_SECONDS = 300.0  # between the last verification of a copy and the removal that relies on it
-CLOCK_SLACK_SECONDS = 2.0  # a look further in the future than this was not timed by our clock
+CLOCK_SLACK_SECONDS = 2.0  # a verification further in the future than this was not timed by our clock
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
 
 
 def _is_undecided(image: Image, known: list[Result]) -> bool:
-    """Whether copies are too few for want of an answer: one of them was not looked at, or could not be."""
+    """Whether copies are too few for want of an answer: one of them was not verified, or could not be."""
     of_place = [[result.verdict for result in known if result.location == durable] for durable in image.durable]
     return any(not found or any(verdict.is_unknown for verdict in found) for found in of_place)
 

@@ -32,7 +32,7 @@ class RemovalOrder:
 
     causes: Causes
     min_durable: int = 1
-    reads_targets: bool = True  # what may go is looked at, too, not only what stays
+    reads_targets: bool = True  # what may go is verified, too, not only what stays
 
 
 class RemovalFacts:

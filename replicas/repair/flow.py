@@ -1,4 +1,4 @@
-"""The flow of a repair: look at every copy, plan, have it made good, look again."""
+"""The flow of a repair: verify every copy, plan, have it made good, verify again."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -61,7 +61,7 @@ class PutBack:
         return place
 
     def act(self, image: Image, place: Location, results: Sequence[Result]) -> Result:
-        """The image has an intact location there; the look that proves it. Else an error, and no row was added.
+        """The image has an intact location there; the verification that proves it. Else an error, and no row was added.
 
         Raises the children of SourceError, Unwritable, Refused, CatalogueError.
         """

@@ -74,10 +74,10 @@ class Rewriter:
         return self._writers.of(target).rewrite(target.url, original, partial(self._must_be_wanted, image, target))
 
     def keep_or_remove(self, image: Image, restored: Written, is_intact: bool) -> None:
-        """To be called after the look that follows: of an image deleted meanwhile nothing is left behind.
+        """To be called after the verification that follows: of an image deleted meanwhile nothing is left behind.
 
-        Glance removes an object first and its rows afterwards. When that takes longer than the look did, the object
-        stays behind all the same, and `replica audit` finds it. Raises Refused when the image is deleted.
+        Glance removes an object first and its rows afterwards. When that takes longer than the verification did, the
+        object stays behind all the same, and `replica audit` finds it. Raises Refused when the image is deleted.
         """
         status = self._catalogue.statuses([image.id]).get(image.id)
         if status == "deleted":

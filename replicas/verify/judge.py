@@ -1,6 +1,6 @@
 """The rule that makes a verdict of what one verification of a location brought home. No I/O.
 
-Intact means: nothing that was looked at differs from the image, and enough was looked at for the evidence claimed: with
+Intact means: nothing that was read differs from the image, and enough was read for the evidence claimed: with
 `size` the length alone; with `stored` the digest that the place keeps; with `sample` ranges that are those of a copy
 known to be intact; with `full` every byte's digest. What was not compared is `unverifiable`.
 """

@@ -10,11 +10,11 @@ from fractions import Fraction
 from ..verdict import Verdict
 
 LEAST = 5  # objects missing in one store; fewer are each a matter of their own
-SHARE = Fraction(1, 2)  # of those that were looked at there
+SHARE = Fraction(1, 2)  # of those that were verified there
 
 
 def is_at_fault(missing: int, seen: int) -> bool:
-    """Whether so many missing of so many that were looked at are one problem of the place."""
+    """Whether so many missing of so many that were verified are one problem of the place."""
     return missing >= LEAST and missing >= SHARE * seen
 
 

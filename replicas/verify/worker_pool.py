@@ -62,8 +62,8 @@ def run_all(
 ) -> Iterator[tuple[T, R]]:
     """What `see` says of each item, in the order they are done; a place that is slow holds up its own items only.
 
-    `claim` says which of some items are really ours, shortly before they are looked at. After `stop` nothing new is
-    looked at.
+    `claim` says which of some items are really ours, shortly before they are verified. After `stop` nothing new is
+    verified.
     """
     waiting = _Queue(iter(items), place, claim, bounds.each)
     pool = concurrent.futures.ThreadPoolExecutor(bounds.workers, thread_name_prefix="verify")

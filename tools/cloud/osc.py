@@ -112,7 +112,7 @@ class List(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 
 
 class Show(InCloud, ShowOne):  # type: ignore[misc, unused-ignore]
-    """Show how many copies of an image there are, where, and how they were when last looked at.
+    """Show how many copies of an image there are, where, and how they were when last verified.
 
     Exit status: 0 done; 2 no such image; 3 the image service could not be asked, or refused.
     """

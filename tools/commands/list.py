@@ -88,8 +88,8 @@ def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
     """In the order of the columns."""
     what = (image.id, image.name, image.status, image.size)
     where = (location.kind(one), one.host, one.zone, one.store)
-    look: tuple[Any, ...] = (None, None, None)
+    shown: tuple[Any, ...] = (None, None, None)
     if last is not None:
-        verdict, evidence, checked_at = last.look
-        look = (verdict.value, evidence.value, checked_at)
-    return (*what, *where, *look, location.redact(one.url))
+        verdict, evidence, checked_at = last.shown
+        shown = (verdict.value, evidence.value, checked_at)
+    return (*what, *where, *shown, location.redact(one.url))

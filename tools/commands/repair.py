@@ -178,8 +178,8 @@ def _closing(steps: Sequence[Step], images: int, acted: bool) -> Iterator[str]:
         yield short(f"{text}{advice.problem(step.image, step.before)}{reason}")
         yield f"    {_next(step)}"
     if not steps:
-        looked = f"{count(images, 'image')} looked at" if images else "the ledger knows of no damage"
-        yield f"nothing to repair: {looked}"
+        verified = f"{count(images, 'image')} verified" if images else "the ledger knows of no damage"
+        yield f"nothing to repair: {verified}"
         return
     actions = [step.action for step in steps]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in Action if action in actions)

@@ -27,7 +27,7 @@ BAR = 40  # characters
 
 
 class Report(OnHost):
-    """Show what is known of all copies: by place, by state, how long ago they were looked at, and the worst first.
+    """Show what is known of all copies: by place, by state, how long ago they were verified, and the worst first.
 
     Reads the catalogue and the ledger, no image data. --html writes one page that needs nothing else. Exit status: 0
     nothing is known to be wrong; 1 damage is known; 3 something could not be checked when it was last tried, or

@@ -1,4 +1,4 @@
-"""`replica verify`: look at every location that was asked for, and say what is damaged and what to do."""
+"""`replica verify`: verify every location that was asked for, and say what is damaged and what to do."""
 
 import argparse
 import json
@@ -43,7 +43,7 @@ class Verify(OnHostLister):
     columns = (*COLUMNS, *freshness_table.COLUMNS)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """The selection, and how to look."""
+        """The selection, and how to verify."""
         parser = super().get_parser(prog_name)
         selection.add_options(parser, state=True)
         add = parser.add_argument
@@ -61,7 +61,10 @@ class Verify(OnHostLister):
         add("--max-duration", type=values.seconds, metavar="AGE", help="begin no verification after this time: 6h")
         add("--max-bytes-per-second", type=values.size, metavar="N", help="most that all workers read a second: 20M")
         add(
-            "--max-items-per-second", type=values.positive, metavar="N", help="all workers together begin no more looks"
+            "--max-items-per-second",
+            type=values.positive,
+            metavar="N",
+            help="all workers together begin no more verifications",
         )
         text = "a part of what is due: 3/7 the third of seven, 5%% at random, 500G the least recently verified"
         add("--sample", type=values.sample, default=EVERYTHING, metavar="PART", help=text)
@@ -181,7 +184,7 @@ def _row(image: Image, result: Result) -> tuple[Any, ...]:
 
 
 def _planned(image: Image, one: Location, last: Last | None, now: datetime) -> tuple[Any, ...]:
-    verdict, _, checked_at = last.look if last else (None, None, None)
+    verdict, _, checked_at = last.shown if last else (None, None, None)
     return (
         *(image.id, Text(image.name), location.kind(one), Text(one.host), Text(one.store)),
         *(Text(verdict and str(verdict)), When(checked_at, now)),

@@ -65,7 +65,7 @@ class Text(FormattableColumn[Any]):  # type: ignore[misc, unused-ignore]
 
 
 def seen(state: "State | None") -> When:
-    """When a copy was last looked at, as old as whoever told it said; else by this machine's clock."""
+    """When a copy was last verified, as old as whoever told it said; else by this machine's clock."""
     moment, age_seconds = (state.checked_at, state.age_seconds) if state else (None, None)
     if moment is None or age_seconds is None:
         return When(moment, datetime.now(UTC))

@@ -90,7 +90,7 @@ def words(verdict: Verdict) -> str:
 
 
 def mark(last: Result | None) -> str:
-    """What stands for a last look where there is room for one character."""
+    """What stands for a last verification where there is room for one character."""
     found = Condition.of(last)
     return SHALLOW if found is Condition.SHALLOW else last.verdict.symbol if last else NEVER
 

@@ -7,13 +7,13 @@ from glance_replicas.verdict import Evidence, Verdict
 
 
 class Condition(enum.StrEnum):
-    """What a last look means, in one word."""
+    """What a last verification means, in one word."""
 
     INTACT = "intact"  # every byte was read
-    SHALLOW = "shallow"  # intact as far as was looked: not every byte
+    SHALLOW = "shallow"  # intact as far as was verified: not every byte
     DAMAGED = "damaged"
     UNKNOWN = "unknown"
-    NEVER = "never"  # looked at
+    NEVER = "never"  # verified
 
     @classmethod
     def of(cls, last: Result | None) -> "Condition":

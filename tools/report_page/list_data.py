@@ -38,7 +38,7 @@ def data(total: ReportModel, rows: Sequence[ImageRow]) -> dict[str, Any]:
 
 
 def ago(total: ReportModel, last: Result | None) -> str:
-    """How long ago a copy was looked at."""
+    """How long ago a copy was verified."""
     seconds = total.seconds(last) if last else None
     return NEVER if seconds is None else f"{age(seconds)} ago"
 

@@ -1,4 +1,4 @@
-"""What is known of all copies, added up: by place, by state, by how long ago they were looked at, the worst first."""
+"""What is known of all copies, added up: by place, by state, by how long ago they were verified, the worst first."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -171,7 +171,7 @@ class ReportModel:
         return [(band.name, band.locations) for band in self._freshness.bands()]
 
     def seconds(self, last: Result) -> int | None:
-        """The age of a look."""
+        """The age of a verification."""
         return round((self.now - last.checked_at).total_seconds()) if last.checked_at else None
 
     def conditions(self) -> Counter[str]:

@@ -147,7 +147,7 @@ runs = _table(
     "runs",
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("who", sa.String(255), nullable=False),
-    sa.Column("options", sa.Text, nullable=False),  # JSON: what is looked at, and how deep
+    sa.Column("options", sa.Text, nullable=False),  # JSON: what is verified, and how deep
     sa.Column("started_at", Moment, nullable=False),  # a result from before is not of this run
     sa.Column("finished_at", Moment),
 )
@@ -156,7 +156,7 @@ claims = _table(
     "claims",
     sa.Column("image_id", sa.String(36), primary_key=True),
     sa.Column("place", sa.String(64), primary_key=True),
-    sa.Column("owner", sa.String(255), nullable=False),  # the process that is looking
+    sa.Column("owner", sa.String(255), nullable=False),  # the process that verifies
     sa.Column("expires_at", Moment, nullable=False),
     sa.Index("ix_replica_claims_expires_at", "expires_at"),
 )

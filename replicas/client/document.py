@@ -11,19 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from .. import checksum
-from ..errors import ConfigError
-from ..location import is_web, kind, scheme
+from ..location import is_web, kind
 from ..model import Digest, Image, Location, Result, is_image_id
 from ..verdict import Evidence, Verdict
+from .json_values import load, seconds_in, text_in, unusable, url_in, whole_in
 
-MAX_BYTES = 4 << 20  # of JSON; a thousand replicas with long URLs are half of it
 MAX_REPLICAS = 1000
 MOST_CACHED = 50  # copies on hosts that a document names
 _TEXTS = ("name", "status", "checksum", "os_hash_algo", "os_hash_value", "alarm")
-MAX_TEXT = 8192  # characters of one value
 
 
 @dataclass(frozen=True)
@@ -172,40 +169,30 @@ def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         value = {"id": image_id, "locations": list(value)}
     if not isinstance(value, Mapping):
-        raise _wrong("it is no JSON object")
+        raise unusable("it is no JSON object")
     found = value.get("image_id", value.get("id", image_id))
     if not isinstance(found, str) or not is_image_id(found):
-        raise _wrong("image_id is not an image id")
+        raise unusable("image_id is not an image id")
     if image_id is not None and found.lower() != image_id.lower():  # databases without case answer for both
-        raise _wrong(f"it is about image {found}, not {image_id}")
-    texts = {name: _text(value, name, "") for name in _TEXTS}
+        raise unusable(f"it is about image {found}, not {image_id}")
+    texts = {name: text_in(value, name, "") for name in _TEXTS}
     return Document(
         found,
         **texts,
-        size=_whole(value, "size", "", "number of bytes"),
+        size=whole_in(value, "size", "", "number of bytes"),
         replicas=_replicas(value, found),
-        total=_whole(value, "total", "", "number of copies"),
+        total=whole_in(value, "total", "", "number of copies"),
         is_ordered="replicas" in value,
     )
-
-
-def load(text: str | bytes) -> Any:
-    """The value of JSON text of bounded size. Raises ConfigError."""
-    if len(text) > MAX_BYTES:
-        raise _wrong(f"it is larger than {MAX_BYTES} bytes")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _wrong(f"it is not JSON ({str(error)[:100]})") from error
 
 
 def _replicas(value: Mapping[str, Any], image_id: str) -> tuple[Replica, ...]:
     ours = "replicas" in value
     entries = value.get("replicas") if ours else (value.get("locations") or [])
     if not isinstance(entries, list):
-        raise _wrong(f"{'replicas' if ours else 'locations'} is no list")
+        raise unusable(f"{'replicas' if ours else 'locations'} is no list")
     if len(entries) > MAX_REPLICAS:
-        raise _wrong(f"it names {len(entries)} replicas, more than {MAX_REPLICAS}")
+        raise unusable(f"it names {len(entries)} replicas, more than {MAX_REPLICAS}")
     read = _replica if ours else partial(_glance_location, image_id)
     found = [read(one, f"replicas[{place}]", place + 1) for place, one in enumerate(entries)]
     return tuple(sorted(found, key=lambda one: one.priority))
@@ -213,28 +200,28 @@ def _replicas(value: Mapping[str, Any], image_id: str) -> tuple[Replica, ...]:
 
 def _replica(entry: Any, where: str, place: int) -> Replica:
     if not isinstance(entry, Mapping):
-        raise _wrong(f"{where} is no object")
+        raise unusable(f"{where} is no object")
     durable, priority = entry.get("durable", True), entry.get("priority", place)
     if not isinstance(durable, bool):
-        raise _wrong(f"{where}.durable is neither true nor false")
+        raise unusable(f"{where}.durable is neither true nor false")
     if not isinstance(priority, int) or isinstance(priority, bool) or not 1 <= priority <= 999_999:
-        raise _wrong(f"{where}.priority is not a whole number from 1 to 999999")  # the range of RFC 5854
+        raise unusable(f"{where}.priority is not a whole number from 1 to 999999")  # the range of RFC 5854
     return Replica(
-        url=_url(entry, where),
-        kind=_text(entry, "kind", where) or "unknown",
+        url=url_in(entry, where),
+        kind=text_in(entry, "kind", where) or "unknown",
         durable=durable,
-        **{name: _text(entry, name, where) for name in ("host", "zone", "store")},
-        size=_whole(entry, "size", where, "number of bytes"),
+        **{name: text_in(entry, name, where) for name in ("host", "zone", "store")},
+        size=whole_in(entry, "size", where, "number of bytes"),
         priority=priority,
         state=_state(entry.get("state"), f"{where}.state"),
-        heartbeat_age_seconds=_seconds(entry, "heartbeat_age_seconds", where),
+        heartbeat_age_seconds=seconds_in(entry, "heartbeat_age_seconds", where),
     )
 
 
 def _glance_location(image_id: str, entry: Any, where: str, place: int) -> Replica:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("metadata", {}), Mapping):
-        raise _wrong(f"{where} is no location with url and metadata")
-    location = Location(image_id, _url(entry, where), dict(entry.get("metadata", {})))
+        raise unusable(f"{where} is no location with url and metadata")
+    location = Location(image_id, url_in(entry, where), dict(entry.get("metadata", {})))
     return Replica(
         location.url, kind(location), not location.is_cached, location.host, location.zone, location.store, None, place
     )
@@ -244,57 +231,16 @@ def _state(value: Any, where: str) -> State | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise _wrong(f"{where} is no object")
+        raise unusable(f"{where} is no object")
     try:
-        at = _text(value, "checked_at", where)
+        at = text_in(value, "checked_at", where)
         moment = datetime.fromisoformat(at) if at else None
         if moment is not None:
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        word, depth = _text(value, "verdict", where), _text(value, "evidence", where)
+        word, depth = text_in(value, "verdict", where), text_in(value, "evidence", where)
         if word is None or depth is None:
             raise ValueError("a state without verdict or evidence")
         verdict, evidence = Verdict(word), Evidence(depth)
     except (ValueError, OverflowError) as error:
-        raise _wrong(f"{where}: {str(error)[:100]}") from error
-    return State(verdict, evidence, moment, _seconds(value, "age_seconds", where))
-
-
-def _url(entry: Mapping[str, Any], where: str) -> str:
-    url = _text(entry, "url", where) or ""
-    try:
-        usable = " " not in url and bool(scheme(url)) and urlsplit(url) is not None
-    except ValueError:  # urlsplit: brackets that hold no IPv6 address
-        usable = False
-    if not usable:
-        raise _wrong(f"{where}.url is no URL")
-    return url
-
-
-def _text(entry: Mapping[str, Any], name: str, where: str) -> str | None:
-    """A value that may be shown on a terminal; only an image's own name may hold anything."""
-    value = entry.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not (value.isprintable() or name == "name"):
-        raise _wrong(f"{where}.{name}".lstrip(".") + f" is no printable text of at most {MAX_TEXT} characters")
-    return value
-
-
-def _whole(entry: Mapping[str, Any], name: str, where: str, what: str) -> int | None:
-    value = entry.get(name)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
-        raise _wrong(f"{where}.{name}".lstrip(".") + f" is no {what}")
-    return value
-
-
-def _seconds(entry: Mapping[str, Any], name: str, where: str) -> float | None:
-    value = entry.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e15:  # NaN is not less
-        raise _wrong(f"{where}.{name} is no number of seconds")
-    return float(value)
-
-
-def _wrong(what: str) -> ConfigError:
-    return ConfigError(f"the replicas document cannot be used: {what}")
+        raise unusable(f"{where}: {str(error)[:100]}") from error
+    return State(verdict, evidence, moment, seconds_in(value, "age_seconds", where))

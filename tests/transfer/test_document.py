@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glance_replicas.client import document
+from glance_replicas.client import json_values
 from glance_replicas.client.document import MAX_REPLICAS, MOST_CACHED, Document, build, dump, parse, replica
 from glance_replicas.errors import ConfigError
 from glance_replicas.model import Digest, Image, Location, Result
@@ -161,7 +161,7 @@ def test_about_another_image() -> None:
 def test_too_large() -> None:
     """More than a few megabytes are not even parsed."""
     with pytest.raises(ConfigError, match="larger"):
-        parse("x" * (document.MAX_BYTES + 1))
+        parse("x" * (json_values.MAX_BYTES + 1))
 
 
 VALUES = st.recursive(

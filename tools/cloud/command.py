@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from glance_replicas.client import document
+from glance_replicas.client import document, json_values
 from glance_replicas.client.document import Document
 from glance_replicas.errors import ConfigError, Denied, SourceError
 
@@ -99,8 +99,8 @@ def asked(cloud: Cloud, arguments: argparse.Namespace) -> Document:
 def _read(name: str) -> bytes:
     try:
         if name == "-":
-            return sys.stdin.buffer.read(document.MAX_BYTES + 1)
+            return sys.stdin.buffer.read(json_values.MAX_BYTES + 1)
         with Path(name).open("rb") as file:
-            return file.read(document.MAX_BYTES + 1)
+            return file.read(json_values.MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from glance_replicas.client import document
+from glance_replicas.client import document, json_values
 from glance_replicas.client.document import Document
 from glance_replicas.errors import Absent, ConfigError, Unreachable, WrongAnswer
 from glance_replicas.location import redact
@@ -132,9 +132,9 @@ class Cloud:
         with self._wire.open(self._target(path)) as answer:
             for chunk in answer:
                 body += chunk
-                if len(body) > document.MAX_BYTES:
-                    raise WrongAnswer(f"{self.endpoint}{quote(path, '/?=&%')}: more than {document.MAX_BYTES} bytes")
-        return document.load(body)
+                if len(body) > json_values.MAX_BYTES:
+                    raise WrongAnswer(f"{self.endpoint}{quote(path, '/?=&%')}: more than {json_values.MAX_BYTES} bytes")
+        return json_values.load(body)
 
     def _target(self, path: str) -> Target:
         return Target(self.endpoint + path, self.endpoint + path.partition("?")[0], self._headers())

@@ -17,10 +17,11 @@ from oslo_config import cfg
 from glance_replicas.catalogue.images import Catalogue
 from glance_replicas.check import EnabledStore, Facts, pipeline
 from glance_replicas.errors import CatalogueError, ConfigError, LedgerError
+from glance_replicas.glance_options import peek
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.networks import is_too_wide
 from glance_replicas.prefetch import planner, rules_file
-from glance_replicas.settings import Settings, peek
+from glance_replicas.settings import Settings
 from glance_replicas.stores import configured, kinds
 from glance_replicas.stores.http import options as http_options
 

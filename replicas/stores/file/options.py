@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from oslo_config import cfg
 
 from ...errors import ConfigError
-from ...settings import peek
+from ...glance_options import peek
 from ..configured import RESERVED, groups
 
 _FOLDER, _FOLDERS = "filesystem_store_datadir", "filesystem_store_datadirs"

@@ -2,7 +2,7 @@
 
 from oslo_config import cfg
 
-from ...settings import peek
+from ...glance_options import peek
 from ..configured import groups, stores
 from .wire import Tls
 

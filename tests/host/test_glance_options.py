@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from glance_replicas.settings import peek
+from glance_replicas.glance_options import peek
 
 FOLDER = cfg.StrOpt("filesystem_store_datadir", default="/var/lib/ours")
 SIZE = cfg.IntOpt("image_cache_max_size", default=10)

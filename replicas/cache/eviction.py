@@ -70,7 +70,7 @@ class Eviction:
     """The limits of one host's directory, in bytes; 0 for `max_bytes`: no quota. Watermarks are parts of the quota.
 
     `withdraw(image_id)` is called before a file goes, `withdraw_soon` in its place where somebody waits for the room;
-    when it raises, the error passes through and the file stays.
+    when it raises, the error passes through and the file stays. `kept` is asked before that, `kept_now` after it.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Eviction:
         low_percent: int = 100,
         elsewhere: Elsewhere = lambda _: (),
         kept: Kept = lambda _: (),
+        kept_now: Kept | None = None,
     ) -> None:
         self._cache = cache
         self.max_bytes = max_bytes
@@ -92,8 +93,8 @@ class Eviction:
         self._high = max_bytes * high_percent // 100
         self._low = max_bytes * min(low_percent, high_percent) // 100
         self._elsewhere, self._kept = elsewhere, kept
-        self._eviction = _Remover(cache, kept, withdraw)
-        self._eviction_for_fills = _Remover(cache, kept, withdraw_soon or withdraw)
+        self._eviction = _Remover(cache, kept_now or kept, withdraw)
+        self._eviction_for_fills = _Remover(cache, kept_now or kept, withdraw_soon or withdraw)
 
     def used(self) -> int:
         """Bytes of complete, partial (as reserved) and invalid files, and of what others left. Raises CacheError.

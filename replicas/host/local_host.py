@@ -112,4 +112,5 @@ def _eviction(
         low_percent=settings.low_watermark_percent,
         elsewhere=source_selection.held_elsewhere,
         kept=keeping.kept,
+        kept_now=keeping.kept_now,
     )

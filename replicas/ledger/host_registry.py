@@ -121,9 +121,12 @@ class HostRegistry:
         """The last verdicts on an image's locations (`Ledger.states`); none without a ledger."""
         return self.ask_soon("states", lambda: self._ledger.states([image_id]), {})
 
-    def ask(self, name: str, question: Callable[[], T], otherwise: D) -> T | D:
-        """What the ledger answers to the question of this name, however long that takes, or `otherwise`."""
-        if time.monotonic() < self._rests_until.get(name, 0.0):
+    def ask(self, name: str, question: Callable[[], T], otherwise: D, *, rests: bool = True) -> T | D:
+        """What the ledger answers to the question of this name, however long that takes, or `otherwise`.
+
+        What failed a moment ago is not asked; without `rests` it is, for who is about to do what cannot be undone.
+        """
+        if rests and time.monotonic() < self._rests_until.get(name, 0.0):
             return otherwise
         try:
             return question()
@@ -132,7 +135,7 @@ class HostRegistry:
             log.warning("host %s: continues without %s for now: %s", self._settings.host_name, name, error)
             return otherwise
 
-    def ask_soon(self, name: str, question: Callable[[], T], otherwise: D) -> T | D:
+    def ask_soon(self, name: str, question: Callable[[], T], otherwise: D, *, rests: bool = True) -> T | D:
         """The same for somebody who waits for bytes: what takes too long is left to itself, and may yet be done."""
 
         def asked() -> T:
@@ -146,4 +149,4 @@ class HostRegistry:
                     f"no answer within {seconds:g} s; is its database locked, or a backup of it running?"
                 ) from error
 
-        return self.ask(name, asked, otherwise)
+        return self.ask(name, asked, otherwise, rests=rests)

@@ -2,7 +2,8 @@
 
 Of such an image no host evicts anything, whatever others hold: so two hosts that evict at the same time cannot take the
 last two copies, and need not ask each other. It is asked of the ledger before each batch of evictions, and once more
-when the rows of the batch are gone, because by then whoever orders another copy away can see that.
+when the rows of the batch are gone, because by then whoever orders another copy away can see that. That question is put
+even where the ledger did not answer a moment ago: by now a host elsewhere may have found the copy in the store damaged.
 
 Without the ledger its last answer holds, beside what the catalogue says by itself: each pass of the janitor keeps it in
 the directory, so that a process that starts meanwhile has it too. An image that was not known to be damaged then may be
@@ -12,6 +13,7 @@ evicted.
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, own_file
@@ -40,12 +42,20 @@ class Keeping:
 
     def kept(self, image_ids: Collection[str]) -> set[str]:
         """Those of these images of which nothing may be evicted. Somebody waits for bytes: it takes seconds at most."""
+        return self._kept(image_ids, rests=True)
+
+    def kept_now(self, image_ids: Collection[str]) -> set[str]:
+        """The same, asked in any case, for who has withdrawn the rows and is about to remove the files."""
+        return self._kept(image_ids, rests=False)
+
+    def _kept(self, image_ids: Collection[str], *, rests: bool) -> set[str]:
         remembered = self._remembered() & set(image_ids)
+        ask = partial(self._hosts.ask_soon, rests=rests)
         try:
-            found = self._hosts.ask_soon("last copies", lambda: self._asked(image_ids), None)
+            found = ask("last copies", lambda: self._asked(image_ids), None)
             if found is not None:
                 return found
-            return remembered | self._hosts.ask_soon("stores", lambda: self._without_store(image_ids), set())
+            return remembered | ask("stores", lambda: self._without_store(image_ids), set())
         except CatalogueError as error:
             log.warning("eviction goes by the damage in stores that was known last: %s", error)
             return remembered

@@ -143,10 +143,14 @@ class Node(MariaDB):
         assert self._process
         os.killpg(self._process.pid, signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """It goes on where it was, and is one of the others when it has caught up."""
+    def go_on(self) -> None:
+        """It goes on where it was."""
         assert self._process
         os.killpg(self._process.pid, signal.SIGCONT)
+
+    def thaw(self) -> None:
+        """It goes on where it was, and is one of the others when it has caught up."""
+        self.go_on()
         assert eventually(self.is_synced, JOIN_SECONDS)
 
     def hold_up(self, seconds: float) -> None:

@@ -43,12 +43,16 @@ class Truth:
 class World:
     """Three hosts, each on its own node, and Glance's own database code on any."""
 
-    def __init__(self, folder: Path, cluster: Galera, rivals: Rivals = RIVALS) -> None:
+    def __init__(
+        self, folder: Path, cluster: Galera, rivals: Rivals = RIVALS, through: Callable[[str], str] | None = None
+    ) -> None:
+        """With `through` hosts know their node's URL as that makes it."""
         site = GlanceSite(folder / "site")
         loaded = settings.load([str(site.add_host("127.0.0.2", start=False).config_file)])
         self.cluster, self._store = cluster, site.store_dir
         (self._store / "other").write_bytes(b"so that the store does not look unmounted")
-        self.urls = cluster.create_glance(f"rounds_{next(_numbers)}")
+        self.name = f"rounds_{next(_numbers)}"
+        self.urls = [through(url) if through else url for url in cluster.create_glance(self.name)]
         add_ledger(self.urls[0])
         self.hosts = [
             self._host(folder, replace(loaded, database=url, ledger=url), number, rivals)
@@ -94,6 +98,15 @@ class World:
         if (partial_file := cache.partials.begin(image)) is not None:
             partial_file.append(DATA, 0)
             cache.partials.commit(partial_file, image)
+
+    def evict(self, number: int) -> int:
+        """The host makes room until nothing is left that may go; how many copies went."""
+        eviction = self.hosts[number].eviction
+        limit, eviction.max_bytes = eviction.max_bytes, 1
+        try:
+            return eviction.trim().copies
+        finally:
+            eviction.max_bytes = limit
 
     def now(self, image_id: str) -> Image:
         """The image as all nodes have it."""

@@ -9,8 +9,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from glance_replicas.cache.eviction import Eviction
 from glance_replicas.errors import LastCopy, ReplicaError
+from glance_replicas.host.local_host import LocalHost
 from glance_replicas.janitor.requested_removals import RequestedRemovals
 from glance_replicas.model import Image, Location, Pass
 from glance_replicas.removal.causes import DAMAGED, Cause
@@ -55,6 +55,22 @@ class Report:
         """It was reported as refused, or failed."""
         known = "unknown" if "is not known" in str(error) else "failed" if error else "refused"
         self.outcomes.append(f"{what.split(maxsplit=1)[0]} {known}")
+
+
+def obey(host: LocalHost) -> int:
+    """The host removes what it is asked to, as its janitor does; how many files."""
+    done = Pass()
+    RequestedRemovals(
+        settings=host.settings,
+        cache=host.cache,
+        catalogue=host.catalogue,
+        ledger=host.ledger,
+        hosts=host.host_registry,
+        removals=host.removals,
+        registration=host.registration,
+        is_fetched=lambda _: False,
+    ).run(done)
+    return done.removed
 
 
 class Actions:
@@ -150,8 +166,7 @@ class Actions:
         name, url = host.settings.host_name, self._world.own(number, self._image).url
 
         def act() -> None:
-            eviction = Eviction(host.cache, 1, 0, withdraw=host.registration.withdraw, kept=host.keeping.kept)
-            if eviction.trim().copies:
+            if self._world.evict(number):
                 self.report.done("evict", lambda truth: name not in truth.files and url not in truth.urls)
             else:
                 self.report.not_done("evict")
@@ -174,14 +189,9 @@ class Actions:
         return self._faults("order", act)
 
     def _obey(self, number: int) -> None:
-        host, done = self._world.hosts[number], Pass()
+        host = self._world.hosts[number]
         name, url = host.settings.host_name, self._world.own(number, self._image).url
-        RequestedRemovals(
-            settings=host.settings, cache=host.cache, catalogue=host.catalogue, ledger=host.ledger,
-            hosts=host.host_registry, removals=host.removals, registration=host.registration,
-            is_fetched=lambda _: False,
-        ).run(done)  # fmt: skip
-        if done.removed:
+        if obey(host):
             self.report.done("removal", lambda truth: name not in truth.files and url not in truth.urls)
 
     def register(self, number: int, *, twice: bool) -> list[Act]:

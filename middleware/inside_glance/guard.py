@@ -156,23 +156,24 @@ class Guard:
     def _decide(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
         known = self._ask(image_id)
 
-        def work(locked: LockedImage) -> tuple[list[Location], bool]:
+        def work(locked: LockedImage) -> tuple[list[Location], str | None]:  # more than once, where others are first
             image = locked.image
             target = _target(image, entry)
             if image.status not in _LIVES or target is None:
-                return [], True
+                return [], None
             why = _why_kept(image, target, request.going, known)
             if target.row != entry.get("id"):  # an upload that is thrown away, to where a copy of the image is
-                if why is not None:
-                    log.warning("image %s: bytes that Glance would throw away stay in their store: %s", image_id, why)
-                return [], why is None
+                return [], why
             if why is not None:
                 raise LastCopy(why)
             taken = [target] if locked.withdraw(target) else []
             locked.keep([one for one in image.durable if one.row not in _rows([target, *request.going])])
-            return taken, True
+            return taken, None
 
-        return self._catalogue.decide(image_id, work, wait_seconds=_LOCK_SECONDS)
+        taken, why = self._catalogue.decide(image_id, work, wait_seconds=_LOCK_SECONDS)
+        if why is not None:
+            log.warning("image %s: bytes that Glance would throw away stay in their store: %s", image_id, why)
+        return taken, why is None
 
     def _ask(self, image_id: str) -> LedgerFacts:
         """What the ledger knows of the image's copies. Raises LedgerError: what it knows may decide."""

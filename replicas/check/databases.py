@@ -36,11 +36,12 @@ def _galera(facts: Facts) -> Findings:
     why = "locks hold on one node only; of two decisions on two nodes one is done again, or refused, when it commits"
     remedy = "nothing, where all hosts have this version; docs/databases.md says what each error means"
     yield Finding(INFO, what, why, remedy)
-    if facts.galera_nodes == 2:
-        why = "when one fails, or they cannot reach each other, both stop: no image is found and no copy is registered"
-        yield Finding(
-            WARNING, "a Galera cluster of 2 nodes has no majority", why, "add a third node, or an arbitrator (garbd)"
-        )
+    if facts.galera_nodes % 2 == 0:
+        what = f"a Galera cluster of {facts.galera_nodes} nodes can fall into two halves without a majority"
+        why = "then all nodes stop: no image is found and no copy is registered"
+        if facts.galera_nodes == 2:
+            why = "when one fails, or they cannot reach each other, both stop: no image is found, no copy is registered"
+        yield Finding(WARNING, what, why, "add a node, or an arbitrator (garbd)")
     if facts.galera_state != "Synced":
         why = "what it answers may be old, and writes wait for it"
         yield Finding(

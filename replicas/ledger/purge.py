@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from ..database.chunks import CHUNK, chunks
 from ..database.dialect import clock
+from ..model import is_image_id
 from .schema.connection import LedgerDatabase
-from .schema.tables import claims, hosts, orphans, pins, runs, states, verify_requests, withdrawals
+from .schema.tables import claims, guards, hosts, orphans, pins, runs, states, verify_requests, withdrawals
 
 Key = tuple[str, str]  # image id, place
 
@@ -53,6 +54,19 @@ class Purge:
         for ids in self._images(pins, old):
             here = sa.and_(pins.c.image_id.in_(set(ids) - set(living(ids))), old)
             gone += self._delete(pins, here)
+        return gone
+
+    def guards(self, living: Callable[[list[str]], Collection[str]]) -> int:
+        """Rows by which decisions about an image take turns are gone with their images, whatever their age.
+
+        `living` as of `pins`. Nothing is lost by it: a decision that needs one makes it.
+        """
+        gone, last = 0, ""
+        names = sa.select(guards.c.name).where(guards.c.owner.is_(None)).order_by(guards.c.name).limit(CHUNK)
+        while ids := [row.name for row in self._database.rows(names.where(guards.c.name > last))]:
+            over = [one for one in sorted(set(ids) - set(living(ids))) if is_image_id(one)]
+            gone += self._drop(guards, [(one,) for one in over], guards.c.owner.is_(None))
+            last = ids[-1]
         return gone
 
     def states(self, listed: Callable[[list[str]], Collection[Key]]) -> int:

@@ -100,6 +100,15 @@ def test_pins(ledger: Ledger) -> None:
     assert count(ledger, tables.pins) == 2 * sum(n % 3 != 2 for n in range(number))
 
 
+def test_guards(ledger: Ledger) -> None:
+    """Rows by which nodes take turns go with their images, over several batches; that of upgrades stays."""
+    names = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(CHUNK + 9)]
+    write(ledger, tables.guards.insert(), [{"name": name, "n": 1} for name in (*names, "db upgrade")])
+    assert Purge(ledger.database, AGE).guards(lambda ids: set(ids) & set(names[::3])) == len(names) - len(names[::3])
+    left = {row.name for row in ledger.database.rows(sa.select(tables.guards.c.name))}
+    assert left == {*names[::3], "db upgrade"}
+
+
 def test_states(ledger: Ledger) -> None:
     """Old states of places that are not listed go; those listed, and young ones, stay, over several batches."""
     number = 2 * CHUNK + 3
@@ -153,6 +162,7 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
     write(ledger, tables.hosts.update().values(heartbeat=OLD))
     ledger.heartbeat(Host("alive", None, "http://alive"))
     Pins(ledger.database).add([kept, deleted, NOBODYS], ["alive", "dead"], "w")
+    write(ledger, tables.guards.insert(), [{"name": name, "n": 1} for name in (kept, deleted)])
     write(ledger, tables.pins.update().values(pinned_at=OLD))
     done = desk.programs.run("--config-file", path, "db", "purge", "--older-than", "90d")
     assert (done.status, done.err) == (0, "")
@@ -161,6 +171,8 @@ def test_purge_asks_the_catalogue(desk: Desk, conf: tuple[Path, Ledger]) -> None
     assert lines["states of locations that no longer exist"] == "2 rows removed"
     assert lines["dead hosts"] == "1 row removed"
     assert lines["pins of images that no longer exist"] == "4 rows removed"
+    assert lines["guards of images that no longer exist"] == "1 row removed"
+    assert [row.name for row in ledger.database.rows(sa.select(tables.guards.c.name))] == [kept]
     assert {pin.image_id for pin in Pins(ledger.database).all()} == {kept}
     assert "finished withdrawals" not in lines
     assert {key[1] for key in ledger.states([kept, deleted])} == {place_key(one) for one in places[:2]}

@@ -105,7 +105,7 @@ def test_sums() -> None:
         *(Holder(True, "az1", "api1"), Holder(True, "az1", "api3"), Holder(True, "az2", "api2")),
     ]
     assert [total.state(one) for one in sorted(total.places)] == ["", "", "alive", "not known", "dead"]
-    (worst,) = total.as_dict([rows[0]], 1)["worst"]
+    (worst,) = total.as_dict([rows[0]])["worst"]
     assert (worst["place"], worst["verdict"], worst["detail"]) == ("host api2", "corrupt", "as api2 has it")
 
 

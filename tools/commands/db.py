@@ -116,6 +116,7 @@ class Purge(OnHost):
         yield "verifications that no host took", past.verify_requests
         yield "strays that no audit has seen since", past.orphans
         yield "pins of images that no longer exist", lambda: self._pins(past)
+        yield "guards of images that no longer exist", lambda: self._guards(past)
         yield "finished copies", lambda: PrefetchRequests(database).trim(seconds)
         yield "days of use", lambda: Usage(database).trim(math.ceil(seconds / DAY))
         yield "dead hosts", lambda: self._hosts(past, max(seconds, self.settings.dead_after_seconds))
@@ -128,9 +129,14 @@ class Purge(OnHost):
 
     def _pins(self, past: Past) -> int:
         self._must_have_images()
-        return past.pins(
-            lambda ids: {one for one, status in self.catalogue.statuses(ids).items() if status != "deleted"}
-        )
+        return past.pins(self._living)
+
+    def _guards(self, past: Past) -> int:
+        self._must_have_images()
+        return past.guards(self._living)
+
+    def _living(self, ids: list[str]) -> set[str]:
+        return {one for one, status in self.catalogue.statuses(ids).items() if status != "deleted"}
 
     def _must_have_images(self) -> None:
         if next(self.catalogue.images(batch=1), None) is None:

@@ -51,7 +51,7 @@ class Report(OnHost):
         """Print it, or write the page."""
         total = ReportModel(self.ledger.now(), self.ledger.hosts(), self.settings.dead_after_seconds)
         wanted = selection.from_arguments(parsed_args)
-        self._allows, self._troubled = parsed_args.allow_unverifiable, 0
+        self._allows = parsed_args.allow_unverifiable
         found = survey(self._rows(wanted), total)
         most = ON_PAGE if parsed_args.html else parsed_args.worst
         first = list(self._detailed(heapq.nsmallest(most, found, key=lambda image_row: image_row.rank)))
@@ -66,16 +66,15 @@ class Report(OnHost):
             page.write(parsed_args.html, total, first)
             self.note(f"{parsed_args.html}: {count(total.images, 'image')}")
         elif parsed_args.format == "json":
-            self.app.stdout.write(json.dumps(total.as_dict(bad, self._troubled), indent=2) + "\n")
+            self.app.stdout.write(json.dumps(total.as_dict(bad), indent=2) + "\n")
         else:
-            self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad, self._troubled))
+            self.app.stdout.writelines(f"{line}\n" for line in _text(total, bad))
         self._weigh(total)
 
     def _rows(self, wanted: Selection) -> Iterator[ImageRow]:
         for image, lasts in self.with_lasts(wanted):
             one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
             if one.copies or (wanted.takes_every_location and not image.locations):
-                self._troubled += one.severity.is_trouble
                 yield one
 
     def _detailed(self, rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
@@ -94,7 +93,7 @@ class Report(OnHost):
             self.worsen(UNKNOWN)
 
 
-def _text(total: ReportModel, bad: Sequence[ImageRow], troubled: int) -> Iterator[str]:
+def _text(total: ReportModel, bad: Sequence[ImageRow]) -> Iterator[str]:
     yield f"{count(total.images, 'image')} of {size(total.bytes)}: " + (
         f"{count(total.durable.copies, 'copy', 'copies')} in stores, {total.cached.copies} on hosts"
     )
@@ -112,8 +111,9 @@ def _text(total: ReportModel, bad: Sequence[ImageRow], troubled: int) -> Iterato
         yield "the worst first"
     for image_row in bad:
         yield from _trouble(image_row, total.now)
-    if len(bad) < troubled:
-        yield f"{len(bad)} of {count(troubled, 'image')} with trouble; to see all of them, add: --worst {troubled}"
+    if len(bad) < total.troubled:
+        there = count(total.troubled, "image")
+        yield f"{len(bad)} of {there} with trouble; to see all of them, add: --worst {total.troubled}"
 
 
 def _places(total: ReportModel) -> list[str]:

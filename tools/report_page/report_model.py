@@ -131,6 +131,7 @@ class ReportModel:
     bytes: int = 0
     nowhere: int = 0  # images without any location
     only_cached: int = 0  # images without a location in a store
+    troubled: int = 0  # images with trouble of any kind
     undigested: int = 0  # copies that are unverifiable because their image has no digest
     durable: Sum = field(default_factory=Sum)
     cached: Sum = field(default_factory=Sum)
@@ -150,6 +151,7 @@ class ReportModel:
         self.bytes += size or 0
         self.nowhere += row.image.has_no_copy
         self.only_cached += row.severity is Severity.ONLY_CACHED
+        self.troubled += row.severity.is_trouble
         self.undigested += row.undigested
         for one, last, judged in row.copies:
             condition = Condition.of(last)
@@ -189,7 +191,7 @@ class ReportModel:
             return "not known" if place.is_host else ""
         return "dead" if host.age_seconds > self.dead_after_seconds else "alive"
 
-    def as_dict(self, worst: Iterable[ImageRow], troubled: int) -> dict[str, Any]:
+    def as_dict(self, worst: Iterable[ImageRow]) -> dict[str, Any]:
         """All of it as JSON can hold it; bytes, seconds, ISO 8601."""
         found = self.conditions()
         return {
@@ -198,7 +200,7 @@ class ReportModel:
             "bytes": self.bytes,
             "images_without_location": self.nowhere,
             "images_without_durable_copy": self.only_cached,
-            "images_with_trouble": troubled,
+            "images_with_trouble": self.troubled,
             "copies_without_digest": self.undigested,
             "copies": {"durable": self.durable.copies, "cached": self.cached.copies},
             "conditions": {str(condition): found[condition] for condition in Condition},

@@ -15,6 +15,7 @@ from ...database import several_writers, transactions
 from ...database.dialect import clock
 from ...errors import LedgerError
 from ..schema.tables import guards
+from .guards import table
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def held(engine: sa.Engine) -> Iterator[None]:
     """
     owner = f"{socket.gethostname()} {uuid.uuid4()}"
     with engine.begin() as connection:
-        connection.execute(sa.schema.CreateTable(guards, if_not_exists=True))
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
     _take(engine, owner)
     over = threading.Event()
     renewal = threading.Thread(target=_renew, args=(engine, owner, over), daemon=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ..database import several_writers, transactions
 from ..database.dialect import clock
+from ..database.faults import Fault, fault
 from ..errors import Gone, Refused
 from ..location import is_ours
 from ..model import HOST_KEY, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
@@ -168,7 +169,7 @@ class Catalogue(ReadOnlyCatalogue):
         try:
             self._rivals.meet(connection, image_id)
         except sa.exc.DBAPIError as error:
-            if transactions.fault(error) is not transactions.Fault.NO_TABLE:
+            if fault(error) is not Fault.NO_TABLE:
                 raise
             connection.execute(_touched(locations.c.image_id == image_id))
 

@@ -1,7 +1,6 @@
 """Engines, short transactions and their errors: what the catalogue and the ledger share."""
 
 import contextlib
-import enum
 import os
 import random
 import re
@@ -15,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import ConfigError, ReplicaError
 from . import several_writers
+from .faults import Fault, fault, is_refusal
 
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 60  # seconds a statement may take before the server counts as gone
@@ -28,25 +28,6 @@ _WAIT = "replicas_lock_wait"  # execution option of a write transaction; seconds
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff\\U00010000-\\U0010ffff]")
 
 T = TypeVar("T")
-
-
-class Fault(enum.Enum):
-    """What kind of failure a database reported, as far as the remedy differs."""
-
-    CONFLICT = "conflict"  # the transaction was rolled back for another's sake: do it again
-    NO_QUORUM = "no quorum"  # this node of a cluster does nothing now; the next connection may be to another one
-    NO_TABLE = "no table"  # or a table of another version
-    OTHER = "other"
-
-
-_POSTGRES = {"40001": Fault.CONFLICT, "40P01": Fault.CONFLICT, "42P01": Fault.NO_TABLE, "42703": Fault.NO_TABLE}
-_MYSQL = {  # 1020 is innodb_snapshot_isolation, 1205 not among them: that wait was long enough
-    1213: Fault.CONFLICT,
-    1020: Fault.CONFLICT,
-    1146: Fault.NO_TABLE,
-    1054: Fault.NO_TABLE,
-    1047: Fault.NO_QUORUM,
-}
 
 
 class Changed(Exception):
@@ -137,7 +118,7 @@ def _commit(begun: sa.RootTransaction) -> None:
     try:
         begun.commit()
     except sa.exc.DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error) or fault(error) is Fault.CONFLICT:
+        if is_refusal(error):
             raise
         raise Unsettled(error) from error
 
@@ -157,26 +138,6 @@ def translate(kind: type[ReplicaError], bind: sa.Engine, *, no_table: str, remed
         raise kind(
             f"{shown(bind.url)}: {why}; {remedy}, then run the command again; it starts from what is in the database"
         ) from error
-
-
-def fault(error: BaseException) -> Fault:
-    """What kind of failure this error stands for."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
-    if isinstance(cause, sqlite3.Error):
-        return _sqlite_fault(cause)
-    number = next(iter(getattr(cause, "args", ())), None)
-    if isinstance(number, int):  # the drivers of MariaDB and MySQL
-        return _MYSQL.get(number, Fault.OTHER)
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg, psycopg2
-    return _POSTGRES.get(str(state), Fault.OTHER)
-
-
-def _sqlite_fault(cause: sqlite3.Error) -> Fault:
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Fault.CONFLICT
-    absent = str(cause).startswith(("no such table", "no such column")) or "has no column named" in str(cause)
-    return Fault.NO_TABLE if absent else Fault.OTHER
 
 
 def persist(attempt: Callable[[], T]) -> T:
@@ -218,7 +179,9 @@ def _arguments(url: sa.URL, patient: bool) -> dict[str, object]:
     if driver == "pysqlite":
         return {"timeout": BUSY_WAIT}
     if driver in ("psycopg", "psycopg2"):  # libpq: acknowledged but slow is no fault there
-        return {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": READ_TIMEOUT * 1000, "keepalives_idle": 30}
+        bounds = {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": READ_TIMEOUT * 1000, "keepalives_idle": 30}
+        # Prepared statements belong to a connection, and PgBouncer in transaction mode hands out another each time.
+        return bounds | ({"prepare_threshold": None} if driver == "psycopg" else {})
     if driver not in ("pymysql", "mysqldb"):
         return {}
     silent = {} if patient else {"read_timeout": READ_TIMEOUT, "write_timeout": READ_TIMEOUT}

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from services import free_port
 from services.databases.servers import DatabaseServer
 
-from glance_replicas.database import transactions
+from glance_replicas.database import faults, transactions
 from glance_replicas.errors import CatalogueError, ConfigError
 
 pytestmark = pytest.mark.slow
@@ -157,10 +157,10 @@ def test_missing_tables_are_told_apart(engine: sa.Engine) -> None:
     for statement in ("SELECT * FROM absent", "SELECT absent FROM counter"):
         with pytest.raises(sa.exc.DBAPIError) as caught, engine.connect() as connection:
             connection.execute(sa.text(statement))
-        assert transactions.fault(caught.value) is transactions.Fault.NO_TABLE
+        assert faults.fault(caught.value) is faults.Fault.NO_TABLE
     with pytest.raises(sa.exc.IntegrityError) as broken, engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO counter VALUES (1, 0)"))
-    assert transactions.fault(broken.value) is transactions.Fault.OTHER
+    assert faults.fault(broken.value) is faults.Fault.OTHER
 
 
 @pytest.mark.parametrize("dialect", ["postgresql+psycopg2", "mysql+pymysql"])

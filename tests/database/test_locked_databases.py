@@ -6,16 +6,20 @@ Sources: MariaDB MDEV-5336 (BACKUP STAGE), Percona's notes on FLUSH TABLES WITH 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import sqlalchemy as sa
+from services.databases.schema import add_image
 from services.databases.servers import MariaDB, Postgres
 from services.glance.site import GlanceHost, GlanceSite
 from support.worlds.scenes import new_image, settle
 
+from glance_replicas.catalogue.images import Catalogue, LockedImage
+from glance_replicas.errors import CatalogueError
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Host
 from glance_replicas.settings import default_ledger
@@ -23,6 +27,7 @@ from glance_replicas.settings import default_ledger
 SIZE = (3 << 20) + 17
 FIRST_BYTE = 3.0  # seconds
 CLIENTS = 16
+IMAGE = "70000000-0000-4000-8000-000000000001"
 
 
 @contextmanager
@@ -132,3 +137,24 @@ def test_sqlite_is_locked(tmp_path: Path) -> None:
     """While another process holds the file of the ledger on SQLite: the same."""
     with a_host(tmp_path / "site", None) as host:
         downloads(host, host.site.ledger_url, "BEGIN EXCLUSIVE")
+
+
+def test_a_commit_that_may_not_be_is_refused(mariadb: MariaDB) -> None:
+    """A global lock outlasts what the server lets a commit wait for it (1205): it says so, and nothing was changed."""
+    url = mariadb.create_glance("test_refused_commit")
+    catalogue = Catalogue(f"{url}&init_command=SET+SESSION+lock_wait_timeout%3D1")
+    add_image(url, IMAGE, b"x")
+    catalogue.add(IMAGE, "file:///a", {})
+    with ExitStack() as backup:
+
+        def decide(locked: LockedImage) -> None:
+            assert locked.withdraw(locked.image.locations[0])
+            backup.enter_context(held(url, "FLUSH TABLES WITH READ LOCK", undo="UNLOCK TABLES"))
+
+        with pytest.raises(CatalogueError, match="Lock wait timeout exceeded") as refused:
+            catalogue.decide(IMAGE, decide)
+    assert "not known" not in str(refused.value)
+    image = catalogue.image(IMAGE)
+    assert image is not None
+    assert len(image.locations) == 1
+    catalogue.close()

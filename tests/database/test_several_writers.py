@@ -221,3 +221,23 @@ def test_a_commit_without_an_answer_is_not_known(galera: Galera, nodes: Nodes) -
     assert ran == 1
     left = [catalogue.image(image) for catalogue in nodes.catalogues]
     assert [one and len(one.locations) for one in left] == [1, 1, 1], "it was killed before it committed"
+
+
+def test_a_node_that_refuses_to_commit_has_not_committed(galera: Galera, nodes: Nodes) -> None:
+    """A node that is cut off before its commit says so (1047): that is an answer, and nothing was changed."""
+    image = nodes.image()
+    nodes.catalogues[0].add(image, "file:///a", {})
+    nodes.catch_up(2)
+
+    def decide(held: LockedImage) -> None:
+        assert held.withdraw(held.image.locations[0])
+        galera.nodes[2].isolate()
+
+    try:
+        with pytest.raises(CatalogueError, match="WSREP has not yet prepared node") as refused:
+            nodes.catalogues[2].decide(image, decide)
+    finally:
+        galera.nodes[2].rejoin()
+    assert "not known" not in str(refused.value)
+    left = [catalogue.image(image) for catalogue in nodes.catalogues]
+    assert [one and len(one.locations) for one in left] == [1, 1, 1]

@@ -123,10 +123,18 @@ class Auditor:
         for location, is_active in self._catalogue.claims():
             for listing, rows in zip(listings, found, strict=True):
                 if (name := listing.name_of(location)) is not None:
-                    rows.add(name, location, is_active)
+                    rows.add(name, location, is_active and self._is_of(listing, location))
                 elif is_active and listing.place == f"store:{location.store}":
                     rows.odd.append(location)
         return found
+
+    def _is_of(self, listing: Listing, location: Location) -> bool:
+        """Whether a row that means a thing of this place is lost without it: not where it names another store.
+
+        It speaks for the thing all the same, which then is not dark.
+        """
+        place, store = listing.place, location.store
+        return not place.startswith("store:") or place == f"store:{store}" or store not in self._sources.enabled
 
     def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> AuditReport:
         if isinstance(listed, str):

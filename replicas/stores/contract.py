@@ -188,7 +188,10 @@ class Listing(Protocol):
         """What the names of its things begin with: each part may be missing by itself."""
 
     def name_of(self, location: Location) -> str | None:
-        """The name its thing would have here; None: it is elsewhere. Asks nobody over a network."""
+        """The name its thing would have here by its URL; None: it is elsewhere. Asks nobody over a network.
+
+        Which store its row names does not count: that may be another one's word, or a store's that is not any more.
+        """
 
     def location_of(self, entry: Listed) -> Location:
         """Where a thing with an image id in its name is, for the record."""

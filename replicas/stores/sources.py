@@ -26,7 +26,10 @@ class Fallback(Protocol):
 
 
 class Sources:
-    """Every location this host can read, those of other hosts by `peers`. For many threads at once."""
+    """Every location this host can read, those of other hosts by `peers`. For many threads at once.
+
+    `enabled` are the ids of all stores there are.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class Sources:
         peers: Fallback | None = None,
         enabled: Collection[str] = (),
     ) -> None:
-        self._readers, self._enabled = tuple(readers), frozenset(enabled)
+        self._readers, self.enabled = tuple(readers), frozenset(enabled)
         self._fallback = fallback
         self._peers = peers
 
@@ -83,7 +86,7 @@ class Sources:
 
     def _reader(self, location: Location) -> Reader | None:
         fitting = [reader for reader in self._readers if scheme(location.url) in reader.schemes]
-        return owner(fitting, location, self._enabled)
+        return owner(fitting, location, self.enabled)
 
     def _last_resort(self, location: Location) -> Fallback:
         if self._fallback is None:

@@ -115,6 +115,27 @@ def test_glance_goes_on_with_what_root_made(host: GlanceHost) -> None:
         settle(lambda: rows(host, queued) and rows(host, other))
 
 
+def test_a_store_file_that_root_alone_can_read(host: GlanceHost) -> None:
+    """Glance's user gets no byte of it to send, and a copy in the cache goes on; root's `replica verify` does not call
+    it intact, and what it says to run next brings it back."""
+    assert program(host, "db", "upgrade").returncode == 0
+    with Served(host):
+        (kept, data), (lost, more) = new_image(host, SIZE), new_image(host, SIZE)
+        assert host.client().download(kept).content == data
+        settle(lambda: rows(host, kept))
+        for image_id in (kept, lost):
+            os.chown(host.site.store_file(image_id), 0, 0)
+            host.site.store_file(image_id).chmod(0o600)
+        assert host.client().download(lost).status_code >= 400
+        assert host.client().download(kept).content == data
+        done = program(host, "verify", lost)
+        assert (done.returncode, "1 denied" in done.stdout) == (3, True), done
+        (line,) = (one for one in done.stdout.splitlines() if one.strip().startswith("next: chown"))
+        subprocess.run(line.partition("next: ")[2].partition("; then")[0], shell=True, check=True)
+        assert host.client().download(lost).content == more
+        assert program(host, "verify", lost).returncode == 0
+
+
 def rows(host: GlanceHost, image_id: str) -> list[str]:
     """The registrations of this host."""
     url = replica_url(host.url, image_id)

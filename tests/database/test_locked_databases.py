@@ -115,11 +115,12 @@ def registered(host: GlanceHost, image_id: str) -> list[str | None]:
 
 
 def test_mariadb_is_backed_up(mariadb: MariaDB, tmp_path: Path) -> None:
-    """Under MariaDB's global read lock and in a backup's last stage first bytes come at once, rows later."""
-    with a_host(tmp_path / "site", mariadb.create_glance("locked")) as host:
-        url = host.site.database_url
+    """Under MariaDB's global read lock, in a backup's last stage and read-only first bytes come at once, rows later."""
+    url = mariadb.create_glance("locked")
+    with a_host(tmp_path / "site", mariadb.ordinary(url)) as host:
         downloads(host, url, "FLUSH TABLES WITH READ LOCK")
         downloads(host, url, "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT")
+        downloads(host, url, "SET GLOBAL read_only = 1", undo="SET GLOBAL read_only = 0")
 
 
 def test_postgresql_is_locked(postgres: Postgres, tmp_path: Path) -> None:

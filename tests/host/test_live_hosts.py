@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from services.glance.site import GlanceHost, GlanceSite
 from services.web.faulty import FaultyServer
 from services.web.nginx import Nginx
@@ -21,6 +22,7 @@ pytest_plugins = ["support.desk"]
 
 MIB = 1 << 20
 OFTEN, SELDOM = ({"replicas": {"janitor_interval_seconds": seconds}} for seconds in ("1", "3600"))
+SMALL = {"replicas": {"janitor_interval_seconds": "1", "max_bytes": str(8 * MIB)}}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlanceSite]:
     """
     folder = tmp_path_factory.mktemp("hosts")
     with GlanceSite(folder / "site") as made:
-        for number, options in enumerate((OFTEN, SELDOM, OFTEN, OFTEN), 2):
+        for number, options in enumerate((OFTEN, SELDOM, SMALL, OFTEN), 2):
             made.add_host(f"127.0.0.{number}", processes=1, options=options, start=False)
         first, second, guest, behind = made.hosts
         servers = f"upstream both {{ server {first.bound}; server {behind.bound}; }}"
@@ -129,6 +131,17 @@ def test_a_guest_in_a_directory(site: GlanceSite, faulty: FaultyServer, programs
     (row,) = rows_of(programs.run(*words, "list", other_id, "-f", "json"))
     assert "is that of host api1" in row["Detail"]
     assert "give each host a directory of its own" in row["Detail"]
+    assert rows_of(programs.run(*words[:2], "list", "--host", "api3", "-f", "json")) == []
+    document = guest.client().replicas(image_id)["replicas"]
+    assert [row["host"] for row in document if row["host"]] == ["api1"]
+    assert requests.get(document[0]["url"], timeout=30).content == data
+    assert rows_of(programs.run(*words[:2], "prune", "--dead-hosts", "--all", "-f", "json")) == []
+    more = [cached(first, faulty, "api1")[0] for _ in range(7)]
+    assert guest.client().request("POST", "/v2/cache/prune").json()["total_files_pruned"] > 0
+    assert [owners(site, one) for one in more] == [["api1"] * (first.cache_dir / one).exists() for one in more]
+    for one in (image_id, own_id):
+        assert first.client().download(one).status_code == 200
+        settle(lambda one=one: owners(site, one) == ["api1"])
     for gone in (image_id, own_id):
         answer = guest.client().request("DELETE", f"/v2/images/{gone}/replicas/api1")
         assert answer.status_code == 202, answer.text
@@ -156,6 +169,9 @@ def test_two_hosts_behind_one_url(site: GlanceSite, faulty: FaultyServer, progra
     assert not any("registered=0" not in one for one in passes(first)[before:] + passes(behind))
     programs.run("--config-file", behind.config_file, "janitor", "--once")
     assert (owners(site, own_id), owners(site, image_id)) == (["api1"], [])
+    done = programs.run("--config-file", behind.config_file, "verify", own_id, image_id, "-f", "json")
+    verdicts = [(row["Image"], row["Host"] or "", row["Verdict"]) for row in rows_of(done)]
+    assert sorted(verdicts) == sorted([(own_id, "", "intact"), (own_id, "api1", "intact"), (image_id, "", "intact")])
     assert behind.client().download(image_id).content == data
 
 
@@ -174,6 +190,8 @@ def test_a_machine_with_another_name(site: GlanceSite, faulty: FaultyServer, pro
         assert here.client().download(image_id).content == data
         assert site.backend_reads(image_id) == 1
     assert "host api2 is called api2.example.com now" in there.log()
+    dead = programs.run("--config-file", here.config_file, "prune", "--dead-hosts", "--all", "-f", "json")
+    assert rows_of(dead) == []
     before = len(passes(there))
     time.sleep(2.5)
     assert not any("registered=0" not in one for one in passes(there)[before:])

@@ -1,6 +1,7 @@
 """A real Glance with several Swift stores at once, its locations encrypted: each image is found in its own store."""
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,9 @@ import pytest
 from services.glance.client import OCTETS
 from services.glance.site import GlanceHost, GlanceSite
 from services.stores.swift import Swift
+from services.web.faulty import FaultyServer
 from support.places.readers import LIMITS
+from support.programs import Programs
 
 from glance_replicas import settings
 from glance_replicas.catalogue.images import Catalogue
@@ -17,6 +20,8 @@ from glance_replicas.model import Image
 from glance_replicas.stores.sources import Sources, from_settings
 from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.probe import probe
+
+pytest_plugins = ["support.desk"]
 
 DATA = random.Random(13).randbytes(2_500_000)
 KEY = "0123456789abcdef0123456789abcdef"
@@ -129,3 +134,47 @@ def test_rows_that_name_no_store_there_is(
     found = probe(sources, image, elsewhere, FULL)
     assert found.verdict is Verdict.UNSUPPORTED
     assert f"let its owner or an admin GET /v2/images/{image.id}" in found.detail
+
+
+def test_programs_and_rows_that_name_no_store(
+    host: GlanceHost, swift: Swift, programs: Programs, faulty: FaultyServer
+) -> None:
+    """Of rows from before multi-store, with an old key and of a renamed store `verify` says intact and damaged rightly,
+    `prune` and `repair` plan against the damaged ones alone, which are restored, and to `audit` what they mean is not
+    dark, also where a user wrote another store into the row, and lost once it is gone."""
+    site, data, images = host.site, DATA[:5000], {}
+    for metadata in ({}, {"backend": "large"}, {"store": "gone"}, {"store": "fast"}):
+        image_id = upload(host, "large", data).id
+        text = "UPDATE image_locations SET meta_data = :text WHERE image_id = :image"
+        site.rows(text, text=json.dumps(metadata), image=image_id)
+        images[image_id] = faulty.put(f"/{image_id}", data)
+    words = ("--config-file", host.config_file)
+    bad, _, renamed, another = images
+    named = images.keys() - {another}
+
+    def verdicts(*more: str) -> list[str]:
+        return [row["Verdict"] for row in programs.run(*words, "verify", *named, *more, "-f", "json").rows]
+
+    for evidence in ("size", "stored", "sample", "full"):
+        assert verdicts("--evidence", evidence) == ["intact"] * 3
+    assert programs.run(*words, "prune", *named, "-f", "json").rows == []
+    swift.connection().put_object("glance-large", bad, data[::-1])
+    assert sorted(verdicts()) == ["corrupt", "intact", "intact"]
+    catalogue = Catalogue(site.database_url, KEY)
+    for image_id, url in images.items():
+        catalogue.add(image_id, url, {"store": "web"})
+    catalogue.close()
+    for command in ("prune", "repair"):
+        assert [row["Image"] for row in programs.run(*words, command, *named, "-f", "json").rows] == [bad]
+    done = programs.run(*words, "repair", *named, "--yes", "-f", "json")
+    assert [row["Action"] for row in done.rows] == ["restored"]
+    assert verdicts() == ["intact"] * 6
+
+    def audited(store: str) -> dict[str, str]:
+        rows = programs.run(*words, "audit", "--store", store, "--grace", "0s", "-f", "json").rows
+        return {row["Image"]: row["Kind"] for row in rows if row["Image"] in images}
+
+    assert (audited("large"), audited("fast")) == ({}, {})
+    for gone in (renamed, another):
+        swift.connection().delete_object("glance-large", gone)
+    assert audited("large") == {renamed: "lost"}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -79,8 +79,9 @@ class Started:
 class Programs:
     """Runs `replica`, or `openstack`, with given arguments; close it at the end."""
 
-    def __init__(self, program: str = "replica", **env: str) -> None:
-        command = [sys.executable, __file__, program]
+    def __init__(self, program: str = "replica", before: Sequence[str | Path] = (), **env: str) -> None:
+        """`before`: the words that run a command somewhere else, in a namespace for one."""
+        command = [*before, sys.executable, __file__, program]
         folder = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(PYTHONPATH=folder, **env)

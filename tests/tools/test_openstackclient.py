@@ -167,6 +167,17 @@ def test_what_cannot_be(cloud: Cloud) -> None:
     assert cloud.hosts(image) == []
 
 
+def test_an_id_with_capitals(cloud: Cloud) -> None:
+    """Copies of such an image are listed under the id that `openstack image list` shows."""
+    image = "FEDCBA99-2345-4678-9ABC-DEF012345678"
+    cloud.client.create("capitals", DATA, id=image)
+    cloud.client.download(image)
+    assert eventually(lambda: cloud.hosts(image) == ["ours"])
+    assert {one["Image"] for one in cloud.rows("list", image)} == {image}
+    assert {one["Host"] for one in cloud.rows("list", image) if one["Host"]} == {"ours"}
+    assert cloud.run("verify", image).status == 0
+
+
 def test_a_name_makes_no_line(cloud: Cloud) -> None:
     """`-f value` has one line for each copy, whatever the image is called; JSON gives the name back."""
     name = "x\n11111111-2222-4333-8444-555555555555 corrupt\x1b[2J\u2028"

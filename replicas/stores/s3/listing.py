@@ -32,7 +32,7 @@ class Listing:
 
     def name_of(self, location: Location) -> str | None:
         """Its bucket and key, where the URL is of this server and bucket."""
-        if location.store not in (None, self._store) or scheme(location.url) not in Reader.schemes:
+        if scheme(location.url) not in Reader.schemes:
             return None
         try:
             key = self._s3.locate(location.url)

@@ -42,7 +42,7 @@ class Listing:
 
     def name_of(self, location: Location) -> str | None:
         """Its container and object, where the URL is of this kind and names a container of this store."""
-        if location.store not in (None, self._store) or not location.url.startswith("swift"):
+        if not location.url.startswith("swift"):
             return None
         try:
             path = self._reader.path(location.url)

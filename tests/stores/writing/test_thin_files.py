@@ -4,18 +4,24 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from services.databases.schema import add_image
+from services.glance.site import GlanceSite
+from services.web.faulty import FaultyServer
 from support.places.originals import Original
+from support.programs import Programs
 
 from glance_replicas.errors import Unwritable
 from glance_replicas.stores.file.holes import BLOCK, HoleWriter
 from glance_replicas.stores.file.options import FileHabits
 from glance_replicas.stores.file.writer import Writer
 
+pytest_plugins = ["support.desk"]
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
@@ -139,3 +145,31 @@ def test_any_bytes_in_any_pieces(pieces: list[tuple[bool, int]], is_thin: bool) 
         writer.end()
         file.seek(0)
         assert file.read() == b"".join(chunks)
+
+
+def test_repair_beside_an_upload(store: Path, tmp_path: Path, programs: Programs, faulty: FaultyServer) -> None:
+    """`replica repair` in a thin store that is too small for the image's zeros: restored, no larger than before, while
+    a client uploads to the same store. A dense image that does not fit beside its old file: not a byte is written."""
+    thin, dense = (f"93000000-0000-4000-8000-00000000000{number}" for number in range(2))
+    images = {thin: sparse(70 * MIB, 40 * MIB), dense: os.urandom(33 * MIB)}
+    options = {"fast": {"filesystem_store_datadir": str(store), "filesystem_thin_provisioning": "true"}}
+    with GlanceSite(tmp_path / "site", options=options) as site, ThreadPoolExecutor(1) as pool:
+        host = site.add_host("127.0.0.2", pipeline="stock", processes=1)
+        for name, data in images.items():
+            add_image(site.database_url, name, data)
+            write_sparse(store / name, data[: 40 * MIB] + b"damage" + data[40 * MIB + 6 :])
+            site.add_location(name, f"file://{store}/{name}", {"store": "fast"})
+            site.add_location(name, faulty.put(f"/{name}", data, rate=100 * MIB), {"store": "web"})
+        words, before = ("--config-file", host.config_file), taken(store / thin)
+        assert programs.run(*words, "verify", *images).status == 1
+        repair = pool.submit(programs.run, *words, "repair", thin, "--yes", "-f", "json")
+        uploaded = os.urandom(8 * MIB)
+        assert host.client().download(host.client().create(data=uploaded)["id"]).content == uploaded
+        assert [row["Action"] for row in repair.result().rows] == ["restored"]
+        assert (store / thin).read_bytes() == images[thin]
+        assert taken(store / thin) <= before <= 2 * MIB
+        host.configure({"fast": {"filesystem_thin_provisioning": "false"}})
+        before, damaged = len(list(store.iterdir())), (store / dense).read_bytes()
+        done = programs.run(*words, "repair", dense, "--yes")
+        assert (done.status, "needs 33 MiB beside the old file" in done.out + done.err) == (1, True), done
+        assert (len(list(store.iterdir())), (store / dense).read_bytes() == damaged) == (before, True)

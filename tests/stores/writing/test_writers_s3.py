@@ -123,7 +123,10 @@ def test_listing(server: Swift | Gateway, sources: Sources, client: Any) -> None
     listing = Listing(cfg.CONF, "deep", LIMITS, page=2)
     found = list(listing.entries())
     assert [(one.name, one.size) for one in found] == [(f"{BUCKET}/{name}", 5) for name in names]
-    assert listing.name_of(Location("x", s3_url(server.url, "image", BUCKET), {"store": "deep"})) == f"{BUCKET}/image"
+    for store in ("deep", "gone", "another"):
+        assert (
+            listing.name_of(Location("x", s3_url(server.url, "image", BUCKET), {"store": store})) == f"{BUCKET}/image"
+        )
     assert listing.name_of(Location("x", s3_url(server.url, "image", "other"), {"store": "deep"})) is None
     assert not listing.remove(replace(found[0], size=4))
     assert listing.remove(found[0])

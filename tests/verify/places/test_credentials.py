@@ -17,6 +17,7 @@ from support.programs import Programs
 from support.worlds.scenes import fails
 
 from glance_replicas.ledger.ledger import Ledger, place_key
+from glance_replicas.ledger.schema import tables
 from glance_replicas.model import Location, Result
 from glance_replicas.verdict import Evidence, Verdict
 
@@ -25,12 +26,11 @@ pytest_plugins = ["support.desk"]
 DATA = b"the bytes of an image" * 1000
 USER, SECRET = "AKIATEST", "ab/cd+EFsecret"
 SECRETS = re.compile(f"{USER}|EFsecret|pa/ss|tenant%3Auser")
-TABLES = ("checks", "states", "withdrawals", "copies", "strays", "claims", "looks", "runs", "fills", "pins")
 
 
 def dump(url: str) -> str:
     """All that our tables hold."""
-    return "\n".join(str(row) for name in TABLES for row in query(url, f"SELECT * FROM replica_{name}"))
+    return "\n".join(str(row) for name in tables.metadata.tables for row in query(url, f"SELECT * FROM {name}"))
 
 
 @dataclass

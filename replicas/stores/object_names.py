@@ -15,6 +15,14 @@ def image_of(name: str) -> str | None:
     return match[1] if match and is_image_id(match[1]) else None
 
 
+def is_named_for(image_id: str, place: str) -> bool:
+    """Whether the object at this place (`location.where`) bears the image's id in its name, as all of Glance's do.
+
+    Users write rows whose URL is the object of another image; that one does not.
+    """
+    return image_id.casefold() in place.partition("?")[0].rpartition("/")[2].casefold()
+
+
 def segment_of(name: str) -> str | None:
     """The object that a thing of this name would be a segment of, if there is one; None: no segment."""
     match = _SEGMENT.fullmatch(name)

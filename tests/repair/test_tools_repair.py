@@ -126,6 +126,19 @@ def test_what_nothing_here_can_write(desk: Desk, server: FaultyServer) -> None:
     assert f"next: replica prune {image} --state corrupt" in done.out
 
 
+def test_an_object_of_another_image_is_never_written_to(desk: Desk) -> None:
+    """A row whose URL is the object of another image, as users may write some: that image's bytes stay."""
+    theirs, mine = desk.image(DATA[::-1]), desk.image(DATA)
+    path = desk.site.store_file(theirs)
+    desk.site.add_location(mine, f"file://{path}", {"store": "fast"})
+    done = desk.run("repair", mine, "--yes", "-f", "json")
+    (row,) = done.rows
+    assert path.read_bytes() == DATA[::-1]
+    assert (done.status, row["Action"], row["Before"]) == (1, "cannot", "corrupt")
+    assert f"file://{path} does not bear the image's id in its name" in desk.run("repair", mine).out
+    assert desk.run("verify", theirs).status == 0
+
+
 def test_a_host_that_is_not_known(desk: Desk, server: FaultyServer) -> None:
     """A damaged copy of a host that the ledger does not know is left alone."""
     image = desk.image(DATA)

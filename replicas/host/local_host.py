@@ -67,7 +67,9 @@ class LocalHost:
         ledger = Ledger(settings.ledger, rivals)
         registry = HostRegistry(settings, ledger)
         standing = Standing(settings, cache, registry, partial(is_alive, settings=settings))
-        registration = Registration(settings, cache, catalogue, registry, standing)
+        registration = Registration(
+            settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, hosts=registry, standing=standing
+        )
         removals, pins = RemovalOrders(catalogue, ledger, settings), Pins(ledger.database)
         keeping = Keeping(catalogue, ledger, registry, cache)
         pin_sync = PinSync(settings, cache, pins, catalogue, registry)

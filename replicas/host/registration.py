@@ -9,6 +9,7 @@ from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Gone, Refused
 from ..ledger.host_registry import HostRegistry
+from ..ledger.ledger import Ledger
 from ..model import HOST_KEY, STORE_KEY, ZONE_KEY, Image
 from ..settings import Settings
 from .standing import Standing
@@ -20,9 +21,16 @@ class Registration:
     """One host's; thread-safe."""
 
     def __init__(
-        self, settings: Settings, cache: Cache, catalogue: Catalogue, hosts: HostRegistry, standing: Standing
+        self,
+        *,
+        settings: Settings,
+        cache: Cache,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        hosts: HostRegistry,
+        standing: Standing,
     ) -> None:
-        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._settings, self._cache, self._catalogue, self._ledger = settings, cache, catalogue, ledger
         self._hosts, self._standing = hosts, standing
 
     def own_url(self, image_id: str) -> str | None:
@@ -86,7 +94,16 @@ class Registration:
 
     @crash_points
     def withdraw(self, image_id: str) -> None:
-        """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay."""
+        """This host's registration of an image is gone. Raises CatalogueError, and then its file must stay.
+
+        What the ledger knew of the copy goes first: a row that a stale save brings back, or a user writes, stands for
+        no copy that is known to be intact. Killed in between: a registered copy that nothing is known of.
+        """
+        self.forget(image_id)
+        self._withdraw_row(image_id)
+
+    @crash_points
+    def _withdraw_row(self, image_id: str) -> None:
         base, name, owner = self._settings.host_url, self._settings.host_name, self._standing.owner()
         if base is not None:
             only = name if self._standing.rival() else None  # else the row is that of the host that has the URL
@@ -95,12 +112,20 @@ class Registration:
         if owner is not None and owner.url is not None:  # no crash test: two hosts in one directory
             self._catalogue.withdraw_url(image_id, location.replica_url(owner.url, image_id))
 
+    def forget(self, image_id: str) -> None:
+        """The ledger says nothing of this host's copy any more. One that is away is not waited for."""
+        base = self._settings.host_url
+        if base is not None:
+            url = location.replica_url(base, image_id)
+            self._hosts.ask_soon("results", lambda: self._ledger.forget_state(image_id, url), None)
+
     def withdraw_soon(self, image_id: str) -> None:
         """As `withdraw`, for somebody who waits for bytes. A row that goes later, its file still here, comes back."""
 
         def withdrawn() -> bool:
-            self.withdraw(image_id)
+            self._withdraw_row(image_id)
             return True
 
+        self.forget(image_id)
         if not self._hosts.ask_soon("evictions", withdrawn, False):
             raise CatalogueError(f"image {image_id}: not evicted, its row could not be withdrawn in time")

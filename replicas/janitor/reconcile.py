@@ -73,6 +73,7 @@ class Reconciler:
         lost = [row for one, row in rows.items() if one not in entries and not self._cache.complete.exists(one)]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
+                self._registration.forget(row.image_id)
                 if self._catalogue.withdraw(row):
                     log.info("image %s: row without a file withdrawn", row.image_id)
                     done.withdrawn += 1

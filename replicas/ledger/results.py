@@ -37,6 +37,11 @@ class Results:
         for part in chunks(list(results)):
             self.database.write(functools.partial(record, results=part))
 
+    def forget_state(self, image_id: str, url: str) -> None:
+        """Nothing is known of this place from now on; what was seen of it stays in the history."""
+        this = sa.and_(states.c.image_id == image_id, states.c.place == ledger_rows.url_key(url))
+        self.database.change(states.delete().where(this))
+
     def states(self, image_ids: Collection[str], *, full: bool = False) -> dict[tuple[str, str], Result]:
         """The latest result of each location, by (image id, `place_key`); damage that a quick one did not see stays.
 

@@ -74,6 +74,21 @@ def test_the_last_copy_is_never_ordered_away(two_hosts: Pair, desk_of: Desk, cac
     settle(lambda: held(two_hosts, cached) == [])
 
 
+def test_a_row_that_came_back_is_no_copy(two_hosts: Pair, cached: str) -> None:
+    """A save of an image that was read earlier brings the row of a removed copy back: the last copy stays all the same.
+
+    The other host's janitor withdraws that row in its next pass.
+    """
+    one, other = two_hosts
+    assert drop(one, cached, one.name)[0] == 202
+    settle(lambda: held(two_hosts, cached) == [other.name])
+    back = "UPDATE image_locations SET deleted = false, status = 'active', deleted_at = NULL WHERE value = :url"
+    one.site.rows(back, url=f"{one.url}/replicas/{cached}")
+    assert sorted(hosts_of(one, cached)) == sorted([one.name, other.name])
+    assert drop(one, cached, other.name)[0] == 409
+    assert held(two_hosts, cached) == [other.name]
+
+
 def test_an_order_in_the_ledger_is_decided_again(two_hosts: Pair, desk_of: Desk, cached: str) -> None:
     """Orders that an older version wrote down for both hosts: at the moment of removal one copy stays, at least."""
     ledger = Ledger(two_hosts[0].site.ledger_url)

@@ -38,6 +38,18 @@ class Moment(sa.types.TypeDecorator[datetime]):
         moment = value.astimezone(UTC)
         return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """What is no moment (SQLite keeps any text, MariaDB a day 0) is an error of the database, as any other."""
+        processor = super().result_processor(dialect, coltype)
+
+        def processed(value: Any) -> Any:
+            try:
+                return processor(value) if processor else value
+            except (ValueError, TypeError, AttributeError) as error:
+                raise sa.exc.DataError("a column of moments", None, error) from error
+
+        return processed
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """UTC, whatever the session's time zone."""
         if value is None or value.tzinfo is UTC:

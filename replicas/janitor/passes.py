@@ -175,6 +175,9 @@ class Janitor:
                 problem = f"{step.__name__.strip('_')}: {error}"
                 log.warning("janitor: %s", problem)
                 done.problems.append(problem)
+            except Exception as error:  # a fault of one step, such as a row it stumbles over, stops no other
+                log.exception("janitor: %s", step.__name__.strip("_"))
+                done.problems.append(f"{step.__name__.strip('_')}: {error!r}")
         self._count(done)
         load = Load(*self._host.statistics.now(), self._host.usage_count.flush_usage())
         is_idle = done == Pass() and load == Load()

@@ -15,7 +15,7 @@ from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger, Withdrawal
 from ..ledger.orphans import DARK
 from ..ledger.prefetch_requests import HIGH, PrefetchRequests
-from ..model import Pass
+from ..model import Pass, is_image_id
 from ..removal.orders import RemovalOrders
 from ..settings import Settings
 
@@ -62,6 +62,10 @@ class RequestedRemovals:
 
     @crash_points
     def _remove(self, request: Withdrawal, done: Pass) -> None:
+        if not is_image_id(request.image_id):  # no crash test: a row that is none of ours
+            log.error("removal %d in the ledger is of no image id: %r; it is closed", request.id, request.image_id)
+            self._ledger.finish_withdrawal(request.id)
+            return
         if self._is_fetched(request.image_id):  # a copy that was cancelled ends first, or its file would come after
             return
         if request.reason == DARK and not self._is_dark(request):

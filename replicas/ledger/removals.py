@@ -68,7 +68,8 @@ class Removals:
 
         def work(connection: sa.Connection) -> None:
             proof = connection.execute(sa.select(withdrawals.c.proof).where(this)).scalar()
-            told = json.dumps({**json.loads(proof or "{}"), "refused": transactions.clean(why, ledger_rows.TEXT)})
+            said = {"refused": transactions.clean(why, ledger_rows.TEXT)}
+            told = json.dumps(ledger_rows.json_object(proof or "{}") | said)
             connection.execute(withdrawals.update().where(this).values(proof=told, finished_at=utc_now()))
 
         self.database.write(work)

@@ -1,5 +1,6 @@
 """The connection a request came by, where the server shows it: whether its client has left, and who sends on it."""
 
+import contextlib
 import importlib
 import os
 import select
@@ -52,10 +53,10 @@ class Connection:
                     raise TimeoutError(f"the client took nothing for {_STALL_SECONDS:.0f} s") from None
 
     def close(self) -> None:
-        """One that was kept ends here: behind the last byte, or cut where a body broke off."""
+        """One that was kept ends here: behind the last byte, or cut where a body broke off. The client may be gone."""
         if self._is_ours:
             self._is_ours = False
-            with socket.socket(fileno=self._fd) as ours:
+            with socket.socket(fileno=self._fd) as ours, contextlib.suppress(OSError):
                 ours.shutdown(socket.SHUT_WR)
 
 

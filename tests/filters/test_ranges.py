@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +61,29 @@ def test_a_body_broken_off_names_its_image(caplog: pytest.LogCaptureFixture) -> 
         place.send(connection, work(), ended.set, "image i-1")
         assert ended.wait(10)
     assert "image i-1: a body was broken off: " in caplog.text
+
+
+def test_a_client_that_resets_its_connection_ends_its_body() -> None:
+    """What follows a body follows one that a client has torn down, too: its use is counted, its end told."""
+    parking, ended = Parking(1, 1), threading.Event()
+    _of_the_server, place = parking.place(), parking.place()
+    assert isinstance(place, Spot)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+
+    def work() -> Iterator[None]:
+        while True:
+            connection.send(bytes(1000))
+            yield
+
+    with ours:
+        connection = Connection(ours.fileno())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        client.close()
+        place.send(connection, work(), ended.set, "image i-1")
+        assert ended.wait(10)
+    parking.drain()
 
 
 def cold(host: GlanceHost, faulty: FaultyServer, **faults: object) -> tuple[str, bytes]:

@@ -6,12 +6,13 @@ import os
 
 from ..crash_points import crash_points
 from ..disk.folder_sync import sync_folder
+from ..errors import CacheError
 from ..model import Image
 from .cached_file import purpose
 from .directory import Directory
 from .notes import FOR
 from .partial_file import PartialFile, is_awaited, try_lock
-from .regular_file import open_regular
+from .regular_file import is_regular, open_regular
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ class PartialFiles:
         Raises CacheError.
         """
         with self._directory.errors(image.id):
-            while not self._directory.path(image.id).exists():
+            while self._is_free(image.id):
                 partial_file = PartialFile.lock(self._directory.partial_path(image.id), image.size or 0)
                 if partial_file is None:
                     return None
                 try:
-                    if not self._directory.path(image.id).exists() and self._is_for(partial_file, image):
+                    if self._is_free(image.id) and self._is_for(partial_file, image):
                         self._directory.notes.set(partial_file.fd, image.id, FOR, purpose(image))
                         return partial_file
                 except BaseException:  # no crash test: a fault; its lock must not outlive this call
@@ -46,6 +47,15 @@ class PartialFiles:
                     raise
                 partial_file.discard()
             return None
+
+    def _is_free(self, image_id: str) -> bool:
+        """Whether no complete file is there. Raises CacheError where something else has its name: nobody waits."""
+        path = self._directory.path(image_id)
+        if is_regular(path):
+            return False
+        if os.path.lexists(path):
+            raise CacheError(f"{path} is not a regular file, so that no copy can be kept there; remove it")
+        return True
 
     def _is_for(self, partial_file: PartialFile, image: Image) -> bool:
         """Whether what is there by now, if anything, is of this image. Killed after the note: nothing is there."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,17 @@ def test_name_in_the_way_of_the_commit(world: World) -> None:
     assert world.committed == []
     world.cache.path(world.image.id).rmdir()
     assert world.read() == DATA
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling", "fifo"])
+def test_no_regular_file_in_the_place(world: World, kind: str) -> None:
+    """What is no regular file, in the place of the complete one: said at once, nobody waits, and nothing is begun."""
+    path = world.cache.path(world.image.id)
+    makes = {"folder": path.mkdir, "fifo": partial(os.mkfifo, path), "dangling": partial(path.symlink_to, "/nowhere")}
+    makes.get(kind, partial(path.symlink_to, __file__))()
+    with pytest.raises(CacheError, match="is not a regular file"):
+        world.join()
+    assert world.cache.listed("partial") == []
 
 
 def test_no_descriptors_left(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Hosts with and without the http store side by side: why that store comes first, on every host."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from services.glance.site import GlanceHost, GlanceSite
 from support.worlds.scenes import new_image, settle
 
+ROOT = Path(__file__).parents[2]
+CLOSED = '"delete_image_location": "!"\n'
 BARE = {"DEFAULT": {"enabled_backends": "fast:file"}}
 
 
@@ -63,6 +66,38 @@ def test_a_host_without_it_breaks_the_image(site: GlanceSite, hosts: Hosts) -> N
     assert ours.client().download(image_id).content == data
     assert ours.client().delete(image_id).status_code == 204
     assert site.locations(image_id) == []
+
+
+def test_a_host_without_the_filters_takes_the_last_durable_copy(site: GlanceSite, hosts: Hosts) -> None:
+    """Glance counts our rows: a stock host refuses to empty the only store of an image, but not beside a cached copy.
+
+    With the policy of docs/install.md it does, and goes on to delete whole images.
+    """
+    ours, _, prepared = hosts
+    alone, _ = new_image(ours, 70_000)
+    assert empty(prepared, alone) == 403
+    image_id, _ = registered(site, ours)
+    assert (empty(ours, image_id), empty(prepared, image_id)) == (409, 204)
+    assert not site.store_file(image_id).exists()
+    assert ours.client().request("DELETE", f"/v2/images/{image_id}").status_code == 204
+    (prepared.folder / "policy.yaml").write_text(CLOSED)
+    prepared.configure({"oslo_policy": {"policy_file": str(prepared.folder / "policy.yaml")}})
+    prepared.restart()
+    image_id, data = registered(site, ours)
+    assert empty(prepared, image_id) == 403
+    assert prepared.client().download(image_id).content == data
+    assert prepared.client().request("DELETE", f"/v2/images/{image_id}").status_code == 204
+    assert not site.store_file(image_id).exists()
+
+
+def empty(host: GlanceHost, image_id: str) -> int:
+    """The status of an admin's call to remove an image from the durable store."""
+    return host.client().request("DELETE", f"/v2/stores/fast/{image_id}").status_code
+
+
+def test_the_policy_is_the_documents() -> None:
+    """What closes those calls stands in docs/install.md as it was tried here."""
+    assert CLOSED.strip() in (ROOT / "docs" / "install.md").read_text()
 
 
 def test_without_rows_of_ours_nothing_breaks(site: GlanceSite, hosts: Hosts) -> None:

@@ -73,7 +73,8 @@ class _Download:
         self._began = time.perf_counter()
         parts = urlsplit(self.ask.url)
         self._socket.connect((parts.hostname or "", parts.port or 80))
-        lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in self.ask.headers.items()]
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._socket.setblocking(False)

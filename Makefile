@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sources lint test quick docs reference fuzz chaos chaos-verify galera-rounds prune-worlds demo bench bench-tools bench-migrations clean
+.PHONY: setup sources lint test quick docs reference fuzz chaos chaos-verify galera-rounds prune-worlds demo bench bench-tools bench-against bench-migrations clean
 .DELETE_ON_ERROR:
 
 # CPUCOUNT=1: uWSGI's build, run in parallel, at times links before its last object is there. Compiled once, programs
@@ -74,6 +74,13 @@ demo: sources
 bench: sources
 	@bin/bench-packages || test $$? -eq 3
 	$(BIN)/python benchmarks/all.py
+
+# This version and an earlier one in turns, part by part; about two hours on a machine that does nothing else. The earlier
+# one is cloned to build/ and set up. SCALE=0.2 for a fifth of the sizes, ONLY="requests tools" for some parts.
+bench-against: sources
+	@bin/bench-packages || test $$? -eq 3
+	$(BIN)/python benchmarks/versions/against.py $(or $(BASE),f6fe492) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(ONLY),--only $(ONLY))
 
 # What each migration of our tables takes with a million rows; about three minutes.
 bench-migrations: sources

@@ -86,7 +86,7 @@ class CacheFilter:
 
     def _download(self, request: webob.Request, image_id: str) -> Any:
         """A response, or None: Glance answers alone."""
-        if _asks_for_a_store(request) or "Content-Range" in request.headers or not serve.is_single_range(request):
+        if _asks_for_a_store(request) or "HTTP_CONTENT_RANGE" in request.environ or not serve.is_single_range(request):
             return None
         try:
             found = self._access.image(request.context, image_id)
@@ -117,6 +117,6 @@ class CacheFilter:
 def _asks_for_a_store(request: webob.Request) -> bool:
     """Whether `prefer` is in the query as Glance reads it; one that cannot be read is Glance's to refuse."""
     try:
-        return "prefer" in request.GET
+        return bool(request.environ.get("QUERY_STRING")) and "prefer" in request.GET
     except UnicodeDecodeError:
         return True

@@ -81,7 +81,7 @@ class Download:
         if copy is None:
             return self._missed(plan) if span == (0, plan.size) else self._part(plan, *span)
         if copy.entry.is_file_of(self._image):
-            follower = Follower(self._serving.cache, plan, copy.detach(), has_left=self._has_left)
+            follower = Follower(self._serving.cache, plan, copy.detach(), urgent=False, has_left=self._has_left)
             return self._response(follower.read, follower.close, "hit", follower)
         if span != (0, plan.size):
             copy.close()

@@ -158,7 +158,7 @@ class ReplicaServer:
         self, request: webob.Request, image: Image, fd: int, place: StreamSlot, first: int, *, filling: bool
     ) -> Any:
         """A range whose `first` byte is far ahead of the fill is not waited for: the caller has other sources."""
-        urgent = _is_use(request)
+        urgent = filling and _is_use(request)
         plan, client = self._serving.fill_setup.plan(image), connection.of(request)
         has_left = client.has_left if client else None
         follower = Follower(self._serving.cache, plan, fd, takes_over=False, urgent=urgent, has_left=has_left)

@@ -1,5 +1,6 @@
 """Digests: which one an image has, and computing it."""
 
+import functools
 import hashlib
 import hmac
 from collections.abc import Iterable
@@ -54,7 +55,13 @@ def agrees(expected_digest: Digest, value: str) -> bool:
 
 def _is_hex(value: str, algorithm: str) -> bool:
     try:
-        size = hashlib.new(algorithm.lower(), usedforsecurity=False).digest_size
+        size = _digest_size(algorithm)
         return size > 0 and len(bytes.fromhex(value)) == size
     except (ValueError, TypeError):
         return False
+
+
+@functools.lru_cache(64)
+def _digest_size(algorithm: str) -> int:
+    """In bytes. Raises ValueError for an algorithm hashlib does not know."""
+    return hashlib.new(algorithm.lower(), usedforsecurity=False).digest_size

@@ -18,7 +18,7 @@ STORE_KEY = "store"
 HOST_KEY = "replica_host"
 ZONE_KEY = "replica_zone"
 
-_PLAIN_SERVER = re.compile(r"https?://[a-z0-9.:_-]+(?=/)")
+_PLAIN = re.compile(r"https?://[a-z0-9.:_-]+(?:/[^?#]*)?")
 _PASSED_OVER = str.maketrans("", "", "\t\r\n")
 _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # glance/api/v2/images.py, the schema
 
@@ -37,11 +37,11 @@ def is_on_host(url: str, image_id: str) -> bool:
 
     This alone tells cached copies from durable ones, whatever users write into metadata. Another image's copy is one.
     """
+    end = f"/replicas/{image_id}"
+    if url.endswith(end) and _PLAIN.fullmatch(url, 0, len(url) - len(end)):
+        return True  # nearly all, like the next ones without taking them apart
     if url[:4].lower() != "http" or not ("replicas" in url or "%" in url or not url.isprintable()):
         return False
-    end, server = f"/replicas/{image_id}", _PLAIN_SERVER.match(url)
-    if server and url.endswith(end) and server.end() <= len(url) - len(end) and not ("?" in url or "#" in url):
-        return True  # nearly all, like those above without taking them apart
     try:
         parts = urlparse(url)  # as Glance's http driver reads it: line ends, tabs and ";parameters" are passed over
     except ValueError:
@@ -89,7 +89,10 @@ class Location:
     @property
     def is_cached(self) -> bool:
         """A copy on a host: volatile, never counted as durable. Whose it is, the row need not say."""
-        return is_on_host(self.url, self.image_id)
+        kept = self.__dict__  # nothing changes it, and a command asks dozens of times
+        if "_is_cached" not in kept:
+            kept["_is_cached"] = is_on_host(self.url, self.image_id)
+        return bool(kept["_is_cached"])
 
 
 @dataclass(frozen=True)

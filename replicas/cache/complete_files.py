@@ -133,9 +133,10 @@ class CompleteFiles:
     def used(self, image_id: str) -> None:
         """Bytes of the image were sent to somebody who asked for them: its file goes later than others."""
         try:
-            facts = os.lstat(self._directory.path(image_id))
+            path = self._directory.path(image_id)
+            facts = os.lstat(path)
             if time.time() - facts.st_atime > _TOUCH_SECONDS:
-                os.utime(self._directory.path(image_id), ns=(time.time_ns(), facts.st_mtime_ns), follow_symlinks=False)
+                os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns), follow_symlinks=False)
         except OSError as error:  # the order of eviction suffers, nothing else
             log.debug("image %s: its last use cannot be recorded: %s", image_id, error)
 
@@ -178,7 +179,7 @@ class CompleteFiles:
         with self._directory.errors(image_id):
             try:
                 if os.path.samestat(os.fstat(copy.fd), os.lstat(self._directory.path(image_id))):
-                    os.rename(self._directory.path(image_id), self._directory.folder / "invalid" / image_id)
+                    os.rename(self._directory.path(image_id), self._directory.invalid_path(image_id))
             except FileNotFoundError:
                 return
             sync_folder(self._directory.folder)

@@ -21,6 +21,7 @@ registered.
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ class Directory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes = Notes(self.own("known"))
+        self._place = functools.lru_cache(1024)(self._path)  # to make a path takes longer than to open the file
 
     def prepare(self) -> None:
         """The folders exist. Raises CacheError."""
@@ -78,15 +80,22 @@ class Directory:
         with self.errors("owner"):
             return ownership.current() or ownership.user_of(self.folder, OWN, *_STOCK) or ownership.ROOT
 
+    def _path(self, folder: str, image_id: str) -> Path:
+        return self.folder / folder / image_id
+
     def partial_path(self, image_id: str) -> Path:
         """Where the partial file of an image is or would be."""
-        return self.folder / _FOLDERS["partial"] / image_id
+        return self._place(_FOLDERS["partial"], image_id)
 
     def path(self, image_id: str) -> Path:
         """Where the complete file of an image is or would be."""
         if not is_image_id(image_id):
             raise ValueError(f"{image_id!r} is not an image id")
-        return self.folder / image_id
+        return self._place("", image_id)
+
+    def invalid_path(self, image_id: str) -> Path:
+        """Where a file of an image is or would be that turned out wrong."""
+        return self._place("invalid", image_id)
 
     def listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
         """The image ids in `partial`, `incomplete`, `invalid`, `queue` or "" (complete), with their facts.

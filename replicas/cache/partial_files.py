@@ -109,7 +109,7 @@ class PartialFiles:
         places = {
             "partial": self._directory.partial_path(image_id),
             "complete": self._directory.path(image_id),
-            "invalid": self._directory.folder / "invalid" / image_id,
+            "invalid": self._directory.invalid_path(image_id),
         }
         for name, place in places.items():
             try:
@@ -118,6 +118,13 @@ class PartialFiles:
             except FileNotFoundError:
                 continue
         return "gone"
+
+    def is_condemned(self, image_id: str, fd: int) -> bool:
+        """Whether the file behind `fd`, partial or complete, lies in `invalid/`: `fate`, for half its system calls."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self._directory.invalid_path(image_id)))
+        except FileNotFoundError:
+            return False
 
     @crash_points
     def commit(self, partial_file: PartialFile, image: Image) -> None:
@@ -145,5 +152,5 @@ class PartialFiles:
         """The partial file is known to be wrong: followers see it in `invalid/` and break off. Raises CacheError."""
         with self._directory.errors(image_id):
             os.ftruncate(partial_file.fd, partial_file.length)  # what was reserved beyond its end is free again
-            os.rename(partial_file.path, self._directory.folder / "invalid" / image_id)
+            os.rename(partial_file.path, self._directory.invalid_path(image_id))
             partial_file.close()

@@ -30,6 +30,7 @@ from .tables import (
 )
 
 LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
+_ONE = images_with_locations(sa.select(images.c.id).where(images.c.id == sa.bindparam("one")))  # made once, asked often
 _TRUE = ("true", "yes", "1")
 
 
@@ -212,7 +213,7 @@ class ReadOnlyCatalogue:
             return transactions.reading(self._engine, several_writers.cluster)
 
     def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
-        rows = connection.execute(images_with_locations(sa.select(images.c.id).where(images.c.id == image_id)))
+        rows = connection.execute(_ONE, {"one": image_id})
         return next((image for image in self._reader.images(rows) if image.id == image_id), None)
 
     def _of_image(self, connection: sa.Connection, image_id: str) -> list[Location]:

@@ -138,7 +138,7 @@ class Follower:
             end = min(self._await(start), stop)
             if end == size and start < last:
                 end = last
-            elif end == size and self._cache.partials.fate(self._plan.image.id, self._fd) == "invalid":
+            elif end == size and self._cache.partials.is_condemned(self._plan.image.id, self._fd):
                 raise Corrupt("the file was found damaged while it was sent")
             yield start, end
             start = end

@@ -126,9 +126,6 @@ class Prune(ClosedLister):
             for image, states in batch:
                 chosen = [one for one in image.locations if wanted.has(one)]
                 self._seen += sum(order.reads_targets or one.is_cached for one in chosen)
-                for one in chosen:
-                    if isinstance(cause_of(one), causes.Damaged):
-                        self._held.see(one, states(one))
                 found = [one for one in chosen if self._may_go(image, one, cause_of(one), states, bool(wanted.ids))]
                 if found:
                     yield image, found
@@ -142,10 +139,12 @@ class Prune(ClosedLister):
         return [(image, found) for image, found in left if found]
 
     def _may_go(self, image: Image, one: Location, cause: causes.Cause, states: States, named: bool) -> bool:
+        last = states(one) if isinstance(cause, causes.Damaged) else None
+        if isinstance(cause, causes.Damaged):
+            self._held.see(one, last)
         if isinstance(cause, causes.Damaged) and not named:
             if self.known.is_lost:
                 raise Refused("without the ledger it is not known what is damaged; name the images")
-            last = states(one)
             return last is not None and last.verdict in cause.states
         judged = cause.judge(image, one, (), self._places.identity)
         if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and HOST_KEY in one.metadata:

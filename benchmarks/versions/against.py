@@ -26,12 +26,12 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-HERE = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(HERE / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import report
 from clients import Ask, fetch
 
+HERE = Path(__file__).resolve().parents[2]
 SMALL, LARGE, STREAMS, EACH = 64 << 10, 256 << 20, 16, 32  # bytes, bytes, bodies at once, small bodies one by one
 GIB = 1 << 30
 OTHERS = ("herd", "cluster", "fill", "hit", "single", "memory")

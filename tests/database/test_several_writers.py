@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from services import eventually
 from services.databases.galera import Galera
 from services.databases.schema import add_image, add_ledger, query
 
@@ -241,3 +242,33 @@ def test_a_node_that_refuses_to_commit_has_not_committed(galera: Galera, nodes: 
     assert "not known" not in str(refused.value)
     left = [catalogue.image(image) for catalogue in nodes.catalogues]
     assert [one and len(one.locations) for one in left] == [1, 1, 1]
+
+
+def test_a_commit_that_others_may_have_got_is_not_known(galera: Galera, nodes: Nodes) -> None:
+    """The others are gone while a node commits (1180): they may have it when they are back."""
+    image, ran = nodes.image(), 0
+    nodes.catalogues[0].add(image, "file:///a", {})
+    nodes.catch_up(2)
+
+    def decide(held: LockedImage) -> None:
+        nonlocal ran
+        ran += 1
+        assert held.withdraw(held.image.locations[0])
+        for node in galera.nodes[:2]:
+            node.freeze()
+
+    try:
+        with pytest.raises(CatalogueError, match="whether the change was made is not known") as unknown:
+            nodes.catalogues[2].decide(image, decide)
+    finally:
+        for node in galera.nodes[:2]:
+            node.go_on()
+        assert eventually(galera.is_whole, 60)
+    cause = unknown.value.__cause__
+    assert isinstance(cause, transactions.Unsettled)
+    assert cause.error.orig is not None
+    assert cause.error.orig.args[0] == 1180, cause.error.orig.args
+    assert ran == 1
+    with causal_reads():
+        left = {len(made.locations) for one in nodes.catalogues if (made := one.image(image))}
+    assert left in ({0}, {1}), "the same on all nodes"

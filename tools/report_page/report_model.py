@@ -1,5 +1,6 @@
 """What is known of all copies, added up: by place, by state, by how long ago they were verified, the worst first."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -61,7 +62,7 @@ class ImageRow:
         lasts = [copy.last for copy in self.copies if copy.last is not None and self.image.digest is None]
         return sum(last.verdict is Verdict.UNVERIFIABLE for last in lasts)
 
-    @property
+    @functools.cached_property  # asked several times of each row
     def severity(self) -> Severity:
         """The worst that can be said of it."""
         if self.image.has_no_copy:

@@ -32,6 +32,8 @@ from .serving import Serving
 
 log = logging.getLogger(__name__)
 
+_GLANCES = frozenset({"prefer", "_method"})  # parameters; the latter is of Routes
+
 
 def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[App], App]:
     """Paste entry point `egg:glance-replicas#cache`. Raises ConfigError, which stops the start."""
@@ -86,7 +88,7 @@ class CacheFilter:
 
     def _download(self, request: webob.Request, image_id: str) -> Any:
         """A response, or None: Glance answers alone."""
-        if _asks_for_a_store(request) or "HTTP_CONTENT_RANGE" in request.environ or not serve.is_single_range(request):
+        if _is_for_glance(request) or "HTTP_CONTENT_RANGE" in request.environ or not serve.is_single_range(request):
             return None
         try:
             found = self._access.image(request.context, image_id)
@@ -114,9 +116,9 @@ class CacheFilter:
             return download.passed(Bypass.FAULT)
 
 
-def _asks_for_a_store(request: webob.Request) -> bool:
-    """Whether `prefer` is in the query as Glance reads it; one that cannot be read is Glance's to refuse."""
+def _is_for_glance(request: webob.Request) -> bool:
+    """Whether the query, as Glance reads it, names a store or another method; one that cannot be read it refuses."""
     try:
-        return bool(request.environ.get("QUERY_STRING")) and "prefer" in request.GET
+        return not _GLANCES.isdisjoint(request.GET)
     except UnicodeDecodeError:
         return True

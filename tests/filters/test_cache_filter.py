@@ -245,6 +245,15 @@ def test_a_store_is_asked_for_in_any_spelling(one: GlanceHost, query: str) -> No
         assert connection.getresponse().status == 400
 
 
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "DELETE", "%50ut"])
+def test_another_method_in_the_query_is_glances(one: GlanceHost, method: str) -> None:
+    """What Routes takes for another method has Glance's status, whether the image is here or not."""
+    image_id, data = make(one)
+    assert one.client().download(image_id).content == data
+    asked = [one.client().request(way, f"/v2/images/{image_id}/file?_method={method}") for way in ("GET", "POST")]
+    assert asked[0].status_code == asked[1].status_code >= 400
+
+
 OTHERWISE = {
     "store": ("GET", "/file?prefer=fast", {}),
     "method": ("POST", "/file?_method=GET", {}),

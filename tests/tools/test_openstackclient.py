@@ -178,6 +178,14 @@ def test_an_id_with_capitals(cloud: Cloud) -> None:
     assert cloud.run("verify", image).status == 0
 
 
+def test_an_empty_image(cloud: Cloud, tmp_path: Path) -> None:
+    """A snapshot without a byte is intact, status 0, and saved as an empty file."""
+    image = str(cloud.client.create("empty", b"", block_device_mapping="[]")["id"])
+    assert cloud.run("verify", image).status == 0
+    assert cloud.run("save", image, "--file", tmp_path / "image").status == 0
+    assert (tmp_path / "image").read_bytes() == b""
+
+
 def test_a_name_makes_no_line(cloud: Cloud) -> None:
     """`-f value` has one line for each copy, whatever the image is called; JSON gives the name back."""
     name = "x\n11111111-2222-4333-8444-555555555555 corrupt\x1b[2J\u2028"

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class LockedImage:
-    """An image whose row nobody else can change until the `with` of `Catalogue.locked` ends."""
+    """An image whose row nobody else can change until the decision of `Catalogue.decide` is made."""
 
     def __init__(self, image: Image, connection: sa.Connection, rivals: several_writers.Rivals) -> None:
         self.image = image
@@ -123,25 +123,16 @@ class Catalogue(ReadOnlyCatalogue):
         with self._errors():
             return transactions.writing(self._engine, work)
 
-    @contextlib.contextmanager
-    def locked(self, image_id: str, *, wait_seconds: float = transactions.LOCK_WAIT) -> Iterator[LockedImage]:
-        """The image as it is now, its row locked until the end: commit, or rollback on an exception.
-
-        Glance's own changes of the image wait meanwhile: keep it short. On SQLite the whole file is locked
-        for writing, the ledger too if it lives there. On Galera nobody waits on another node: of two, one fails at its
-        end with CatalogueError. Raises Refused if there is no such image, CatalogueError if another holds the lock
-        longer than `wait_seconds`.
-        """
-        with self._errors(), self._locked(image_id, wait_seconds) as held:
-            yield held
-
     def decide(
         self, image_id: str, work: Callable[[LockedImage], T], *, wait_seconds: float = transactions.LOCK_WAIT
     ) -> T:
-        """What `work` returns of the image, `locked` meanwhile; it is called again when another node was first.
+        """What `work` returns of the image as it is now, its row locked meanwhile: commit, or rollback if it raises.
 
-        It must do nothing outside. Raises what `locked` does, and CatalogueError which says that it is not known what
-        became of it, when the database does not say whether it has committed.
+        Glance's own changes of the image wait meanwhile: keep it short, and do nothing outside, for it is called again
+        when another node was first. On SQLite the whole file is locked for writing, the ledger too if it lives there.
+
+        Raises Refused if there is no such image, CatalogueError if another holds the lock longer than `wait_seconds`,
+        and where the database does not say whether it has committed: that it is not known what became of it.
         """
 
         def attempt() -> T:

@@ -8,7 +8,7 @@ import time
 import tracemalloc
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from services import eventually
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from glance_replicas.catalogue import encryption, tables
-from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import transactions
 from glance_replicas.errors import CatalogueError, ConfigError, Refused
 from glance_replicas.location import replica_url
@@ -540,14 +540,13 @@ def test_ages(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> No
     assert len(catalogue.ages([image_id, other])) == 3
 
 
-def test_locked_holds_the_row(catalogue: Catalogue, glance: ModuleType, glance_database_url: str) -> None:
-    """While locked, no other `locked`, no `add` and no change by Glance gets through; afterwards all do."""
+def test_a_decision_holds_the_row(catalogue: Catalogue, glance: ModuleType, glance_database_url: str) -> None:
+    """While one is made no other, no `add` and no change by Glance gets through; afterwards all do."""
     image_id, order = new(glance, "file:///a", "file:///b"), []
     engine = transactions.engine(glance_database_url)
 
-    def locks() -> None:
-        with catalogue.locked(image_id) as held:
-            order.append(("locked", len(held.image.locations)))
+    def decides() -> None:
+        order.append(("decide", catalogue.decide(image_id, lambda held: len(held.image.locations))))
 
     def adds() -> None:
         order.append(("add", catalogue.add(image_id, "http://h/1", HERE)))
@@ -559,43 +558,45 @@ def test_locked_holds_the_row(catalogue: Catalogue, glance: ModuleType, glance_d
         order.append(("rename", True))
 
     with ThreadPoolExecutor(3) as pool:
-        with catalogue.locked(image_id) as held:
-            futures = [pool.submit(one) for one in (locks, adds, renames)]
+
+        def work(held: LockedImage) -> list[Future[None]]:
+            begun = [pool.submit(one) for one in (decides, adds, renames)]
             time.sleep(0.5)
             assert order == []
             assert held.withdraw(held.image.locations[0])
             assert not held.withdraw(held.image.locations[0])
-        for future in futures:
+            return begun
+
+        for future in catalogue.decide(image_id, work):
             future.result(20)
-    assert {name for name, _ in order} == {"locked", "add", "rename"}
-    added_first = [name for name, _ in order].index("add") < [name for name, _ in order].index("locked")
-    assert dict(order)["locked"] == (2 if added_first else 1)  # what it saw was fresh
+    assert {name for name, _ in order} == {"decide", "add", "rename"}
+    added_first = [name for name, _ in order].index("add") < [name for name, _ in order].index("decide")
+    assert dict(order)["decide"] == (2 if added_first else 1)  # what it saw was fresh
     assert urls(catalogue.image(image_id)) == ["file:///b", "http://h/1"]
     engine.dispose()
 
 
-def test_locked_is_bounded_and_rolls_back(catalogue: Catalogue, glance: ModuleType) -> None:
+def test_a_decision_is_bounded_and_rolls_back(catalogue: Catalogue, glance: ModuleType) -> None:
     """A second one gives up with CatalogueError in the time it was given; an exception undoes the withdrawal."""
     image_id = new(glance, "file:///a")
 
-    def fails() -> None:
-        with catalogue.locked(image_id) as held:
-            assert held.withdraw(held.image.locations[0])
-            started = time.monotonic()
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(waits).result(20)
-            assert time.monotonic() - started < 6
-            raise RuntimeError
+    def fails(held: LockedImage) -> None:
+        assert held.withdraw(held.image.locations[0])
+        started = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(waits).result(20)
+        assert time.monotonic() - started < 6
+        raise RuntimeError
 
     def waits() -> None:
-        with pytest.raises(CatalogueError), catalogue.locked(image_id, wait_seconds=1.0):
-            raise AssertionError("two hold one lock")
+        with pytest.raises(CatalogueError):
+            catalogue.decide(image_id, lambda _: pytest.fail("two hold one lock"), wait_seconds=1.0)
 
     with pytest.raises(RuntimeError):
-        fails()
+        catalogue.decide(image_id, fails)
     assert urls(catalogue.image(image_id)) == ["file:///a"]
-    with pytest.raises(Refused), catalogue.locked(str(uuid.uuid4())):
-        raise AssertionError("locked nothing")
+    with pytest.raises(Refused):
+        catalogue.decide(str(uuid.uuid4()), lambda _: pytest.fail("locked nothing"))
 
 
 def test_two_prunes(catalogue: Catalogue, glance: ModuleType) -> None:
@@ -605,9 +606,11 @@ def test_two_prunes(catalogue: Catalogue, glance: ModuleType) -> None:
 
     def prune(number: int) -> bool:
         start.wait(10)
-        with catalogue.locked(image_id, wait_seconds=20) as held:
-            mine = [one for one in held.image.locations if one.url == f"file:///{number}"]
-            return len(held.image.locations) > 1 and held.withdraw(mine[0])
+        return catalogue.decide(image_id, partial(withdraw, f"file:///{number}"), wait_seconds=20)
+
+    def withdraw(url: str, held: LockedImage) -> bool:
+        (mine,) = (location for location in held.image.locations if location.url == url)
+        return len(held.image.locations) > 1 and held.withdraw(mine)
 
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(prune, range(6))) == 5

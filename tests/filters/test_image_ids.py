@@ -54,8 +54,8 @@ def test_an_id_is_the_image_of_that_spelling_alone(glance_database_url: str) -> 
         assert catalogue.statuses([CAPITALS]) == {}
         with pytest.raises(Refused):
             catalogue.add(CAPITALS, "file:///store/large", {})
-        with pytest.raises(Refused), catalogue.locked(CAPITALS):
-            pass
+        with pytest.raises(Refused):
+            catalogue.decide(CAPITALS, lambda held: held.image)
         assert catalogue.respelled([CAPITALS, SMALL]) == {CAPITALS: [SMALL]}
         assert catalogue.respelled([SMALL]) == {}
 

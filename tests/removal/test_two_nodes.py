@@ -21,9 +21,8 @@ from services.databases.galera import Galera
 from services.databases.schema import query
 from support.worlds.shelf import DATA, Shelf
 
-from glance_replicas.catalogue.images import Catalogue
+from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database.several_writers import causal_reads
-from glance_replicas.errors import CatalogueError
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.model import Image, Location
 from glance_replicas.removal.causes import DAMAGED, Cause
@@ -161,7 +160,7 @@ def test_of_two_prunes_on_two_nodes_one_copy_stays(pair: Pair, race: Callable[[P
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_who_decides_under_the_lock_needs_nothing_else(pair: Pair, where: str) -> None:
-    """Two that read under `locked` on two nodes and withdraw a row each while another is there: never both.
+    """Two that decide on two nodes and withdraw a row each while another is there: never both.
 
     Also where our tables are in another database than Glance's.
     """
@@ -170,17 +169,15 @@ def test_who_decides_under_the_lock_needs_nothing_else(pair: Pair, where: str) -
     for _ in range(ROUNDS):
         image, start = pair.image(), threading.Barrier(2)
 
-        def withdraw(node: int, image: str = image, start: threading.Barrier = start) -> None:
-            try:
-                with pair.catalogues[node].locked(image) as held:
-                    found = held.image.durable
-                    start.wait(60)
-                    if len(found) == 2:
-                        held.withdraw(found[node])
-            except CatalogueError:
-                pass  # the other one was first
+        def withdraw(node: int, begun: list[int], held: LockedImage, start: threading.Barrier = start) -> None:
+            found = held.image.durable
+            if not begun:  # else the other one was first
+                begun.append(node)
+                start.wait(60)
+            if len(found) == 2:
+                held.withdraw(found[node])
 
-        together([partial(withdraw, 0), partial(withdraw, 1)])
+        together([partial(pair.catalogues[node].decide, image, partial(withdraw, node, [])) for node in (0, 1)])
         with causal_reads():
             assert len(pair.shelf.now(image).durable) == 1
 

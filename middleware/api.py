@@ -158,7 +158,11 @@ class ReplicasApi:
 
 def _alarm(image: Image, states: Mapping[tuple[str, str], Result], sees_stores: bool) -> str | None:
     """That the image has cached copies only; what to do about it is told to who sees its stores."""
-    known = {key: Last(one.verdict, one.evidence, one.checked_at) for key, one in states.items() if one.checked_at}
+    known = {
+        key: Last(result.verdict, result.evidence, result.checked_at)
+        for key, result in states.items()
+        if result.checked_at
+    }
     if not only_cached(image, known):
         return None
     return Alarm.FOR_OPERATORS.format(image=image.id) if sees_stores else Alarm.FOR_ALL
@@ -202,9 +206,9 @@ def _replaced(body: bytes, signed: Mapping[str, str]) -> bytes | None:
     except ValueError:
         return None
     as_is = [style for style in (False, True) if json.dumps(value, ensure_ascii=style).encode() == body]
-    found = [(one, key) for one, key in _places(value) if one[key] in signed]
-    for one, key in found:
-        one[key] = signed[one[key]]
+    found = [(container, key) for container, key in _places(value) if container[key] in signed]
+    for container, key in found:
+        container[key] = signed[container[key]]
     if not found:
         return None
     return json.dumps(value, ensure_ascii=as_is[0] if as_is else False).encode()

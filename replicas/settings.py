@@ -115,7 +115,9 @@ def read(conf: cfg.ConfigOpts) -> Settings:
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
     ours = conf[options.GROUP]
-    found = {one.name: ours[one.name] for one in fields(Settings) if one.name in ours}  # as they are, unless below
+    found = {
+        option.name: ours[option.name] for option in fields(Settings) if option.name in ours
+    }  # as they are, unless below
     database = conf.database.connection
     if not database:
         raise ConfigError("[database] connection is not set: Glance's catalogue is needed")

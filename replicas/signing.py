@@ -102,7 +102,7 @@ def verify(
     if not (expires_text.isascii() and expires_text.isdigit() and len(expires_text) <= 12):
         return False
     expires, moment = int(expires_text), time.time() if now is None else now
-    key = next((one for one in keys if one.id == values["kid"][0]), None)
+    key = next((known for known in keys if known.id == values["kid"][0]), None)
     if key is None or not moment < expires <= moment + MAX_LIFETIME:
         return False
     signed_method = "GET" if method == "HEAD" else method

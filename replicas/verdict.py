@@ -44,9 +44,9 @@ class Verdict(enum.StrEnum):
         cls, word: str, nature: Nature = Nature.UNKNOWN, symbol: str = "", next_step: str = "{again}"
     ) -> "Verdict":
         """One of these."""
-        one = str.__new__(cls, word)
-        one._value_, one.nature, one.symbol, one.next_step = word, nature, symbol, next_step
-        return one
+        verdict = str.__new__(cls, word)
+        verdict._value_, verdict.nature, verdict.symbol, verdict.next_step = word, nature, symbol, next_step
+        return verdict
 
     @classmethod
     def _missing_(cls, value: object) -> "Verdict":
@@ -92,4 +92,4 @@ class Evidence(enum.StrEnum):
         return _DEPTHS[self]
 
 
-_DEPTHS = {one: number for number, one in enumerate(Evidence)}
+_DEPTHS = {evidence: number for number, evidence in enumerate(Evidence)}

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from glance_replicas import location
 from glance_replicas.ledger.verify_requests import WITHDRAWN
-from glance_replicas.location import described
+from glance_replicas.location import described, redact
 from glance_replicas.model import Image, Result
 from glance_replicas.removal.last_copy import has_store
 from glance_replicas.stores import kinds
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def problem(image: Image, result: Result) -> str:
     """One line: which image, what is wrong, where."""
     name = f" ({image.name})" if image.name else ""
-    detail = result.detail.partition(REMEDY)[0].removeprefix(f"{location.redact(result.location.url)}: ")
+    detail = result.detail.partition(REMEDY)[0].removeprefix(f"{redact(result.location.url)}: ")
     line = f"image {image.id}{name}: {result.verdict} {described(result.location)}" + (f": {detail}" if detail else "")
     return visible(short(line))
 
@@ -40,7 +39,7 @@ def differing(image: Image, first: Result, other: Result) -> Iterator[str]:
 def only_cached(image: Image) -> str:
     """One line: an image that no store has any more, or that every store has damaged; its copies may vanish."""
     name, what = f" ({image.name})" if image.name else "", "is intact" if has_store(image) else "is left"
-    hosts = ", ".join(sorted({one.host or location.redact(one.url) for one in image.cached}))
+    hosts = ", ".join(sorted({location.host or redact(location.url) for location in image.cached}))
     return visible(short(f"image {image.id}{name}: no durable copy {what}: only cached, on {hosts}"))
 
 
@@ -77,7 +76,7 @@ def _damaged(image: Image, result: Result, good: "IntactCopies") -> str:
         return f"check what the web server sends: a login or error page has another size, too{order}"
     if image.id in good.durable:
         return f"replica repair {image.id}; or, to remove it: replica prune {image.id} --state {result.verdict}"
-    if [one for one in image.durable if one.row != result.location.row]:
+    if [location for location in image.durable if location.row != result.location.row]:
         return f"keep everything until another durable copy is known to be intact: replica verify {image.id}"
     if image.id in good.cached:
         return f"replica repair {image.id}, from the one {described(good.cached[image.id])}: no durable copy is intact"

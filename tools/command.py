@@ -137,11 +137,11 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
             others = self.catalogue.respelled(typed)
         except CatalogueError:
             return list(typed)  # who needs the catalogue will say so
-        for one, alike in others.items():
+        for image_id, alike in others.items():
             if len(alike) > 1:
                 names = " and ".join(sorted(alike))
-                raise ConfigError(f"image {one}: images {names} differ from it in case only; name one of them")
-        return [others[one][0] if others.get(one) else one for one in typed]
+                raise ConfigError(f"image {image_id}: images {names} differ from it in case only; name one of them")
+        return [others[image_id][0] if others.get(image_id) else image_id for image_id in typed]
 
 
 class OnHostLister(Columns, OnHost, Lister):  # type: ignore[misc, unused-ignore]

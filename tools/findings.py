@@ -18,9 +18,9 @@ def status(found: Summary) -> int:
 
 def lines(found: Summary, why_skipped: str) -> Iterator[str]:
     """Every image that no store has, every bad item, damage first, each with its next step; then the sum."""
-    for one in sorted(found.only_cached.values(), key=lambda one: one.id):
-        yield advice.only_cached(one)
-        yield f"    next: {advice.put_back(one)}"
+    for image in sorted(found.only_cached.values(), key=lambda image: image.id):
+        yield advice.only_cached(image)
+        yield f"    next: {advice.put_back(image)}"
     for place in sorted(found.sick_places()):
         yield f"{place}: {_counts(found.unknown[place])} of {found.places[place]} locations"
         yield f"    next: fix {place} first; then, for what was not known: replica verify --all --max-age 1d"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas import location
 from glance_replicas.errors import CatalogueError, LedgerError, ReplicaError
+from glance_replicas.location import redact
 from glance_replicas.model import Image
 from glance_replicas.verdict import Evidence
 
@@ -45,7 +45,7 @@ class PuttingBack:
             else:
                 self._command.worsen(DAMAGED)
                 self._say(f"image {image.id}: nothing was done, add --yes to put it into store {self._store}")
-            return self._row(image, action, location.redact(place.url), results)
+            return self._row(image, action, redact(place.url), results)
         except (CatalogueError, LedgerError):
             raise
         except ReplicaError as error:
@@ -55,7 +55,7 @@ class PuttingBack:
 
     def _look(self, image: Image) -> "list[Result]":
         """At all copies, in full, just now."""
-        items = [(image, one, Evidence.FULL) for one in image.locations]
+        items = [(image, location, Evidence.FULL) for location in image.locations]
         results = [result for _, result in probe_all(self._command.sources, items, self._workers)]
         self._command.known.record(results)
         return results

@@ -124,13 +124,13 @@ class Driver(base.Driver):  # type: ignore[misc, unused-ignore]
         self._queued.leave(queued)
         return [
             {
-                "image_id": one.image_id,
-                "hits": one.downloads,
-                "last_modified": one.verified_at,
-                "last_accessed": one.used_at,
-                "size": one.size,
+                "image_id": file.image_id,
+                "hits": file.downloads,
+                "last_modified": file.verified_at,
+                "last_accessed": file.used_at,
+                "size": file.size,
             }
-            for one in held
+            for file in held
         ]
 
     @_answers

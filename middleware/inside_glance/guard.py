@@ -23,12 +23,12 @@ from typing import Any
 import webob.exc
 from glance.api.v2.images import ImagesController
 
-from glance_replicas import location
 from glance_replicas.cache import Cache
 from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import several_writers
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
 from glance_replicas.ledger.schema.rows import place_key
+from glance_replicas.location import is_ours, place, redact
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
 from glance_replicas.removal import last_copy, last_durable
 from glance_replicas.removal.known import KnownCopies
@@ -93,7 +93,7 @@ class Guard:
 
     def _update(self, call: Routed) -> Any:
         """Glance takes away one location after the other: nothing goes of a request whose last removal is refused."""
-        changes = [one for one in call.arguments.get("changes", ()) if one["path"][0] == "locations"]
+        changes = [change for change in call.arguments.get("changes", ()) if change["path"][0] == "locations"]
         if sum(change["op"] == "remove" for change in changes) < 2:
             return _proceed(call, _Request())
         try:
@@ -122,14 +122,14 @@ class Guard:
             if request.image_id is None:
                 request.image_id = image_id
                 image = self._catalogue.image(image_id)
-                for one in image.locations if image else ():
-                    if location.is_ours(one) and self._catalogue.withdraw(one):
-                        request.withdrawn.append(one)
+                for location in image.locations if image else ():
+                    if is_ours(location) and self._catalogue.withdraw(location):
+                        request.withdrawn.append(location)
         except ReplicaError as error:
             log.warning("image %s: its replicas could not be withdrawn first: %s", image_id, error)
         except Exception:  # outermost edge of a removal: the image is deleted whatever our faults
             log.exception("image %s: its replicas could not be withdrawn first", image_id)
-        return all(one.row != entry.get("id") for one in request.withdrawn)
+        return all(location.row != entry.get("id") for location in request.withdrawn)
 
     def _take(self, request: _Request, image_id: str, entry: Mapping[str, Any]) -> tuple[list[Location], bool]:
         """The rows withdrawn for this removal, and whether Glance is to go on. Raises Refused.
@@ -167,7 +167,7 @@ class Guard:
             if why is not None:
                 raise LastCopy(why)
             taken = [target] if locked.withdraw(target) else []
-            locked.keep([one for one in image.durable if one.row not in _rows([target, *request.going])])
+            locked.keep([location for location in image.durable if location.row not in _rows([target, *request.going])])
             return taken, None
 
         taken, why = self._catalogue.decide(image_id, work, wait_seconds=_LOCK_SECONDS)
@@ -195,7 +195,7 @@ class Guard:
             try:
                 self._catalogue.put_back(row)
             except ReplicaError as error:
-                log.error("image %s: %s is no longer registered: %s", row.image_id, location.redact(row.url), error)
+                log.error("image %s: %s is no longer registered: %s", row.image_id, redact(row.url), error)
 
 
 def _proceed(call: Routed, request: _Request) -> Any:
@@ -218,26 +218,30 @@ def _not_now(image_id: str) -> webob.exc.HTTPException:
 def _target(image: Image, entry: Mapping[str, Any]) -> Location | None:
     """The active row that Glance is about to remove, or another one with its bytes; None: no location of the image."""
     wanted = Location(image.id, str(entry.get("url", "")), {}, entry.get("id"))
-    same = [one for one in image.locations if one.row == wanted.row]
-    place = location.place(wanted)
-    return next(iter(same), None) or next((one for one in image.locations if location.place(one) == place), None)
+    same = [location for location in image.locations if location.row == wanted.row]
+    wanted_place = place(wanted)
+    return next(iter(same), None) or next(
+        (location for location in image.locations if place(location) == wanted_place), None
+    )
 
 
 def _why_kept(image: Image, target: Location, going: Sequence[Location], known: LedgerFacts) -> str | None:
     """The rule for a copy on a host, or the one for a copy in a store."""
 
-    def key(one: Location) -> tuple[str, str]:
-        return one.image_id, place_key(one)
+    def key(location: Location) -> tuple[str, str]:
+        return location.image_id, place_key(location)
 
     if target.is_cached:
-        known = replace(known, going=known.going | {key(one) for one in going})
+        known = replace(known, going=known.going | {key(location) for location in going})
         why = last_copy.why_kept(image, key(target), known)
         return f"Not removed: {why}. Repair the image first: replica repair {image.id} --yes" if why else None
-    return last_durable.why_kept(image, target, going, lambda one: last_copy.is_damaged(known.lasts.get(key(one))))
+    return last_durable.why_kept(
+        image, target, going, lambda location: last_copy.is_damaged(known.lasts.get(key(location)))
+    )
 
 
 def _rows(found: Sequence[Location]) -> set[int | None]:
-    return {one.row for one in found}
+    return {location.row for location in found}
 
 
 def _going(rows: Sequence[Location], changes: Sequence[Mapping[str, Any]]) -> list[Location]:

@@ -206,7 +206,7 @@ _REPR_DIGESTS = {"sha512": "sha-512", "sha256": "sha-256", "md5": "md5"}
 @functools.lru_cache(256)
 def quoted(text: str) -> str:
     """An sf-string (RFC 8941 section 3.3.3)."""
-    plain = "".join(one for one in text if " " <= one <= "~").replace("\\", "").replace('"', "'")
+    plain = "".join(character for character in text if " " <= character <= "~").replace("\\", "").replace('"', "'")
     return f'"{plain[:200]}"'
 
 

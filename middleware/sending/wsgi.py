@@ -75,7 +75,7 @@ def why_no_sendfile(found: Server, filters: Collection[str] | None) -> str | Non
         return f"uWSGI's option {wrong} is not one that bytes may pass by"
     if filters is None:
         return "the paste file cannot be read, so that it is not known which filters see a body"
-    packers = sorted(one for one in filters if _PACKERS.search(one))
+    packers = sorted(name for name in filters if _PACKERS.search(name))
     return f"the filter {packers[0]} changes bodies" if packers else None
 
 
@@ -147,7 +147,7 @@ def _patched() -> str | None:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(_text(one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(_text(item) for item in (value if isinstance(value, list) else [value]))
 
 
 def _text(value: Any) -> str:

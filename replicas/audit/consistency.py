@@ -49,13 +49,13 @@ def fold(name: str) -> str:
 
 def dark(before: Rows, listed: Iterable[Listed], after: Rows) -> list[Listed]:
     """What is listed and no row means: neither as it is named, nor through the object that it is a segment of."""
-    return [one for one in listed if one.spare or not (before.claims(one.name) or after.claims(one.name))]
+    return [entry for entry in listed if entry.spare or not (before.claims(entry.name) or after.claims(entry.name))]
 
 
 def lost(before: Rows, listed: Mapping[str, Listed], after: Rows) -> dict[str, Location]:
     """What the same row means before and after, and is not listed, by name."""
-    both = {name: one for name, one in after.named.items() if before.named.get(name) == one}
-    return {name: one for name, one in both.items() if name not in listed}
+    both = {name: location for name, location in after.named.items() if before.named.get(name) == location}
+    return {name: location for name, location in both.items() if name not in listed}
 
 
 def empty_part(parts: Iterable[str], rows: Rows, listed: Iterable[str]) -> str | None:
@@ -65,7 +65,7 @@ def empty_part(parts: Iterable[str], rows: Rows, listed: Iterable[str]) -> str |
     """
     names = list(listed)
     for part in parts:
-        if any(one.startswith(part) for one in rows.named) and not any(name.startswith(part) for name in names):
+        if any(named.startswith(part) for named in rows.named) and not any(name.startswith(part) for name in names):
             return part
     return None
 

@@ -139,27 +139,27 @@ class Auditor:
     def _judge(self, listing: Listing, before: Rows, listed: dict[str, Listed] | str, after: Rows) -> AuditReport:
         if isinstance(listed, str):
             return AuditReport(listing.place, problem=listed)
-        whole = [one.name for one in listed.values() if not one.spare]
+        whole = [entry.name for entry in listed.values() if not entry.spare]
         if (part := consistency.empty_part(listing.parts, before, whole)) is not None:
             where = part.rstrip("/") or "the directory"
             return AuditReport(
                 listing.place, problem=f"{where} is empty, the catalogue names files in it: is it mounted?"
             )
         now = datetime.now(UTC)
-        old = [one for one in consistency.dark(before, listed.values(), after) if self._is_old(one, now)]
+        old = [entry for entry in consistency.dark(before, listed.values(), after) if self._is_old(entry, now)]
         try:
             missing = dict(self._confirmed(consistency.lost(before, listed, after)))
         except SourceError as error:
             return AuditReport(listing.place, problem=f"{error}")
         statuses = self._statuses(old)
-        dark = [one for one in old if statuses.get(one.image_id or "") != _WAITS]  # those are the scrubber's
-        seen = [Sighting(one.name, Kind.DARK, one.image_id, one.size) for one in dark]
-        seen += [Sighting(name, Kind.LOST, one.image_id, None) for name, one in missing.items()]
+        dark = [entry for entry in old if statuses.get(entry.image_id or "") != _WAITS]  # those are the scrubber's
+        seen = [Sighting(entry.name, Kind.DARK, entry.image_id, entry.size) for entry in dark]
+        seen += [Sighting(name, Kind.LOST, location.image_id, None) for name, location in missing.items()]
         orphans = self._orphans.saw(listing.place, seen)
-        findings = [_dark(orphan, one, statuses) for orphan, one in zip(orphans, dark, strict=False)]
+        findings = [_dark(orphan, entry, statuses) for orphan, entry in zip(orphans, dark, strict=False)]
         findings += [
-            AuditFinding(orphan, None, location=one)
-            for orphan, one in zip(orphans[len(dark) :], missing.values(), strict=True)
+            AuditFinding(orphan, None, location=location)
+            for orphan, location in zip(orphans[len(dark) :], missing.values(), strict=True)
         ]
         return AuditReport(listing.place, len(listed), len(after.named), tuple(findings), tuple(after.odd))
 
@@ -174,13 +174,13 @@ class Auditor:
         images = {
             image.id: image for image in self._catalogue.images([location.image_id for location in lost.values()])
         }
-        for name, one in lost.items():
-            image = images.get(one.image_id)
-            if image is None or one not in image.locations or image.status not in LIVE:
+        for name, location in lost.items():
+            image = images.get(location.image_id)
+            if image is None or location not in image.locations or image.status not in LIVE:
                 continue
-            result = probe(self._sources, image, one, Evidence.SIZE)
+            result = probe(self._sources, image, location, Evidence.SIZE)
             if result.verdict is Verdict.MISSING:
-                yield name, one
+                yield name, location
             elif result.verdict.is_path_fault:
                 raise SourceError(result.detail)
 

@@ -53,7 +53,7 @@ class Directory:
         """The folders exist. Raises CacheError."""
         with self.errors("prepare"):
             self.folder.mkdir(mode=0o750, exist_ok=True, parents=True)
-            for name, mode in (*((one, 0o750) for one in _STOCK), (OWN, 0o700), (_FOLDERS["partial"], 0o700)):
+            for name, mode in (*((folder, 0o750) for folder in _STOCK), (OWN, 0o700), (_FOLDERS["partial"], 0o700)):
                 if not (self.folder / name).is_dir():
                     (self.folder / name).mkdir(mode=mode, exist_ok=True)
                     ownership.give(self.folder / name, (self.folder / name).parent)

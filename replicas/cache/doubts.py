@@ -27,17 +27,22 @@ class Doubts:
         Raises CacheError when that cannot be remembered: then nothing is overdue.
         """
         before, now = self._read(), time.time()
-        after = {one: (min(before[one][0], now), before[one][1] + 1) if one in before else (now, 1) for one in doubted}
+        after = {
+            image_id: (min(before[image_id][0], now), before[image_id][1] + 1) if image_id in before else (now, 1)
+            for image_id in doubted
+        }
         if before or after:
             own_file.write(self._directory, _FILE, after)
         return {
-            one for one, (since, sightings) in after.items() if now - since >= self._grace and sightings >= _SIGHTINGS
+            image_id
+            for image_id, (since, sightings) in after.items()
+            if now - since >= self._grace and sightings >= _SIGHTINGS
         }
 
     def _read(self) -> dict[str, tuple[float, int]]:
         """What the last pass left; a file that is none counts as the first sight of everything."""
         try:
             found = own_file.read(self._directory, _FILE) or {}
-            return {str(one): (float(since), int(sightings)) for one, (since, sightings) in found.items()}
+            return {str(image_id): (float(since), int(sightings)) for image_id, (since, sightings) in found.items()}
         except (ValueError, TypeError, AttributeError):
             return {}

@@ -102,9 +102,9 @@ class Eviction:
         Files move on meanwhile: from `partial/` to their place, from either to `invalid/`. The folders are read
         in that order, so that none is missed, and a file met twice as complete counts once.
         """
-        files = {name: on_disk(one) for name, one in self._cache.listed("partial")}
-        others = sum(on_disk(one) for _, one in self._cache.listed("incomplete"))
-        files |= {name: one.st_size for name, one in self._cache.listed("")}
+        files = {name: on_disk(facts) for name, facts in self._cache.listed("partial")}
+        others = sum(on_disk(facts) for _, facts in self._cache.listed("incomplete"))
+        files |= {name: facts.st_size for name, facts in self._cache.listed("")}
         return sum(files.values()) + others + sum(facts.st_size for _, facts in self._cache.listed("invalid"))
 
     def free(self) -> int:
@@ -182,7 +182,7 @@ class Eviction:
 
     def _left(self) -> dict[str, int]:
         """Bytes of the disk that partial files have which nobody fills, the longest untouched first."""
-        partial = sorted(self._cache.listed("partial"), key=lambda one: one[1].st_mtime)
+        partial = sorted(self._cache.listed("partial"), key=lambda item: item[1].st_mtime)
         return {image_id: on_disk(facts) for image_id, facts in partial if not self._cache.partials.is_filled(image_id)}
 
     @staticmethod

@@ -28,7 +28,7 @@ def _compare_bytes(element: is_exactly, compiler: Any, **more: Any) -> str:
     """By `=` as well, which an index serves."""
     column, text = element.clauses
     by_index = f"{compiler.process(column, **more)} = {compiler.process(text, **more)}"
-    by_bytes = (f"CAST({compiler.process(one, **more)} AS BINARY)" for one in (column, text))
+    by_bytes = (f"CAST({compiler.process(side, **more)} AS BINARY)" for side in (column, text))
     return f"({by_index} AND {' = '.join(by_bytes)})"
 
 
@@ -56,7 +56,7 @@ def chosen(
 
 def spelled_alike(ids: Collection[str]) -> sa.Select[Any]:
     """The ids of images, in any status, that are these but for case."""
-    return sa.select(images.c.id).where(sa.func.lower(images.c.id).in_([one.lower() for one in ids]))
+    return sa.select(images.c.id).where(sa.func.lower(images.c.id).in_([image_id.lower() for image_id in ids]))
 
 
 def _in_status(statuses: Collection[str]) -> sa.ColumnElement[bool]:

@@ -102,7 +102,10 @@ class ReadOnlyCatalogue:
         wanted, last = chosen(LIVE, owner=owner, name=name, tagged=tagged, having=having), ""
         wanted = wanted.order_by(images.c.id).limit(batch)
         while rows := self._tuples(images_with_urls(wanted.where(images.c.id > last))):
-            yield [(one, None if row is None else self._reader.url(row, one, value)) for one, row, value in rows]
+            yield [
+                (image_id, None if row is None else self._reader.url(row, image_id, value))
+                for image_id, row, value in rows
+            ]
             last = rows[-1][0]
 
     def statuses(self, ids: Collection[str]) -> dict[str, str]:
@@ -126,7 +129,7 @@ class ReadOnlyCatalogue:
         for part in chunks(left):
             for (image_id,) in self._rows(spelled_alike(part)):
                 found.setdefault(image_id.lower(), []).append(image_id)
-        return {one: found.get(one.lower(), []) for one in left}
+        return {typed: found.get(typed.lower(), []) for typed in left}
 
     def with_property(self, name: str, ids: Collection[str]) -> set[str]:
         """Of these images those that have a property of this name set to true: `true`, `yes` or `1`, in any case."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import location
+from ..location import kind as kind_of
 from ..model import Image, Last, Location
 
 if TYPE_CHECKING:
@@ -32,17 +32,19 @@ class Selection:
         """Its locations that are meant, as far as the catalogue tells."""
         return image.locations if self.takes_every_location else filter(self.has, image.locations)
 
-    def has(self, one: Location) -> bool:
+    def has(self, location: Location) -> bool:
         """Whether this location is meant, as far as the catalogue tells."""
         if self.takes_every_location:
             return True
-        if (self.host is not None and one.host != self.host) or (self.zone is not None and one.zone != self.zone):
+        if (self.host is not None and location.host != self.host) or (
+            self.zone is not None and location.zone != self.zone
+        ):
             return False
-        if self.store is not None and one.store != self.store:
+        if self.store is not None and location.store != self.store:
             return False
         if self.kind == "durable":
-            return not one.is_cached
-        return self.kind is None or location.kind(one) == self.kind
+            return not location.is_cached
+        return self.kind is None or kind_of(location) == self.kind
 
     def has_state(self, last: Last | None) -> bool:
         """Whether a location is meant of which the ledger says this."""

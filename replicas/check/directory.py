@@ -9,19 +9,19 @@ def _cache_dir(facts: Facts) -> Findings:
         why, remedy = "nothing is cached on this host", "create it, or mount it, owned by the user that runs Glance"
         yield Finding(ERROR, f"image_cache_dir {facts.cache_dir or ''}: {facts.cache_dir_problem}", why, remedy)
     if facts.closed_files:
-        number, one = len(facts.closed_files), facts.closed_files[0]
+        number, image_id = len(facts.closed_files), facts.closed_files[0]
         yield Finding(
             ERROR,
-            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {one} among them, cannot be read by "
+            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {image_id} among them, cannot be read by "
             f"{facts.cache_user}",
             "a program that was run as another user made them, or took them over; Glance serves and registers none",
             f"as root: chown -R {facts.cache_user} {facts.cache_dir or ''}",
         )
     if facts.withheld_files:
-        number, (one, why) = len(facts.withheld_files), facts.withheld_files[0]
+        number, (image_id, why) = len(facts.withheld_files), facts.withheld_files[0]
         yield Finding(
             ERROR,
-            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {one} among them, could not be read: {why}",
+            f"image_cache_dir {facts.cache_dir or ''}: {number} files, {image_id} among them, could not be read: {why}",
             "they stay, and are neither served nor registered until they can be read; one may be a last intact copy",
             "look at the disk (dmesg, smartctl -a), or at SELinux and AppArmor; they are tried again every ten minutes",
         )

@@ -64,7 +64,7 @@ def roles(text: str, flavor: str | None) -> tuple[str, ...]:
 
 def strange(found: Sequence[str]) -> list[str]:
     """Filters that may change bodies for all that is known of them."""
-    return [one for one in found if one not in _HARMLESS and one not in _ROLES.values()]
+    return [name for name in found if name not in _HARMLESS and name not in _ROLES.values()]
 
 
 def faults(found: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -58,7 +58,7 @@ def _quotas(facts: Facts) -> Findings:
 
 
 def _store_ids(facts: Facts) -> Findings:
-    own = [one.name for one in facts.stores if one.kind == "http"]
+    own = [store.name for store in facts.stores if store.kind == "http"]
     found = {host: f"registrations of host {host} name the store {store}" for host, store in facts.other_store_ids}
     for host, store in facts.other_http_stores:
         if store not in own:

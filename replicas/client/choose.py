@@ -108,10 +108,10 @@ def order(
     facts = [known.get(location.url, Health()) for location in locations]
     typical = _typical(locations, facts, here)
     ranked = []
-    for place, (one, fact) in enumerate(zip(locations, facts, strict=True)):
-        rank = _rank(one, fact, here, typical)
-        draw = _draw(f"{seed}\n{one.url}\n{one.host}", _weight(one, fact, typical, rank))
-        ranked.append((rank.key, -draw, place, Choice(one, tuple(rank.reasons))))
+    for place, (location, fact) in enumerate(zip(locations, facts, strict=True)):
+        rank = _rank(location, fact, here, typical)
+        draw = _draw(f"{seed}\n{location.url}\n{location.host}", _weight(location, fact, typical, rank))
+        ranked.append((rank.key, -draw, place, Choice(location, tuple(rank.reasons))))
     ranked.sort(key=lambda item: item[:3])
     return [choice for *_, choice in ranked]
 

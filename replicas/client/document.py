@@ -88,7 +88,7 @@ class Document:
     @property
     def readable(self) -> tuple[Replica, ...]:
         """The replicas a client can read, best first."""
-        return tuple(one for one in self.replicas if one.is_readable)
+        return tuple(copy for copy in self.replicas if copy.is_readable)
 
 
 def replica(location: Location, url: str, result: Result | None, heartbeat_age: float | None, now: datetime) -> Replica:
@@ -125,7 +125,7 @@ def build(image: Image, replicas: Sequence[Replica], alarm: str | None = None) -
         checksum=image.checksum,
         os_hash_algo=multihash.algorithm if multihash else None,
         os_hash_value=multihash.value if multihash else None,
-        replicas=tuple(replace(one, priority=place) for place, one in enumerate(_best(replicas), 1)),
+        replicas=tuple(replace(copy, priority=place) for place, copy in enumerate(_best(replicas), 1)),
         alarm=alarm,
         total=len(replicas),
     )
@@ -133,31 +133,31 @@ def build(image: Image, replicas: Sequence[Replica], alarm: str | None = None) -
 
 def _best(replicas: Sequence[Replica]) -> Iterator[Replica]:
     left = MOST_CACHED
-    for one in replicas:
-        left -= one.is_cached
-        if one.durable or left >= 0:
-            yield one
+    for copy in replicas:
+        left -= copy.is_cached
+        if copy.durable or left >= 0:
+            yield copy
 
 
 def dump(document: Document) -> str:
     """The document as JSON text; `parse` gives the same document back."""
     fields = {name: getattr(document, name) for name in _TEXTS}
-    fields |= {"size": document.size, "total": document.total, "replicas": [_entry(one) for one in document.replicas]}
+    fields |= {"size": document.size, "total": document.total, "replicas": [_entry(copy) for copy in document.replicas]}
     return json.dumps({"image_id": document.image_id, **fields, "download": document.download}, allow_nan=False)
 
 
-def _entry(one: Replica) -> dict[str, object]:
+def _entry(copy: Replica) -> dict[str, object]:
     state = None
-    if one.state:
-        at = one.state.checked_at
+    if copy.state:
+        at = copy.state.checked_at
         state = {
-            "verdict": str(one.state.verdict),
-            "evidence": str(one.state.evidence),
+            "verdict": str(copy.state.verdict),
+            "evidence": str(copy.state.evidence),
             "checked_at": at.astimezone(UTC).isoformat() if at else None,
-            "age_seconds": one.state.age_seconds,
+            "age_seconds": copy.state.age_seconds,
         }
     names = ("url", "kind", "durable", "host", "zone", "store", "size", "priority", "heartbeat_age_seconds")
-    return {**{name: getattr(one, name) for name in names}, "state": state}
+    return {**{name: getattr(copy, name) for name in names}, "state": state}
 
 
 def parse(source: str | bytes | Mapping[str, Any] | Sequence[Any], image_id: str | None = None) -> Document:
@@ -194,8 +194,8 @@ def _replicas(value: Mapping[str, Any], image_id: str) -> tuple[Replica, ...]:
     if len(entries) > MAX_REPLICAS:
         raise unusable(f"it names {len(entries)} replicas, more than {MAX_REPLICAS}")
     read = _replica if ours else partial(_glance_location, image_id)
-    found = [read(one, f"replicas[{place}]", place + 1) for place, one in enumerate(entries)]
-    return tuple(sorted(found, key=lambda one: one.priority))
+    found = [read(entry, f"replicas[{place}]", place + 1) for place, entry in enumerate(entries)]
+    return tuple(sorted(found, key=lambda copy: copy.priority))
 
 
 def _replica(entry: Any, where: str, place: int) -> Replica:

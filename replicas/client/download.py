@@ -225,33 +225,33 @@ class _Flow:
         except ReplicaError as error:
             log.info("image %s: no new document: %s", self.image_id, error)
             return False
-        for one in self.sources:
-            one.url = fresh.get(one.place, one.url)
+        for known in self.sources:
+            known.url = fresh.get(known.place, known.url)
         return source.url != denied
 
     def _one_by_one(self, part: Part, wanted: Digest) -> None:
         """`part` holds good bytes of a single source, or NoneIntact is raised; whoever gave bad ones is named."""
         pieces = [
-            (one, at.start, at.end, part.fingerprint(at.start, at.end))
-            for one, at in self.attempts
+            (giver, at.start, at.end, part.fingerprint(at.start, at.end))
+            for giver, at in self.attempts
             if at.end > at.start
         ]
-        mixed = list(dict.fromkeys(one for one, *_ in pieces))
+        mixed = list(dict.fromkeys(giver for giver, *_ in pieces))
         if len(mixed) == 1:
             self._condemn(mixed[0])
-        rest = [one for one in self.sources if one not in mixed and not one.gone]
+        rest = [source for source in self.sources if source not in mixed and not source.gone]
         for source in rest + (mixed if len(mixed) > 1 else []):
             part.restart()
             source.tries = 0
             if not self._gather(part, [source]):
                 continue
             if part.agrees(wanted):
-                for one, start, end, bad in pieces:
+                for giver, start, end, bad in pieces:
                     if part.fingerprint(start, end) != bad:
-                        self._condemn(one)
+                        self._condemn(giver)
                 return
             self._condemn(source)
-        self.suspects = [one for one in mixed if one not in self.guilty]
+        self.suspects = [source for source in mixed if source not in self.guilty]
         raise NoneIntact(self._failure(f"no source has bytes of its {wanted.algorithm}"), self._report(part, wanted))
 
     def _condemn(self, source: _Source) -> None:

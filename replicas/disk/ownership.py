@@ -33,7 +33,7 @@ class User(NamedTuple):
         """All of its groups."""
         if self.uid == os.geteuid():
             return {os.getegid(), *os.getgroups()}
-        return {self.gid, *(one.gr_gid for one in grp.getgrall() if self.name in one.gr_mem)}
+        return {self.gid, *(group.gr_gid for group in grp.getgrall() if self.name in group.gr_mem)}
 
 
 ROOT = User(0, 0)

@@ -76,7 +76,7 @@ class CacheCalls:
         An image that comes meanwhile is in one of the two: a request ends after its file has its place.
         """
         rows = self._hosts.ask("requests", lambda: self._copies.list(hosts=[self._host], states=OPEN), [])
-        names = sorted(self._cache.listed("queue"), key=lambda one: one[1].st_mtime)
+        names = sorted(self._cache.listed("queue"), key=lambda item: item[1].st_mtime)
         entries = sorted(self._cache.complete.entries(), key=lambda entry: entry.image_id)
         here = {file.image_id for file in entries}
         used = self._hosts.ask("usage", lambda: self._usage.of_copies(here, KEPT_DAYS), {})

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import location
 from ..cache.eviction import Eviction, NoRoom
 from ..cache.partial_file import PartialFile
 from ..cache.statistics import Statistics
 from ..crash_points import crash_points
 from ..errors import Refused
+from ..location import redact
 from ..model import Image, Location
 from ..settings import Settings
 from ..stores.body import Body
@@ -63,8 +63,8 @@ class _Sources:
     def to_read(self) -> Sequence[Location]:
         return self.selection.order(self.image, fills=False)
 
-    def open(self, one: Location, offset: int, stop: int | None = None, /) -> Body:
-        return self.selection.open(self.background, one, offset, stop)
+    def open(self, location: Location, offset: int, stop: int | None = None, /) -> Body:
+        return self.selection.open(self.background, location, offset, stop)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Hooks:
     @crash_points
     def condemned(self, used: Sequence[Location]) -> None:
         """One source alone gave wrong bytes: that is a full verification of it, worth a record."""
-        names = ", ".join(location.redact(one.url) for one in used) or "a partial file taken over"
+        names = ", ".join(redact(location.url) for location in used) or "a partial file taken over"
         log.error("image %s: wrong bytes came from %s", self.image.id, names)
         self.host.source_selection.avoid(used)
         if len(used) == 1 and used[0] in self.image.locations:

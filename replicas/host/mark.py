@@ -39,7 +39,7 @@ class Mark:
 
     def names_before(self, own: "Mark") -> tuple[str, ...]:
         """The names that `own` had, by this mark; none when it is another host's."""
-        return tuple(one for one in (self.host, *self.before) if one != own.host)[:_MOST] if self.is_of(own) else ()
+        return tuple(name for name in (self.host, *self.before) if name != own.host)[:_MOST] if self.is_of(own) else ()
 
 
 def machine() -> str:

@@ -3,10 +3,10 @@
 import logging
 from contextlib import closing
 
-from .. import location
 from ..cache import Cache, OpenFile
 from ..errors import Unreadable
 from ..ledger.ledger import Ledger
+from ..location import replica_url
 from ..model import Image, Location
 from ..removal.orders import RemovalOrders
 from ..settings import Settings
@@ -69,7 +69,7 @@ class OwnCopies:
         cannot be known: then nothing has changed. Killed in between: the janitor does the rest.
         """
         base = self._settings.host_url or f"http://{self._settings.host_name}"  # registered or not
-        copy = Location(image_id, location.replica_url(base, image_id), self._registration.metadata())
+        copy = Location(image_id, replica_url(base, image_id), self._registration.metadata())
         line = self._removals.order(copy, reason=reason, who=who)
         self._registration.withdraw(image_id)
         freed = self._cache.complete.remove(image_id)

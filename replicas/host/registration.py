@@ -3,13 +3,13 @@
 import logging
 from contextlib import closing
 
-from .. import location
 from ..cache import Cache
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Gone, Refused
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
+from ..location import replica_url
 from ..model import HOST_KEY, STORE_KEY, ZONE_KEY, Image
 from ..settings import Settings
 from .standing import Standing
@@ -37,7 +37,7 @@ class Registration:
         """The URL to register, None when this host may not register."""
         if not self._settings.can_register or self._settings.host_url is None or self._standing.problem() is not None:
             return None
-        return location.replica_url(self._settings.host_url, image_id)
+        return replica_url(self._settings.host_url, image_id)
 
     def why_unregistered(self) -> str:
         """The reason `own_url` is None, with the remedy."""
@@ -107,16 +107,16 @@ class Registration:
         base, name, owner = self._settings.host_url, self._settings.host_name, self._standing.owner()
         if base is not None:
             only = name if self._standing.rival() else None  # else the row is that of the host that has the URL
-            if self._catalogue.withdraw_url(image_id, location.replica_url(base, image_id), host=only):
+            if self._catalogue.withdraw_url(image_id, replica_url(base, image_id), host=only):
                 log.info("image %s: withdrawn from host %s", image_id, name)
         if owner is not None and owner.url is not None:  # no crash test: two hosts in one directory
-            self._catalogue.withdraw_url(image_id, location.replica_url(owner.url, image_id))
+            self._catalogue.withdraw_url(image_id, replica_url(owner.url, image_id))
 
     def forget(self, image_id: str) -> None:
         """The ledger says nothing of this host's copy any more. One that is away is not waited for."""
         base = self._settings.host_url
         if base is not None:
-            url = location.replica_url(base, image_id)
+            url = replica_url(base, image_id)
             self._hosts.ask_soon("results", lambda: self._ledger.forget_state(image_id, url), None)
 
     def withdraw_soon(self, image_id: str) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 
-from .. import location
 from ..cache import Cache, CachedFile
 from ..cache.doubts import Doubts
 from ..catalogue.images import Catalogue
@@ -24,6 +23,7 @@ from ..host.registration import Registration
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..ledger.schema.tables import states
+from ..location import is_replica_of, redact
 from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image, Location, Pass
 from ..removal import withheld
 from ..removal.orders import RemovalOrders
@@ -70,7 +70,11 @@ class Reconciler:
                 self._remove(image_id, statuses.get(image_id), done)
             elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
                 self._register(entry, done)
-        lost = [row for one, row in rows.items() if one not in entries and not self._cache.complete.exists(one)]
+        lost = [
+            row
+            for image_id, row in rows.items()
+            if image_id not in entries and not self._cache.complete.exists(image_id)
+        ]
         if lost and self._are_gone(len(lost), len(entries), done):
             for row in lost[: self._settings.max_withdrawals_per_pass]:
                 self._registration.forget(row.image_id)
@@ -84,7 +88,9 @@ class Reconciler:
         for problem in withheld.problems(found.values(), self._cache):
             done.problems.append(f"reconcile: {problem}")
             log.error("janitor: %s", problem)
-        theirs = [rows[one] for one in sorted(found) if one in rows][: self._settings.max_withdrawals_per_pass]
+        theirs = [rows[image_id] for image_id in sorted(found) if image_id in rows][
+            : self._settings.max_withdrawals_per_pass
+        ]
         for row in withheld.rows_to_withdraw(theirs, found, self._ledger, self._hosts, self._removals):
             done.withdrawn += self._catalogue.withdraw(row)
 
@@ -159,7 +165,7 @@ class Reconciler:
         if self._settings.host_url is None:
             return []
         rows = self._catalogue.of_host(self._settings.host_name)
-        return [row for row in rows if location.is_replica_of(row, self._settings.host_name, self._settings.host_url)]
+        return [row for row in rows if is_replica_of(row, self._settings.host_name, self._settings.host_url)]
 
     def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
         """Whether files may be believed gone: not while all are, in a directory that is new or was never empty."""
@@ -188,7 +194,7 @@ class Reconciler:
         """Rows of ours that a host without our filters left to Glance's scrubber, which would try them for ever."""
         base, name = self._settings.host_url, self._settings.host_name
         for row in self._catalogue.of_host(name, pending=True) if base else ():
-            if base and location.is_replica_of(row, name, base) and self._catalogue.release(row):
+            if base and is_replica_of(row, name, base) and self._catalogue.release(row):
                 log.info("image %s: row taken from the scrubber", row.image_id)
                 done.withdrawn += 1
 
@@ -203,7 +209,7 @@ class Reconciler:
             if image is None or image.durable:
                 continue
             if self._catalogue.put_back(row, pending=True):
-                log.warning("image %s: restored, and so is its location %s", row.image_id, location.redact(row.url))
+                log.warning("image %s: restored, and so is its location %s", row.image_id, redact(row.url))
 
     @crash_points
     def withdraw_dead_hosts(self, done: Pass) -> None:
@@ -222,7 +228,7 @@ class Reconciler:
 
     def _rows(self, host: Host) -> Iterator[Location]:
         rows = self._catalogue.of_host(host.name)
-        return (row for row in rows if location.is_replica_of(row, host.name, host.url))
+        return (row for row in rows if is_replica_of(row, host.name, host.url))
 
     @crash_points
     def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:

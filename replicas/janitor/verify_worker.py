@@ -58,15 +58,15 @@ class VerifyWorker:
     def finish(self) -> None:
         """What was asked is answered. Raises ReplicaError."""
         while due := self._due():
-            for one in due:
-                self._answer(one)
+            for image_id in due:
+                self._answer(image_id)
 
     def _run(self) -> None:
         idle_at = time.monotonic() + _IDLE_SECONDS
         try:
             while time.monotonic() < idle_at:
-                for one in self._due():
-                    self._answer(one)
+                for image_id in self._due():
+                    self._answer(image_id)
                     idle_at = time.monotonic() + _IDLE_SECONDS
                 self._keep_alive()
                 time.sleep(_POLL_SECONDS)

@@ -142,7 +142,7 @@ def _insert(connection: sa.Connection, owner: str, wanted: Sequence[Key]) -> Non
     Before anything is read: MariaDB's view of the tables begins with the first plain read and must not be older.
     """
     until = clock(connection) + timedelta(seconds=LEASE_SECONDS)
-    rows = [{"image_id": one, "place": place, "owner": owner, "expires_at": until} for one, place in wanted]
+    rows = [{"image_id": image_id, "place": place, "owner": owner, "expires_at": until} for image_id, place in wanted]
     expired = claims.c.expires_at < utc_now()  # no value of ours: PyMySQL takes none behind a list of rows
     if connection.dialect.name in ("mysql", "mariadb"):
         added = mysql.insert(claims)

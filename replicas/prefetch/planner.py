@@ -112,7 +112,7 @@ class PrefetchPlanner:
 
     def _sizes(self, image_ids: Collection[str]) -> dict[str, int]:
         """Bytes of those images that this host may hold at all."""
-        limits = [one for one in (self._settings.max_bytes, self._settings.max_image_bytes) if one]
+        limits = [limit for limit in (self._settings.max_bytes, self._settings.max_image_bytes) if limit]
         found = filter(_is_verifiable, self._catalogue.images(image_ids, statuses=(IMAGE_ACTIVE,)))
         return {image.id: image.size for image in found if image.size and all(image.size <= most for most in limits)}
 
@@ -172,7 +172,7 @@ def _popular(catalogue: Catalogue, uses: Usage, days: int, most: int) -> list[tu
     """Of images that are active."""
     found = uses.popular(days, most + _DELETED)
     statuses = catalogue.statuses([image_id for image_id, _ in found])
-    return [one for one in found if statuses.get(one[0]) == IMAGE_ACTIVE][:most]
+    return [item for item in found if statuses.get(item[0]) == IMAGE_ACTIVE][:most]
 
 
 def _is_asked(wish: Wish, last: PrefetchRequest | None) -> bool:

@@ -69,7 +69,9 @@ class PrefetchQueue:
             else:
                 wants[image_id] = replace(wants.get(image_id, Want(image_id)), queued=True)
         idle = {
-            one: age for one, facts in partial_file.items() if one not in wants and (age := _age(facts)) > _IDLE_SECONDS
+            image_id: age
+            for image_id, facts in partial_file.items()
+            if image_id not in wants and (age := _age(facts)) > _IDLE_SECONDS
         }
         found = [*self._left(idle), *sorted(wants.values(), key=lambda want: -want.priority)]
         return [want for want in found if want.asked or time.monotonic() >= self._failed(want)[1]]

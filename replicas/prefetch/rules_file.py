@@ -50,7 +50,7 @@ def parse(text: str, file: str) -> tuple[Rule, ...]:
     written = _mapping({} if found is None else found, ("rules",), file).get("rules") or []
     if not isinstance(written, list):
         raise ConfigError(f"{file}: rules: write a list, each rule beginning with a dash")
-    rules = tuple(_rule(one, number, file) for number, one in enumerate(written, 1))
+    rules = tuple(_rule(rule, number, file) for number, rule in enumerate(written, 1))
     names = [rule.name for rule in rules]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

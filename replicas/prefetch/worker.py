@@ -115,7 +115,9 @@ class PrefetchWorker:
         started = sum(
             self._take_up(want) for want in self._queue.wants(partial_file) if want.image_id not in self._jobs
         )
-        give_back(self._cache, {one: facts for one, facts in partial_file.items() if one not in self._jobs})
+        give_back(
+            self._cache, {image_id: facts for image_id, facts in partial_file.items() if image_id not in self._jobs}
+        )
         return started
 
     @crash_points
@@ -202,7 +204,7 @@ class PrefetchWorker:
     @crash_points
     def _steer(self) -> None:
         """Fills that go on say how far they are, and are told to end if they may not."""
-        for job in [one for one in self._jobs.values() if one.alive]:
+        for job in [running for running in self._jobs.values() if running.alive]:
             if not self._tell(job):
                 job.told = _CANCELLED
             elif not self._may_run(job.want):

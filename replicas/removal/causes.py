@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from .. import location
+from ..location import is_ours
 from ..model import Image, Location, Result
 from ..stores import kinds
 from ..verdict import Evidence, Verdict
@@ -142,16 +142,16 @@ class Surplus:
         """By rank among the image's cached copies as the catalogue has them."""
         if doubt := _stays(target, self.pinned):
             return doubt
-        ranked = sorted(filter(location.is_ours, image.locations), key=self._rank, reverse=True)
-        places = list(dict.fromkeys(identity(one) for one in ranked))
+        ranked = sorted(filter(is_ours, image.locations), key=self._rank, reverse=True)
+        places = list(dict.fromkeys(identity(location) for location in ranked))
         if places.index(identity(target)) < self.keep:
             return Doubt(f"it is one of the {self.keep} cached copies to keep")
         used = self.downloads.get((target.image_id, target.host or ""), 0)
         return f"surplus: {len(places)} cached copies, {self.keep} to keep; this one was used {used} times"
 
-    def _rank(self, one: Location) -> tuple[bool, bool, int, int]:
-        held = one.image_id, one.host or ""
-        return one.host in self.living, held in self.pinned, self.downloads.get(held, 0), -(one.row or 0)
+    def _rank(self, location: Location) -> tuple[bool, bool, int, int]:
+        held = location.image_id, location.host or ""
+        return location.host in self.living, held in self.pinned, self.downloads.get(held, 0), -(location.row or 0)
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,10 @@ class Again:
 def _elders(image: Image, target: Location) -> list[Location]:
     """The locations that are older than `target`, the oldest first."""
     row = target.row
-    older = [one for one in image.locations if one.row is not None and row is not None and one.row < row]
-    return sorted(older, key=lambda one: one.row or 0)
+    older = [
+        location for location in image.locations if location.row is not None and row is not None and location.row < row
+    ]
+    return sorted(older, key=lambda location: location.row or 0)
 
 
 def proves_intact(results: Sequence[Result]) -> bool:
@@ -243,7 +245,7 @@ def proves_intact(results: Sequence[Result]) -> bool:
 
 def _stays(target: Location, pinned: Collection[Held]) -> Doubt | None:
     """Why no cause but damage may take it: only our own registrations go, and of these no pinned one."""
-    if not location.is_ours(target):
+    if not is_ours(target):
         return Doubt("it is no cached copy on a host: only those may go while they are intact")
     if (target.image_id, target.host) in pinned:
         return Doubt(f"it is pinned on host {target.host}")

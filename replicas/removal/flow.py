@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import location
 from ..caller import who
 from ..database import several_writers
 from ..errors import LedgerError, ReplicaError
 from ..ledger.ledger import place_key
+from ..location import is_ours, redact
 from ..model import Image, Location, Result
 from ..verdict import Evidence, Verdict
 from ..verify.copy_identities import CopyIdentities
@@ -129,7 +129,7 @@ class Removal:
     def _close(self, step: Step, request: int) -> None:
         """The ledger says how it ended; if it cannot be told, that does not undo what was done."""
         try:
-            if step.removed and location.is_ours(step.target) and not step.cause.leaves_bytes:
+            if step.removed and is_ours(step.target) and not step.cause.leaves_bytes:
                 self._ledger.hand_over(request)  # the janitor of its host does the rest
             else:
                 self._ledger.finish_withdrawal(request)
@@ -141,7 +141,8 @@ class Removal:
         with several_writers.causal_reads():
             cause = self._order.causes([step.image])(step.target)
             recorded = self._ledger.recorded_since(step.verified.mark, step.image.id)
-        named = {place_key(one): one for one in step.image.locations}  # the ledger does not keep all that names a copy
+        # The ledger does not keep all that names a copy.
+        named = {place_key(location): location for location in step.image.locations}
         news = tuple(
             replace(result, location=named.get(place_key(result.location), result.location)) for result in recorded
         )
@@ -154,7 +155,7 @@ class Removal:
             return answer
         if not locked.withdraw(step.target):
             return self._refusal(step, "the location is no longer in the catalogue")
-        locked.keep([one for one in locked.image.durable if one.row != step.target.row])
+        locked.keep([location for location in locked.image.durable if location.row != step.target.row])
         return answer
 
     def _decide(
@@ -175,11 +176,11 @@ class Removal:
 
     def _verify(self, image: Image, targets: Sequence[Location]) -> VerifyRound:
         """Every durable copy in full; a cached one only when it goes because of its state."""
-        chosen = {one.row: one for one in image.durable}
+        chosen = {location.row: location for location in image.durable}
         if self._order.reads_targets:
             chosen |= {target.row: target for target in targets}
         mark, began = self._mark(), self._clock()
-        items = [(image, one, Evidence.FULL) for one in chosen.values()]
+        items = [(image, location, Evidence.FULL) for location in chosen.values()]
         results = tuple(result for _, result in probe_all(self._sources, items, self._workers))
         return VerifyRound(image, results, began, self._clock(), mark)
 
@@ -192,4 +193,4 @@ class Removal:
 
     @staticmethod
     def _refusal(step: Step, reason: str, unknown: bool = False) -> prune.Refusal:
-        return prune.Refusal(step.image.id, location.redact(step.target.url), reason, unknown)
+        return prune.Refusal(step.image.id, redact(step.target.url), reason, unknown)

@@ -90,5 +90,5 @@ class Keeping:
         with suppress(CacheError):
             found = own_file.read(self._cache, NAME)
             listed = found if isinstance(found, list) else ()
-            return {one for one in listed if isinstance(one, str) and is_image_id(one)}
+            return {item for item in listed if isinstance(item, str) and is_image_id(item)}
         return set()

@@ -16,8 +16,8 @@ from .last_copy import Key, LedgerFacts
 
 UNDER_WAY_SECONDS = 600.0  # many times what may pass between the note of a removal and the decision about it
 
-_DAMAGE = [str(one) for one in Verdict if one.is_damage]
-_JUDGED = [str(one) for one in Verdict if not one.is_unknown]
+_DAMAGE = [str(verdict) for verdict in Verdict if verdict.is_damage]
+_JUDGED = [str(verdict) for verdict in Verdict if not verdict.is_unknown]
 _LAST = [states.c[name] for name in ("image_id", "place", "verdict", "evidence", "checked_at")]
 _LAST += [states.c.full_verdict, states.c.full_checked_at]
 _MAYBE_DAMAGED = sa.or_(states.c.verdict != str(Verdict.INTACT), states.c.full_verdict.in_(_DAMAGE))

@@ -31,7 +31,7 @@ class LedgerFacts:
 
     def without(self, key: Key) -> "LedgerFacts":
         """The same without what was seen of one place."""
-        return replace(self, lasts={one: last for one, last in self.lasts.items() if one != key})
+        return replace(self, lasts={known: last for known, last in self.lasts.items() if known != key})
 
 
 def is_damaged(last: Last | None) -> bool:

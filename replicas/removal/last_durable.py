@@ -8,7 +8,7 @@
 
 from collections.abc import Callable, Collection, Hashable
 
-from .. import location
+from ..location import object_of, place
 from ..model import Image, Location
 
 
@@ -21,17 +21,17 @@ def why_kept(
     """
     if target.is_cached:
         return None
-    rows = {one.row for one in going} | {target.row}
-    left = [one for one in image.locations if one.row not in rows]
-    places = {_object(one) for one in (target, *going)}
-    stays = [one for one in left if not one.is_cached and _object(one) not in places]
+    rows = {location.row for location in going} | {target.row}
+    left = [location for location in image.locations if location.row not in rows]
+    places = {_object(location) for location in (target, *going)}
+    stays = [location for location in left if not location.is_cached and _object(location) not in places]
     if not stays:
         alone = " and leave only copies in host caches, which may vanish at any time" if left else ""
         return (
             f"This would remove the last durable copy of image {image.id}{alone}. "
             "Copy the image to another store first, or delete the image."
         )
-    if all(is_damaged(one) for one in stays) and not is_damaged(target):
+    if all(is_damaged(location) for location in stays) and not is_damaged(target):
         return (
             f"This would remove the last intact durable copy of image {image.id}: those in other stores were found "
             f"damaged. Repair them first: replica repair {image.id} --yes"
@@ -39,6 +39,6 @@ def why_kept(
     return None
 
 
-def _object(one: Location) -> Hashable:
+def _object(location: Location) -> Hashable:
     """What tells two copies apart, where a doubt means that they are one."""
-    return location.object_of(location.place(one))
+    return object_of(place(location))

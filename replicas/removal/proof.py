@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import location
+from ..location import object_of, place, redact
 from ..model import Digest, Image, Location, Result
 from ..verdict import Evidence, Verdict
 from .causes import DAMAGED, Cause, Doubt, Identity, proves_intact
@@ -75,7 +75,7 @@ def removable(
     others: Iterable[Result] = (),
     min_durable: int = 1,
     max_age_seconds: float = MAX_AGE_SECONDS,
-    identity: Identity = location.place,
+    identity: Identity = place,
 ) -> Proof | Refusal:
     """A Proof that `target` may go from `image`, as the catalogue has it now, or a Refusal that says why not.
 
@@ -85,11 +85,11 @@ def removable(
     """
 
     def refuse(reason: str, unknown: bool = False) -> Refusal:
-        return Refusal(image.id, location.redact(target.url), reason, unknown)
+        return Refusal(image.id, redact(target.url), reason, unknown)
 
     ours = [result for result in results if _is_fresh(result, now, max_age_seconds)]
     known = [*ours, *others]
-    if not any(one.row == target.row and one.url == target.url for one in image.locations):
+    if not any(location.row == target.row and location.url == target.url for location in image.locations):
         return refuse("the location is no longer in the catalogue")
     if image.digest is None:
         return refuse("the image has no digest, so that no copy of it can be proven intact")
@@ -103,7 +103,7 @@ def removable(
     if len(kept) < needed:
         return refuse(_too_few(image, target, len(kept), needed), _is_undecided(image, known))
     keeps = tuple(_copy(result, image.digest) for result in kept)
-    return Proof(image.id, location.redact(target.url), condemned, keeps, needed, cause.name)
+    return Proof(image.id, redact(target.url), condemned, keeps, needed, cause.name)
 
 
 def _is_fresh(result: Result, now: datetime, max_age_seconds: float) -> bool:
@@ -119,22 +119,22 @@ def _kept(image: Image, ours: list[Result], known: list[Result], identity: Ident
     The target's own place is one of them only when another row goes on naming it: else every verification condemns it,
     or it is volatile.
     """
-    of_place: Mapping[Hashable, list[Result]] = {identity(one): [] for one in image.locations}
+    of_place: Mapping[Hashable, list[Result]] = {identity(location): [] for location in image.locations}
     for result in ours:
         of_place.get(identity(result.location), []).append(result)
-    doubted = {identity(one) for one in image.cached}
-    doubted |= {identity(one.location) for one in known if one.verdict is not Verdict.INTACT}
+    doubted = {identity(location) for location in image.cached}
+    doubted |= {identity(result.location) for result in known if result.verdict is not Verdict.INTACT}
     proofs = {
-        location.object_of(place): next(one for one in found if one.evidence is Evidence.FULL)
-        for place, found in of_place.items()
-        if place not in doubted and proves_intact(found)
+        object_of(copy): next(result for result in found if result.evidence is Evidence.FULL)
+        for copy, found in of_place.items()
+        if copy not in doubted and proves_intact(found)
     }
     return list(proofs.values())
 
 
 def _too_few(image: Image, target: Location, kept: int, needed: int) -> str:
     other = "" if target.is_cached else "other "
-    if not [one for one in image.durable if one.row != target.row]:
+    if not [location for location in image.durable if location.row != target.row]:
         return f"the image has no {other}durable copy"
     if not kept:
         return f"no {other}durable copy of the image is proven intact"
@@ -150,7 +150,7 @@ def _is_undecided(image: Image, known: list[Result]) -> bool:
 def _copy(result: Result, digest: Digest) -> ProofLocation:
     assert result.checked_at is not None  # fresh
     return ProofLocation(
-        location.redact(result.location.url),
+        redact(result.location.url),
         result.location.store,
         str(result.verdict),
         str(result.evidence),

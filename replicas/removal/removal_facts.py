@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import location
 from ..errors import LedgerError
 from ..ledger.ledger import Ledger, Withdrawal, place_key
 from ..ledger.pins import Pins
 from ..ledger.usage import KEPT_DAYS, Usage
+from ..location import is_ours
 from ..model import Image, Location
 from ..verdict import Verdict
 from . import causes
@@ -62,48 +62,48 @@ class RemovalFacts:
             before = {}
         pinned = self.pinned(images) if before else frozenset()
 
-        def cause(one: Location) -> Cause:
-            earlier = before.get((one.image_id, one.row or 0))
-            if earlier is None or earlier.place != place_key(one):
+        def cause(location: Location) -> Cause:
+            earlier = before.get((location.image_id, location.row or 0))
+            if earlier is None or earlier.place != place_key(location):
                 return causes.Damaged(states)
-            return causes.Again(self._like(earlier, one, pinned), earlier.id, earlier.finished_at is not None)
+            return causes.Again(self._like(earlier, location, pinned), earlier.id, earlier.finished_at is not None)
 
         return cause
 
     def ordered(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
         """Cached copies as such."""
         found = causes.Ordered(self.pinned(images))
-        return lambda one: found
+        return lambda _: found
 
     def dead(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
         """Cached copies on dead hosts."""
         found = causes.DeadHost(self.host_ages(), self._dead_after_seconds)
-        return lambda one: found
+        return lambda _: found
 
     def duplicates(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
         """Second names of one copy."""
-        return lambda one: self._duplicate
+        return lambda _: self._duplicate
 
     def surplus(self, images: Sequence[Image], keep: int) -> Callable[[Location], Cause]:
         """More cached copies than are wanted."""
         found = causes.Surplus(keep, self.living(), self.pinned(images), self.downloads(images))
-        return lambda one: found
+        return lambda _: found
 
     def unused(self, images: Sequence[Image], seconds: float) -> Callable[[Location], Cause]:
         """Cached copies that nobody reads."""
         ids = [image.id for image in images]
         downloads = self._uses.of_copies(ids, math.ceil(seconds / DAY) + 1)
         found = causes.Unused(seconds, self.known_seconds(), downloads, self._catalogue.ages(ids), self.pinned(images))
-        return lambda one: found
+        return lambda _: found
 
     def over_quota(self, images: Sequence[Image], limit: int) -> Callable[[Location], Cause]:
         """Cached copies of hosts that hold too much; asked for once for each host."""
         pinned, held = self.pinned(images), dict[str, int]()
 
-        def cause(one: Location) -> Cause:
-            host = one.host or ""
+        def cause(location: Location) -> Cause:
+            host = location.host or ""
             if host not in held:
-                held[host] = self.held(host, but=one if len(images) == 1 else None)
+                held[host] = self.held(host, but=location if len(images) == 1 else None)
             return causes.OverQuota(limit, held[host], pinned)
 
         return cause
@@ -115,7 +115,7 @@ class RemovalFacts:
         ids = [image.id for image in images]
         by_order = {(pin.image_id, pin.host) for pin in self._pins.all(ids)}
         everywhere = self._catalogue.with_property(self._pin_property, ids) if self._pin_property else set()
-        by_property = {(one.image_id, one.host or "") for image in images for one in image.cached}
+        by_property = {(location.image_id, location.host or "") for image in images for location in image.cached}
         return frozenset(by_order | {held for held in by_property if held[0] in everywhere})
 
     def host_ages(self) -> dict[str, float]:
@@ -144,15 +144,15 @@ class RemovalFacts:
         """
         requests = self._ledger.withdrawals(10000, host=host, is_open=True, within_seconds=UNDER_WAY_SECONDS)
         going = {request.place for request in requests} - ({place_key(but)} if but else set())
-        rows = [one for one in self._catalogue.of_host(host) if location.is_ours(one)]
+        rows = [location for location in self._catalogue.of_host(host) if is_ours(location)]
         staying = {row.image_id for row in rows if place_key(row) not in going}
         return sum(image.size or 0 for image in self._catalogue.images(staying))
 
-    def _like(self, earlier: Withdrawal, one: Location, pinned: frozenset[Held]) -> Cause:
+    def _like(self, earlier: Withdrawal, location: Location, pinned: frozenset[Held]) -> Cause:
         """The cause to try once more; what was no damage is an order by now, its facts being of another day."""
         name = (earlier.proof or {}).get("cause", causes.Damaged.name)
         if name == causes.Duplicate.name:
             return self._duplicate
-        if name == causes.Damaged.name or not location.is_ours(one):
+        if name == causes.Damaged.name or not is_ours(location):
             return causes.Damaged()
         return causes.Ordered(pinned)

@@ -55,10 +55,10 @@ def problems(entries: Iterable[CachedFile], cache: Cache) -> Iterator[str]:
             f"as root: chown -R {user} {cache.folder}, or chmod u+r them"
         )
     if faulty:
-        one = min(faulty, key=lambda entry: entry.image_id)
+        first = min(faulty, key=lambda entry: entry.image_id)
         yield (
-            f"{len(faulty)} files could not be read, {one.image_id} among them ({one.fault}), and are not registered; "
-            f"look at the disk of {cache.folder}: dmesg, smartctl. They stay, and are tried again"
+            f"{len(faulty)} files could not be read, {first.image_id} among them ({first.fault}), and are not "
+            f"registered; look at the disk of {cache.folder}: dmesg, smartctl. They stay, and are tried again"
         )
 
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .. import location
 from ..caller import who
 from ..errors import ReplicaError, Unsupported
 from ..ledger.host_registry import is_alive
 from ..ledger.prefetch_requests import PrefetchRequests
-from ..location import described
+from ..location import described, replica_url
 from ..model import Host, Image, Location, Result
 from ..verdict import Evidence, Verdict
 from ..verify.probe import probe
@@ -52,7 +51,7 @@ class RepairFlow:
 
     def plan(self, image: Image) -> list[Step]:
         """A step for each copy that is not intact, after a full verification of all of them, just now."""
-        items = [(image, one, Evidence.FULL) for one in image.locations]
+        items = [(image, location, Evidence.FULL) for location in image.locations]
         results = [result for _, result in probe_all(self._sources, items, self._workers)]
         self._keep(results)
         return repair.plan(image, results, self._obstacle)
@@ -75,7 +74,7 @@ class RepairFlow:
         """
         left = list(steps)
         while left:
-            for step in [one for one in left if self._has_ended(one)]:
+            for step in [begun for begun in left if self._has_ended(begun)]:
                 left.remove(step)
                 yield self._refilled(step)
             tell(len(steps) - len(left), left[0].image.id if left else "")
@@ -105,7 +104,11 @@ class RepairFlow:
             step.target,
             reason=f"repair: {step.before.verdict}",
             who=who(),
-            proof={"refill": True, "before": step.before.detail, "intact": [described(one) for one in step.intact]},
+            proof={
+                "refill": True,
+                "before": step.before.detail,
+                "intact": [described(location) for location in step.intact],
+            },
         )
         return step.became(Action.ASKED)
 
@@ -136,16 +139,16 @@ class RepairFlow:
         self._keep([result])
         return result
 
-    def _obstacle(self, one: Location) -> str | None:
-        if not one.is_cached:
+    def _obstacle(self, location: Location) -> str | None:
+        if not location.is_cached:
             try:
-                self._writers.of(one)
+                self._writers.of(location)
             except Unsupported as error:
                 return str(error)
             return None
-        host = self._known().get(one.host or "")
-        if host is None or one.url != location.replica_url(host.url, one.image_id):
-            return f"it is no registration of a host that the ledger knows ({one.host})"
+        host = self._known().get(location.host or "")
+        if host is None or location.url != replica_url(host.url, location.image_id):
+            return f"it is no registration of a host that the ledger knows ({location.host})"
         if not is_alive(host, self._settings):
             return f"host {host.name} has been silent for {host.age_seconds:.0f} s"
         return None

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from .. import location
+from ..location import place
 from ..model import Image, Location, Result
 from ..verdict import Evidence, Verdict
 
@@ -65,7 +65,7 @@ def plan(image: Image, results: Iterable[Result], obstacle: Callable[[Location],
     `results` are fresh, and of all copies. `obstacle` says why this host cannot repair a copy, None: it can. An empty
     image is made good from nothing, as long as it has a digest that says that it is to be empty.
     """
-    seen = {location.place(result.location): result for result in results}
+    seen = {place(result.location): result for result in results}
     intact = tuple(result.location for result in seen.values() if _is_proven(result))
     is_open = any(result.verdict.is_unknown for result in seen.values())
     is_empty = image.size == 0 and image.digest is not None

@@ -105,7 +105,7 @@ def _made(config: Configuration, make: Callable[[Kind, Sequence[Store]], Iterabl
 def _by_kind(config: Configuration) -> Iterator[tuple[str, Sequence[Store]]]:
     """The kinds that are enabled, ours first; and http, as Glance reads such URLs whether a store names it or not."""
     enabled = [store.kind for store in config.stores]
-    for name in dict.fromkeys([*(one for one in _OURS if one == HTTP or one in enabled), *enabled]):
+    for name in dict.fromkeys([*(ours for ours in _OURS if ours == HTTP or ours in enabled), *enabled]):
         yield name, [store for store in config.stores if store.kind == name]
 
 

@@ -33,12 +33,18 @@ def owner(fitting: Sequence[T], location: Location, enabled: Collection[str]) ->
     None when it names a store of another kind, or nothing knows the scheme. `enabled` are the ids of all stores there
     are. Raises Unsupported when it cannot be told which store is meant.
     """
-    named = next((one for one in fitting if location.store and one.store in (None, location.store)), None)
+    named = next(
+        (candidate for candidate in fitting if location.store and candidate.store in (None, location.store)), None
+    )
     if named is not None or not fitting or location.store in enabled:
         return named
     if location.store is None and len(fitting) == 1:
         return fitting[0]
-    owners = [one for one in fitting if one.store is None or (isinstance(one, Owns) and one.owns(location.url))]
+    owners = [
+        candidate
+        for candidate in fitting
+        if candidate.store is None or (isinstance(candidate, Owns) and candidate.owns(location.url))
+    ]
     if len(owners) == 1:
         return owners[0]
     raise Unsupported(f"{redact(location.url)}: {why_unknown(location, len(owners) or len(fitting))}")

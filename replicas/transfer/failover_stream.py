@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
-from .. import checksum, location
+from .. import checksum
 from ..errors import Corrupt, ReplicaError, SourceError, Unreachable, WrongAnswer
+from ..location import redact
 from ..model import Digest, Location
 from ..stores.body import Body
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 class Opener(Protocol):
     """Opens a source."""
 
-    def __call__(self, one: Location, offset: int, stop: int | None = None, /) -> Body:
+    def __call__(self, location: Location, offset: int, stop: int | None = None, /) -> Body:
         """As `sources.Sources.open`."""
 
 
@@ -66,7 +67,7 @@ class FailoverStream:
                     log.warning(
                         "image %s: source %s left at byte %d of %d: %s",
                         self._image_id,
-                        location.redact(source.url),
+                        redact(source.url),
                         self._offset,
                         self._end,
                         error,

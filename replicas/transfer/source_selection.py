@@ -6,12 +6,12 @@ import random
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .. import location
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Stalled, Unreachable
 from ..ledger.host_registry import HostRegistry, is_alive
 from ..ledger.ledger import FillClaim, Ledger, place_key
+from ..location import replica_url
 from ..model import HOST_KEY, Image, Location, Result
 from ..settings import Settings
 from ..stores import sources
@@ -53,25 +53,25 @@ class SourceSelection:
             found = [*self._peers(image), *filling, *image.durable]
         if len(found) > 1:
             states = self._hosts.states(image.id)
-            suspects = [one for one in found if self._is_suspect(one, states)]
-            found = [one for one in found if one not in suspects] + [
+            suspects = [location for location in found if self._is_suspect(location, states)]
+            found = [location for location in found if location not in suspects] + [
                 suspect for suspect in suspects if not suspect.is_cached
             ]
-        peers = [one for one in found if one.is_cached]
-        return [*peers[:_MOST_PEERS], *(one for one in found if not one.is_cached)]
+        peers = [location for location in found if location.is_cached]
+        return [*peers[:_MOST_PEERS], *(location for location in found if not location.is_cached)]
 
-    def open(self, background: bool, one: Location, offset: int, stop: int | None = None) -> Body:
+    def open(self, background: bool, location: Location, offset: int, stop: int | None = None) -> Body:
         """A host that does not answer is left alone for a while, for all images."""
         try:
-            return self._sources[background].open(one, offset, stop)
+            return self._sources[background].open(location, offset, stop)
         except (Unreachable, Stalled):
-            if one.host:
-                self._avoided[one.host] = time.monotonic() + _SILENT_SECONDS
+            if location.host:
+                self._avoided[location.host] = time.monotonic() + _SILENT_SECONDS
             raise
 
     def avoid(self, wrong: Sequence[Location]) -> None:
         """These gave wrong bytes."""
-        self._avoided |= {one.url: time.monotonic() + _WRONG_SECONDS for one in wrong}
+        self._avoided |= {location.url: time.monotonic() + _WRONG_SECONDS for location in wrong}
 
     def held_elsewhere(self, image_ids: Collection[str]) -> set[str]:
         """Of these images those that another living host of ours has; none when that cannot be asked."""
@@ -86,7 +86,7 @@ class SourceSelection:
         """The ledger knows that this host goes on; who fills the image by now."""
         if self._settings.host_url is None:
             return ()
-        own = location.replica_url(self._settings.host_url, image.id)
+        own = replica_url(self._settings.host_url, image.id)
         self._claimed.add(image.id)
         return self._hosts.ask_soon(
             "claims",
@@ -115,13 +115,15 @@ class SourceSelection:
 
     def _is_alone(self, image: Image) -> bool:
         """Whether there is no other host, nor has one come just now."""
-        return len(self._hosts.knowing(one.host for one in image.cached)) <= 1 and len(self._hosts.anew()) <= 1
+        return (
+            len(self._hosts.knowing(location.host for location in image.cached)) <= 1 and len(self._hosts.anew()) <= 1
+        )
 
     def _others(self, image: Image, fills: Iterable[FillClaim]) -> list[Location]:
         fills = list(fills)
         hosts = self._hosts.knowing(fill.host for fill in fills)
         found = [
-            Location(image.id, location.replica_url(hosts[fill_claim.host].url, image.id), {HOST_KEY: fill_claim.host})
+            Location(image.id, replica_url(hosts[fill_claim.host].url, image.id), {HOST_KEY: fill_claim.host})
             for fill_claim in fills
             if fill_claim.host in hosts
         ]
@@ -136,25 +138,25 @@ class SourceSelection:
             log.warning("image %s: its locations may be out of date: %s", image.id, error)
             return image
 
-    def _is_suspect(self, one: Location, states: Mapping[tuple[str, str], Result]) -> bool:
-        known = states.get((one.image_id, place_key(one)))
-        until = max(self._avoided.get(key, 0.0) for key in (one.url, one.host or one.url))
+    def _is_suspect(self, location: Location, states: Mapping[tuple[str, str], Result]) -> bool:
+        known = states.get((location.image_id, place_key(location)))
+        until = max(self._avoided.get(key, 0.0) for key in (location.url, location.host or location.url))
         return until > time.monotonic() or (known is not None and known.verdict.is_damage)
 
     def _peers(self, image: Image) -> list[Location]:
         """Copies on other living hosts of ours, own zone first, else at random so that none serves all."""
         found = self._elsewhere(image)
         random.shuffle(found)
-        return sorted(found, key=lambda one: one.zone != self._settings.host_zone)
+        return sorted(found, key=lambda location: location.zone != self._settings.host_zone)
 
     def _elsewhere(self, image: Image) -> list[Location]:
         """Its copies on other living hosts of ours."""
-        hosts = self._hosts.knowing(one.host for one in image.cached)
+        hosts = self._hosts.knowing(location.host for location in image.cached)
         return [
-            one
-            for one in image.cached
-            if one.host != self._settings.host_name
-            and one.host in hosts
-            and one.url == location.replica_url(hosts[one.host].url, image.id)
-            and is_alive(hosts[one.host], self._settings)
+            location
+            for location in image.cached
+            if location.host != self._settings.host_name
+            and location.host in hosts
+            and location.url == replica_url(hosts[location.host].url, image.id)
+            and is_alive(hosts[location.host], self._settings)
         ]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-from .. import location
 from ..errors import SourceError, Unsupported
+from ..location import place
 from ..model import Location
 from ..stores import kinds
 from ..stores.identity import ObjectIdentity
@@ -31,45 +31,45 @@ class CopyIdentities:
         self._known: dict[Where, ObjectIdentity] = {}
         self._failed: set[Where] = set()
 
-    def identity(self, one: Location) -> Hashable:
+    def identity(self, location: Location) -> Hashable:
         """Equal for two locations that may be names of one copy."""
-        return self._place(one).key
+        return self._place(location).key
 
-    def is_known(self, one: Location) -> bool:
+    def is_known(self, location: Location) -> bool:
         """Whether its other names, if it has any, would be recognised."""
-        self._place(one)
-        return _where(one) not in self._failed
+        self._place(location)
+        return _where(location) not in self._failed
 
-    def surely(self, one: Location, other: Location) -> bool:
+    def surely(self, location: Location, other: Location) -> bool:
         """Whether both are names of one copy beyond doubt."""
-        return self._place(one).is_surely(self._place(other))
+        return self._place(location).is_surely(self._place(other))
 
-    def _place(self, one: Location) -> ObjectIdentity:
-        seen = kinds.of(one.url).seen_here(one.url)
+    def _place(self, location: Location) -> ObjectIdentity:
+        seen = kinds.of(location.url).seen_here(location.url)
         if seen is not None:
             return seen
-        key = one.store, one.url
+        key = location.store, location.url
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            found = self._known[key] = self._ask(one)
+            found = self._known[key] = self._ask(location)
         return found
 
-    def _ask(self, one: Location) -> ObjectIdentity:
-        by_url = ObjectIdentity(location.place(one))
-        if _where(one) in self._failed:
+    def _ask(self, location: Location) -> ObjectIdentity:
+        by_url = ObjectIdentity(place(location))
+        if _where(location) in self._failed:
             return by_url
         try:
-            return self._sources.identify(one)
+            return self._sources.identify(location)
         except Unsupported:  # whoever reads it says so
             return by_url
         except SourceError as error:
-            self._failed.add(_where(one))
+            self._failed.add(_where(location))
             self._on_failure(f"{error}: it is not known whether its copies have other names, too")
             return by_url
 
 
-def _where(one: Location) -> Where:
+def _where(location: Location) -> Where:
     """What is asked together: one container of one account, with the same credentials."""
-    return one.store, one.url.removesuffix(one.image_id)
+    return location.store, location.url.removesuffix(location.image_id)

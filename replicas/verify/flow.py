@@ -116,7 +116,7 @@ class Verification:
         how = {"evidence": str(options.evidence), "sample": options.sample.text, "seed": options.seed}
         chosen = how | self._selection.as_dict()
         runs = SharedRuns(ledger.database)
-        run = runs.start(name, {key: one for key, one in chosen.items() if one is not None}, who=who())
+        run = runs.start(name, {key: option for key, option in chosen.items() if option is not None}, who=who())
         self._note(f"run {run.name}: {'goes on' if run.resumed else 'begun'}, {run.started_at:%F %T} UTC")
         schedule = Schedule(options.evidence, ledger.now(), run.started_at, run=True)
         self._worker = RunWorker(runs, run, schedule)

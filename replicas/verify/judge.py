@@ -49,7 +49,7 @@ def ranges(size: int, seed: str) -> list[range]:
     blocks = -(-size // SAMPLE)
     inner = range(1, max(blocks - 1, 1))
     chosen = {0, blocks - 1, *random.Random(seed).sample(inner, min(SAMPLES - 2, len(inner)))}  # noqa: S311
-    return [range(one * SAMPLE, min((one + 1) * SAMPLE, size)) for one in sorted(chosen) if one >= 0]
+    return [range(number * SAMPLE, min((number + 1) * SAMPLE, size)) for number in sorted(chosen) if number >= 0]
 
 
 def reference(

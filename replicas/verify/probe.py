@@ -114,21 +114,20 @@ def _sample(
     if size not in (None, image.size) or image.size is None:
         return Seen(Evidence.SIZE, size)
     wanted = ranges(image.size, f"{image.id} {datetime.now(UTC):%Y-%m-%d}")
-    pieces = [_range(sources, location, one, tell) for one in wanted]
+    pieces = [_range(sources, location, part, tell) for part in wanted]
     length = sum(map(len, wanted))
     done = f"{len(wanted)} ranges, {length} bytes, could be read"
     if reference is None:
         return Seen(Evidence.SIZE, size, basis=f"{done}; not compared: no other copy was intact in full")
     other = redact(reference.url)
     try:
-        others = [_range(sources, reference, one, tell) for one in wanted]
+        others = [_range(sources, reference, part, tell) for part in wanted]
     except SourceError as error:
         return Seen(Evidence.SIZE, size, basis=f"{done}; not compared: {error}")
-    for one, mine, its in zip(wanted, pieces, others, strict=True):
+    for part, mine, its in zip(wanted, pieces, others, strict=True):
         if mine != its:
-            text = (
-                f"bytes {one.start}-{one.stop - 1} are not those of {other}; verify both in full to see which is wrong"
-            )
+            where = f"bytes {part.start}-{part.stop - 1} are not those of {other}"
+            text = f"{where}; verify both in full to see which is wrong"
             return Seen(Evidence.SAMPLE, size, error=text, failure=Verdict.UNVERIFIABLE)
     return Seen(Evidence.SAMPLE, size, sampled=length, basis=f"the same as in {other}")
 

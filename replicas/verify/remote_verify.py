@@ -49,7 +49,7 @@ class RemoteVerify:
             return None
         if time.monotonic() > self._until:
             try:
-                self._hosts = {one.name: one for one in self._ledger.hosts()}
+                self._hosts = {host.name: host for host in self._ledger.hosts()}
             except LedgerError:
                 self._hosts = {}
             self._until = time.monotonic() + _FRESH_SECONDS

@@ -29,13 +29,13 @@ class RunWorker:
 
     def claim(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """Those of the items that are ours to verify; the others somebody else has, or has verified since."""
-        wanted = {(one.image.id, one.place): one for one in items}
+        wanted = {(item.image.id, item.place): item for item in items}
         self.asked += len(wanted)
         granted = self._runs.claim(self._owner, wanted)
         over = {key for key in granted.mine if self._schedule.is_fresh(granted.known.get(key))}
         if over:
             self._runs.record(self._owner, [], over)
-        return [one for key, one in wanted.items() if key in granted.mine - over]
+        return [item for key, item in wanted.items() if key in granted.mine - over]
 
     def record(self, results: Sequence[Result], recorded: Sequence[Result]) -> None:
         """The results are in the ledger, as those are that somebody recorded before, and their claims given back."""

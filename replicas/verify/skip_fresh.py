@@ -38,7 +38,7 @@ def images(
     comes with all, to be judged one by one; so does one without any, or with none in a store.
     """
     condition = is_fresh(schedule)
-    pages = ((page, ledger.keys({one for one, _ in page}, condition)) for page in selection.urls(catalogue))
+    pages = ((page, ledger.keys({image_id for image_id, _ in page}, condition)) for page in selection.urls(catalogue))
     for page, fresh in read_ahead(pages):
         due = {image_id for image_id, url in page if url is None or (image_id, url_key(url)) not in fresh}
         due |= {image_id for image_id, _ in page} - {image_id for image_id, url in page if _is_durable(image_id, url)}

@@ -114,13 +114,13 @@ class Summary:
     @property
     def has_damage(self) -> bool:
         """Something is damaged, or only cached."""
-        found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
+        found = {Verdict(word) for word in (*self.verdicts, *(self.run or ()))}
         return bool(self.only_cached or self.differing or self.nowhere) or any(verdict.is_damage for verdict in found)
 
     @property
     def has_unknown(self) -> bool:
         """Something could not be verified, or nothing was: having verified nothing is not known."""
-        found = {Verdict(one) for one in (*self.verdicts, *(self.run or ()))}
+        found = {Verdict(word) for word in (*self.verdicts, *(self.run or ()))}
         if self._allows and self.verdicts[str(Verdict.UNVERIFIABLE)] == self.undigested:
             found.discard(Verdict.UNVERIFIABLE)
         unknown = any(verdict.is_unknown for verdict in found) or self.left or self.absent
@@ -131,13 +131,13 @@ class Summary:
         return {place for place in self.unknown if self._is_sick(place)}
 
     def _is_sick(self, place: str) -> bool:
-        number = sum(number for one, number in self.unknown[place].items() if Verdict(one).is_path_fault)
+        number = sum(number for word, number in self.unknown[place].items() if Verdict(word).is_path_fault)
         return number >= SICK and number * 2 >= self.places[place]
 
     def problems(self) -> Iterator[tuple[Image, Result]]:
         """Every bad result that is a matter of its own, damage first."""
         sick, lost = self.sick_places(), self.losses.at_fault()
-        for image, result in sorted(self._bad, key=lambda one: (one[1].verdict.gravity, one[0].id)):
+        for image, result in sorted(self._bad, key=lambda item: (item[1].verdict.gravity, item[0].id)):
             place, is_durable = backend(result.location), not result.location.is_cached
             if result.verdict.is_unknown and place in sick:
                 continue

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from .. import location
+from ..location import redact, scheme
 from ..model import Image, Location, Result
 from ..stores.sources import Sources
 from ..verdict import Evidence
@@ -29,13 +29,13 @@ class Bounds(NamedTuple):
     each: int  # at one place
 
 
-def backend(one: Location) -> str:
+def backend(location: Location) -> str:
     """The place that reading a location keeps busy: a host, a store, or a server."""
-    if one.host:
-        return f"host {one.host}"
-    if one.store:
-        return f"store {one.store}"
-    return f"{location.scheme(one.url)}://{urlsplit(location.redact(one.url)).netloc}"
+    if location.host:
+        return f"host {location.host}"
+    if location.store:
+        return f"store {location.store}"
+    return f"{scheme(location.url)}://{urlsplit(redact(location.url)).netloc}"
 
 
 def probe_all(
@@ -44,8 +44,8 @@ def probe_all(
     """A result for each item, in the order they are done."""
 
     def see(item: Item) -> Result:
-        image, one, evidence = item
-        return probe(sources, image, one, evidence, throttle=throttle)
+        image, location, evidence = item
+        return probe(sources, image, location, evidence, throttle=throttle)
 
     found = run_all(items, see, lambda item: backend(item[1]), Bounds(workers, workers))
     return ((item[0], result) for item, result in found)

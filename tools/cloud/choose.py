@@ -43,7 +43,7 @@ class Choose(ClientCommand, Columns, Lister):  # type: ignore[misc, unused-ignor
         choices = ordered(document, parsed_args)
         if not any(choice.location.is_readable for choice in choices):
             self.app.stderr.write(f"replica: image {document.image_id}: no copy to choose; Glance itself serves it\n")
-        return COLUMNS, [_row(place, one, parsed_args.show_urls) for place, one in enumerate(choices, 1)]
+        return COLUMNS, [_row(place, choice, parsed_args.show_urls) for place, choice in enumerate(choices, 1)]
 
 
 def ordered(document: Document, arguments: argparse.Namespace) -> list[Choice[Replica]]:
@@ -57,9 +57,9 @@ def ordered(document: Document, arguments: argparse.Namespace) -> list[Choice[Re
 
 
 def _row(place: int, choice: Choice[Replica], show_urls: bool) -> tuple[Any, ...]:
-    one, state = choice.location, choice.location.state
+    location, state = choice.location, choice.location.state
     return (
-        *(place, one.kind, Text(one.host), Text(one.zone), Text(one.store)),
+        *(place, location.kind, Text(location.host), Text(location.zone), Text(location.store)),
         *(Text(state and str(state.verdict)), seen(state)),
-        *("; ".join(choice.reasons), one.url if show_urls else redact(one.url)),
+        *("; ".join(choice.reasons), location.url if show_urls else redact(location.url)),
     )

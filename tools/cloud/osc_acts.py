@@ -59,7 +59,7 @@ class Verify(InCloud, Lister):  # type: ignore[misc, unused-ignore]
 
         site, evidence = self.site, Evidence(parsed_args.evidence)
         summary = Summary(allow_unverifiable=parsed_args.allow_unverifiable)
-        items = [(image, one, evidence) for image, one in self._items(site, parsed_args, summary)]
+        items = [(image, location, evidence) for image, location in self._items(site, parsed_args, summary)]
         sources = Sources([_Copies(site), _Glance(site)])
         rows = []
         for image, result in probe_all(sources, items, parsed_args.workers):
@@ -185,10 +185,10 @@ class Prune(InCloud, Lister):  # type: ignore[misc, unused-ignore]
         plan = [item for name in parsed_args.image for item in self._plan(name, parsed_args)]
         orders, done = ReplicaApi(self.session, self.site.endpoint), 0
         rows = []
-        for found, one in plan:
-            removed = parsed_args.yes and self._remove(orders, found, one, parsed_args.force)
+        for found, location in plan:
+            removed = parsed_args.yes and self._remove(orders, found, location, parsed_args.force)
             done += removed
-            rows.append(_pruned(found, one, "asked for" if removed else "keep" if parsed_args.yes else "remove"))
+            rows.append(_pruned(found, location, "asked for" if removed else "keep" if parsed_args.yes else "remove"))
         if not plan:
             self.note("nothing to prune")
         elif parsed_args.yes:
@@ -228,12 +228,12 @@ def _location(found: Document, replica: Replica) -> Location:
 
 
 def _verified(image: Image, result: Result) -> tuple[Any, ...]:
-    one = result.location
-    kind = "cached" if one.is_cached else "glance" if one.url.startswith(_Glance.scheme) else "durable"
+    location = result.location
+    kind = "cached" if location.is_cached else "glance" if location.url.startswith(_Glance.scheme) else "durable"
     return (
-        *(image.id, Text(image.name), kind, Text(one.host), Text(one.store)),
+        *(image.id, Text(image.name), kind, Text(location.host), Text(location.store)),
         *(str(result.verdict), str(result.evidence), Bytes(result.size), round(result.seconds, 3)),
-        *(Text(result.detail or None), redact(one.url)),
+        *(Text(result.detail or None), redact(location.url)),
     )
 
 

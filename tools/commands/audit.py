@@ -119,7 +119,7 @@ class Audit(ClosedLister):
             lost = finding.orphan.kind is Kind.LOST
             advised = HELD_BACK if lost and report.is_at_fault else _next(finding, action, refusal)
             yield _row(finding, action, advised, now)
-        removed = sum(one in ("removed", "asked") for one in actions)
+        removed = sum(action in ("removed", "asked") for action in actions)
         self.lines += _closing(report, removed, refusal, is_here="asked" not in actions)
         if report.problem or report.odd:
             self.worsen(UNKNOWN)

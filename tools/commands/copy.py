@@ -81,7 +81,7 @@ class Copy(OnHostLister):
     def _hosts(self, parsed: argparse.Namespace) -> list[Host]:
         """The hosts that are meant, all of them alive. Raises ConfigError."""
         known = {host.name: host for host in self.ledger.hosts()}
-        alive = {name: one for name, one in known.items() if one.age_seconds <= self.settings.dead_after_seconds}
+        alive = {name: host for name, host in known.items() if host.age_seconds <= self.settings.dead_after_seconds}
         if parsed.to:
             for name in parsed.to:
                 if name not in alive:

@@ -51,7 +51,7 @@ class CopyList(OnHostLister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """One row for an image and a host."""
-        states = None if parsed_args.state is None else [State(one) for one in parsed_args.state]
+        states = None if parsed_args.state is None else [State(word) for word in parsed_args.state]
         found = PrefetchRequests(self.ledger.database).list(parsed_args.image or None, parsed_args.host, states)
         return COLUMNS, [row(request) for request in found]
 

@@ -136,7 +136,7 @@ class Purge(OnHost):
         return past.guards(self._living)
 
     def _living(self, ids: list[str]) -> set[str]:
-        return {one for one, status in self.catalogue.statuses(ids).items() if status != "deleted"}
+        return {image_id for image_id, status in self.catalogue.statuses(ids).items() if status != "deleted"}
 
     def _must_have_images(self) -> None:
         if next(self.catalogue.images(batch=1), None) is None:

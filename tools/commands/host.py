@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from glance_replicas import location
 from glance_replicas.ledger.prefetch_requests import PrefetchRequests, State
 from glance_replicas.ledger.usage import Usage
+from glance_replicas.location import is_replica_of
 from glance_replicas.model import Host as Known
 from glance_replicas.model import Use
 
@@ -74,7 +74,7 @@ class Host(ClosedLister):
 
     def _registered(self, known: Known) -> int:
         rows = self.catalogue.of_host(known.name)
-        return sum(location.is_replica_of(row, known.name, known.url) for row in rows)
+        return sum(is_replica_of(row, known.name, known.url) for row in rows)
 
     def _row(self, known: Known, copies: tuple[int, int], served: Use) -> tuple[Any, ...]:
         state = "dead" if self._is_dead(known) else "alive"

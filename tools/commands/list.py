@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from glance_replicas import location
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.ledger.ledger import place_key
+from glance_replicas.location import kind, redact
 from glance_replicas.model import Image, Last, Location
 from glance_replicas.removal.last_copy import is_damaged, only_cached
 
@@ -67,11 +67,11 @@ class List(OnHostLister):
     def _rows(self, wanted: Selection) -> Iterator[tuple[Any, ...]]:
         for image, lasts in self.with_lasts(wanted, early=True):
             is_safe = False
-            for one in wanted.of(image):
-                last = lasts.get((image.id, place_key(one)))
-                is_safe = is_safe or (not one.is_cached and not is_damaged(last))
+            for location in wanted.of(image):
+                last = lasts.get((image.id, place_key(location)))
+                is_safe = is_safe or (not location.is_cached and not is_damaged(last))
                 if wanted.state is None or wanted.has_state(last):
-                    yield _row(image, one, last)
+                    yield _row(image, location, last)
             if not is_safe and only_cached(image, lasts):
                 self.note(f"{advice.only_cached(image)}; next: {advice.put_back(image)}")
             if image.has_no_copy and wanted.takes_every_location:
@@ -84,12 +84,12 @@ def _shown(cell: type[Text] | type[Bytes] | type[When] | None, value: Any, now: 
     return When(value, now) if issubclass(cell, When) else cell(value)
 
 
-def _row(image: Image, one: Location, last: Last | None) -> tuple[Any, ...]:
+def _row(image: Image, location: Location, last: Last | None) -> tuple[Any, ...]:
     """In the order of the columns."""
     what = (image.id, image.name, image.status, image.size)
-    where = (location.kind(one), one.host, one.zone, one.store)
+    where = (kind(location), location.host, location.zone, location.store)
     shown: tuple[Any, ...] = (None, None, None)
     if last is not None:
         verdict, evidence, checked_at = last.shown
         shown = (verdict.value, evidence.value, checked_at)
-    return (*what, *where, *shown, location.redact(one.url))
+    return (*what, *where, *shown, redact(location.url))

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas import location
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import Refused
 from glance_replicas.ledger.best_effort import BATCH
-from glance_replicas.location import described
+from glance_replicas.location import described, is_ours
 from glance_replicas.model import HOST_KEY, Image, Location, Result
 from glance_replicas.removal import causes
 from glance_replicas.removal import proof as rule
@@ -124,9 +123,13 @@ class Prune(ClosedLister):
         while batch := list(itertools.islice(images, BATCH)):
             cause_of = order.causes([image for image, _ in batch])
             for image, states in batch:
-                chosen = [one for one in image.locations if wanted.has(one)]
-                self._seen += sum(order.reads_targets or one.is_cached for one in chosen)
-                found = [one for one in chosen if self._may_go(image, one, cause_of(one), states, bool(wanted.ids))]
+                chosen = [location for location in image.locations if wanted.has(location)]
+                self._seen += sum(order.reads_targets or location.is_cached for location in chosen)
+                found = [
+                    location
+                    for location in chosen
+                    if self._may_go(image, location, cause_of(location), states, bool(wanted.ids))
+                ]
                 if found:
                     yield image, found
 
@@ -135,22 +138,22 @@ class Prune(ClosedLister):
         if wanted.ids or not self._held.decide(self.note):
             return targets
         self.worsen(DAMAGED)
-        left = ((image, [one for one in found if not self._held.has(one)]) for image, found in targets)
+        left = ((image, [location for location in found if not self._held.has(location)]) for image, found in targets)
         return [(image, found) for image, found in left if found]
 
-    def _may_go(self, image: Image, one: Location, cause: causes.Cause, states: States, named: bool) -> bool:
-        last = states(one) if isinstance(cause, causes.Damaged) else None
+    def _may_go(self, image: Image, location: Location, cause: causes.Cause, states: States, named: bool) -> bool:
+        last = states(location) if isinstance(cause, causes.Damaged) else None
         if isinstance(cause, causes.Damaged):
-            self._held.see(one, last)
+            self._held.see(location, last)
         if isinstance(cause, causes.Damaged) and not named:
             if self.known.is_lost:
                 raise Refused("without the ledger it is not known what is damaged; name the images")
             return last is not None and last.verdict in cause.states
-        judged = cause.judge(image, one, (), self._places.identity)
-        if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and HOST_KEY in one.metadata:
+        judged = cause.judge(image, location, (), self._places.identity)
+        if isinstance(cause, causes.Ordered) and isinstance(judged, causes.Doubt) and HOST_KEY in location.metadata:
             foreign = "no registration of ours in spite of its metadata"
-            why = f"{judged.reason} (--pinned takes it, too)" if location.is_ours(one) else foreign
-            self.note(f"image {image.id}: left alone, {why}: {described(one)}")
+            why = f"{judged.reason} (--pinned takes it, too)" if is_ours(location) else foreign
+            self.note(f"image {image.id}: left alone, {why}: {described(location)}")
         return isinstance(judged, str) or judged.unknown
 
     def _by_quota(
@@ -158,7 +161,7 @@ class Prune(ClosedLister):
     ) -> "Iterator[Step]":
         """Of each host the least used copies, as many as bring it down to its quota and no more."""
         downloads = self._reasons.downloads([image for image, _ in targets])
-        copies = [(image, one) for image, found in targets for one in found]
+        copies = [(image, location) for image, found in targets for location in found]
         copies.sort(
             key=lambda copy: (copy[1].host or "", downloads.get((copy[0].id, copy[1].host or ""), 0), copy[1].row)
         )
@@ -166,10 +169,10 @@ class Prune(ClosedLister):
             over, mine = self._reasons.held(host) - parsed.quota, list(held)
             sizes = list(itertools.accumulate(image.size or 0 for image, _ in mine))
             bound(sum(before < over for before in itertools.chain([0], sizes[:-1])))
-            for image, one in mine:
+            for image, location in mine:
                 if over <= 0:
                     break
-                for step in removal.plan(image, [one]):
+                for step in removal.plan(image, [location]):
                     over -= (image.size or 0) * isinstance(step.answer, rule.Proof)
                     yield step
 

@@ -5,10 +5,9 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas import location
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError, Refused
-from glance_replicas.location import described
+from glance_replicas.location import described, kind, redact
 from glance_replicas.model import Image, Location
 from glance_replicas.repair.plan import Action, Step
 from glance_replicas.verify.summary import IntactCopies
@@ -99,10 +98,12 @@ class Repair(ClosedLister):
         """Those named; of others those with a copy that the ledger has as damaged, unless these are too many."""
         found: list[tuple[Image, list[Location]]] = []
         for image, states in self.with_states(wanted):
-            known = [(one, last) for one in image.locations if wanted.has(one) and (last := states(one))]
-            damaged = [one for one, last in known if last.verdict.is_damage]
-            for one, last in known:
-                self._held.see(one, last)
+            known = [
+                (location, last) for location in image.locations if wanted.has(location) and (last := states(location))
+            ]
+            damaged = [location for location, last in known if last.verdict.is_damage]
+            for location, last in known:
+                self._held.see(location, last)
             if image.has_no_copy:
                 self.note(f"image {image.id} is lost: it has no location at all; restore it from where it came from")
                 self.worsen(DAMAGED)
@@ -116,7 +117,7 @@ class Repair(ClosedLister):
             raise Refused("without the ledger it is not known what is damaged; name the images")
         if self._held.decide(self.note):
             self.worsen(DAMAGED)
-        left = [(image, [one for one in damaged if not self._held.has(one)]) for image, damaged in found]
+        left = [(image, [location for location in damaged if not self._held.has(location)]) for image, damaged in found]
         _bound(sum(len(damaged) for _, damaged in left), most)
         return [image for image, damaged in left if damaged]
 
@@ -211,7 +212,7 @@ def _advice(step: Step) -> str:
         return advice.next_step(step.image, step.before, IntactCopies())
     if step.action is Action.KEEP:
         return f"find out why copies did not answer, then: replica repair {image_id}"
-    if any(not one.is_cached for one in step.intact):
+    if any(not location.is_cached for location in step.intact):
         return f"replica prune {image_id} --state {verdict}"
     return f"keep the one {_source(step)} and upload the image again from it"
 
@@ -221,10 +222,17 @@ def _source(step: Step) -> str:
 
 
 def _row(step: Step) -> tuple[Any, ...]:
-    one, source = step.target, step.intact[0] if step.intact else None
-    origin = source and (source.host or source.store or location.redact(source.url))
+    location, source = step.target, step.intact[0] if step.intact else None
+    origin = source and (source.host or source.store or redact(source.url))
     return (
-        *(step.image.id, Text(step.image.name), str(step.action), location.kind(one), Text(one.host), Text(one.store)),
+        *(
+            step.image.id,
+            Text(step.image.name),
+            str(step.action),
+            kind(location),
+            Text(location.host),
+            Text(location.store),
+        ),
         *(str(step.before.verdict), Text(step.after and str(step.after.verdict)), Text(origin)),
-        location.redact(one.url),
+        redact(location.url),
     )

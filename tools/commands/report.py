@@ -73,9 +73,9 @@ class Report(OnHost):
 
     def _rows(self, wanted: Selection) -> Iterator[ImageRow]:
         for image, lasts in self.with_lasts(wanted):
-            one = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
-            if one.copies or (wanted.takes_every_location and not image.locations):
-                yield one
+            image_row = replace(row(image, wanted.has, lasts), allows_undigested=self._allows)
+            if image_row.copies or (wanted.takes_every_location and not image.locations):
+                yield image_row
 
     def _detailed(self, rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
         """The same rows, those with trouble with what was found in words."""
@@ -123,17 +123,17 @@ def _places(total: ReportModel) -> list[str]:
     table.left_padding_width, table.right_padding_width = 0, 2
     table.align.update(dict.fromkeys(table.field_names[:3], "l"))
     for place in sorted(total.places):
-        host, one = total.host(place), total.places[place]
-        counts = [one.conditions[name] for name in Condition]
+        host, found = total.host(place), total.places[place]
+        counts = [found.conditions[name] for name in Condition]
         room = [size(host.bytes_used), size(host.bytes_free)] if host else ["-", "-"]
         where = [visible(str(place)), visible(place.zone) or "-", total.state(place) or "-"]
-        table.add_row([*where, one.copies, size(one.bytes), *counts, *room])
+        table.add_row([*where, found.copies, size(found.bytes), *counts, *room])
     return [line.rstrip() for line in table.get_string().splitlines()]
 
 
 def _trouble(row: ImageRow, now: datetime) -> Iterator[str]:
-    for one, last, step in row.problems():
-        if one is None or last is None:
+    for location, last, step in row.problems():
+        if location is None or last is None:
             yield f"image {row.image.id} ({visible(row.image.name or '')}): {row.without}"
         else:
             when = f", {age((now - last.checked_at).total_seconds())} ago" if last.checked_at else ""

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from glance_replicas import location
 from glance_replicas.catalogue.selection import Selection
 from glance_replicas.errors import ConfigError
 from glance_replicas.ledger.ledger import place_key
+from glance_replicas.location import kind, redact
 from glance_replicas.model import Image, Last, Location, Result
 from glance_replicas.verdict import Evidence
 from glance_replicas.verify.freshness import Freshness
@@ -99,8 +99,8 @@ class Verify(OnHostLister):
             return PLANNED, (_planned(due.image, due.location, due.last, now) for due in work.planned())
         found = self._results(work)
         if parsed_args.formatter != "jsonl":
-            found = iter(sorted(found, key=lambda one: (one[1].verdict.gravity, one[0].id)))
-        return COLUMNS, (_row(*one) for one in found)
+            found = iter(sorted(found, key=lambda item: (item[1].verdict.gravity, item[0].id)))
+        return COLUMNS, (_row(*item) for item in found)
 
     def _results(self, work: "Verification") -> Iterator[tuple[Image, Result]]:
         progress = Progress(self.app.stderr, 0, quiet=self.app.options.verbose_level == 0)
@@ -143,8 +143,8 @@ class Verify(OnHostLister):
         """The histogram of a selection's locations, by verifications so deep. Raises LedgerError, CatalogueError."""
         found = Freshness(self.ledger.now(), parsed.overdue)
         for image, lasts in self.with_lasts(wanted, early=True):
-            for one in wanted.of(image):
-                last = lasts.get((image.id, place_key(one)))
+            for location in wanted.of(image):
+                last = lasts.get((image.id, place_key(location)))
                 if wanted.has_state(last):
                     found.add(judged_at(last, Evidence(parsed.evidence)), image.size)
         self._lines = []
@@ -175,18 +175,18 @@ def _options(parsed: argparse.Namespace) -> "VerifyOptions":
 
 
 def _row(image: Image, result: Result) -> tuple[Any, ...]:
-    one = result.location
+    location = result.location
     return (
-        *(image.id, Text(image.name), location.kind(one), Text(one.host), Text(one.store)),
+        *(image.id, Text(image.name), kind(location), Text(location.host), Text(location.store)),
         *(str(result.verdict), str(result.evidence), Bytes(result.size), round(result.seconds, 3)),
-        *(Text(result.detail or None), location.redact(one.url)),
+        *(Text(result.detail or None), redact(location.url)),
     )
 
 
-def _planned(image: Image, one: Location, last: Last | None, now: datetime) -> tuple[Any, ...]:
+def _planned(image: Image, location: Location, last: Last | None, now: datetime) -> tuple[Any, ...]:
     verdict, _, checked_at = last.shown if last else (None, None, None)
     return (
-        *(image.id, Text(image.name), location.kind(one), Text(one.host), Text(one.store)),
+        *(image.id, Text(image.name), kind(location), Text(location.host), Text(location.store)),
         *(Text(verdict and str(verdict)), When(checked_at, now)),
-        *(Bytes(image.size), location.redact(one.url)),
+        *(Bytes(image.size), redact(location.url)),
     )

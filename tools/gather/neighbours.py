@@ -108,10 +108,10 @@ def _absent_files(settings: Settings, conf: cfg.ConfigOpts) -> Iterator[tuple[st
     The rows are what hosts that share a folder agree on; a mark in it would say no more, and nothing of old folders.
     """
     named = [
-        (root, one.id or one.kind)
-        for one in configured.stores(conf)
-        if one.kind == "file"
-        for root in file_roots(conf, one.id)
+        (root, store.id or store.kind)
+        for store in configured.stores(conf)
+        if store.kind == "file"
+        for root in file_roots(conf, store.id)
     ]
     catalogue, losses = Catalogue(settings.database, settings.encryption_key), Losses()
     try:

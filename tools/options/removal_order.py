@@ -43,7 +43,7 @@ def from_arguments(parsed: argparse.Namespace, reasons: "RemovalFacts") -> "Remo
         return RemovalOrder(of_copies, parsed.min_durable, reads_targets=False)
     if parsed.duplicates:
         return RemovalOrder(reasons.duplicates, parsed.min_durable)
-    states = tuple(Verdict(one) for one in parsed.state) or causes.DAMAGED
+    states = tuple(Verdict(state) for state in parsed.state) or causes.DAMAGED
     return RemovalOrder(partial(reasons.damaged, states=states), parsed.min_durable)
 
 

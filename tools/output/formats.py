@@ -48,7 +48,7 @@ class JsonLines(ListFormatter):  # type: ignore[misc, unused-ignore]
         """Write the rows."""
         names = (json.dumps(name).replace("%", "%%") for name in column_names)
         line = "{" + ", ".join(f"{name}: %s" for name in names) + "}\n"
-        lines = (line % tuple([_text(one) if type(one) is str else _json(one) for one in row]) for row in data)
+        lines = (line % tuple([_text(cell) if type(cell) is str else _json(cell) for cell in row]) for row in data)
         each = _TOGETHER if isinstance(data, AtOnce) else 1
         while text := "".join(itertools.islice(lines, each)):
             stdout.write(text)
@@ -94,7 +94,7 @@ class Values(ValueFormatter):  # type: ignore[misc, unused-ignore]
         self, column_names: Sequence[str], data: Sequence[Any], stdout: TextIO, parsed_args: argparse.Namespace
     ) -> None:
         """Write the fields, a line for each."""
-        stdout.writelines(f"{_one_line(one)}\n" for one in data)
+        stdout.writelines(f"{_one_line(item)}\n" for item in data)
 
 
 def _one_line(cell: Any) -> str:
@@ -126,10 +126,10 @@ class Columns:
 
 
 def _need_columns(parsed: argparse.Namespace, there: Sequence[str]) -> None:
-    names = {_normal(one) for one in there}
+    names = {_normal(name) for name in there}
     wrong = [column for column in parsed.columns if _normal(column) not in names]
     if wrong:
-        typed = ", ".join(repr(one) for one in wrong)
+        typed = ", ".join(repr(column) for column in wrong)
         raise ConfigError(f"-c {typed}: no such column; there are: {', '.join(dict.fromkeys(there))}")
 
 

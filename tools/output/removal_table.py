@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 
-from glance_replicas import location
-from glance_replicas.location import described
+from glance_replicas.location import described, is_ours, kind, redact
 from glance_replicas.removal import proof
 
 from .cells import Text
@@ -55,7 +54,7 @@ def closing(steps: "Sequence[Step]", acted: bool) -> Iterator[str]:
 
 def _left(step: "Step") -> str:
     """What becomes of the bytes."""
-    if location.is_ours(step.target) and not step.cause.leaves_bytes:
+    if is_ours(step.target) and not step.cause.leaves_bytes:
         return f"the file goes with the next pass of the janitor of host {step.target.host}"
     return f"out of the catalogue; what bytes there are were left {described(step.target)}"
 
@@ -66,17 +65,17 @@ def _action(step: "Step", acted: bool) -> str:
 
 def row(step: "Step", acted: bool) -> tuple[Any, ...]:
     """One step in `COLUMNS`."""
-    one, answer = step.target, step.answer
+    location, answer = step.target, step.answer
     return (
-        *(step.image.id, Text(step.image.name), _action(step, acted), location.kind(one), Text(one.host)),
-        *(Text(one.store), Text(answer.reason), Why(answer), location.redact(one.url)),
+        *(step.image.id, Text(step.image.name), _action(step, acted), kind(location), Text(location.host)),
+        *(Text(location.store), Text(answer.reason), Why(answer), redact(location.url)),
     )
 
 
 def brief(step: "Step", acted: bool) -> tuple[Any, ...]:
     """One step in `BRIEF`; the lines below the table name the places in full."""
-    one, answer = step.target, step.answer
-    copy = f"cached on {one.host}" if one.host else f"{location.kind(one)} in {one.store or 'the store'}"
+    location, answer = step.target, step.answer
+    copy = f"cached on {location.host}" if location.host else f"{kind(location)} in {location.store or 'the store'}"
     keeps = str(answer).partition(": ")[2] if isinstance(answer, proof.Proof) else "-"
     cells = (short(Text(text).human_readable()) for text in (copy, answer.reason, keeps))
     wrapped = (textwrap.fill(text, width) for text, width in zip(cells, _WIDTHS, strict=True))

@@ -37,4 +37,4 @@ def short(text: str) -> str:
 
 def visible(text: str) -> str:
     """The text with control characters, which users may write into names, as escapes."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -60,11 +60,11 @@ def _columns(total: ReportModel, places: Sequence[Holder]) -> Iterator[dict[str,
 
 
 def _image(total: ReportModel, index: Mapping[Holder, int], looks: dict[Look, int], row: ImageRow) -> list[Any]:
-    steps = {id(one): step for one, _, step in row.problems()}
+    steps = {id(location): step for location, _, step in row.problems()}
     copies = []
-    for one, last, _ in row.copies:
-        entry = [index[total.place(one)], looks.setdefault(_look(last), len(looks)), ago(total, last)]
-        found = [visible(short(last.detail)), visible(steps[id(one)])] if last and id(one) in steps else []
+    for location, last, _ in row.copies:
+        entry = [index[total.place(location)], looks.setdefault(_look(last), len(looks)), ago(total, last)]
+        found = [visible(short(last.detail)), visible(steps[id(location)])] if last and id(location) in steps else []
         copies.append(entry + found)
     ages = [total.seconds(copy.last) for copy in row.copies if copy.last]
     known = [seconds for seconds in ages if seconds is not None]

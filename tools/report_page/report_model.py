@@ -154,11 +154,11 @@ class ReportModel:
         self.only_cached += row.severity is Severity.ONLY_CACHED
         self.troubled += row.severity.is_trouble
         self.undigested += row.undigested
-        for one, last, judged in row.copies:
+        for location, last, judged in row.copies:
             condition = Condition.of(last)
             for total in (
-                self.cached if one.is_cached else self.durable,
-                self.places.setdefault(self.place(one), Sum()),
+                self.cached if location.is_cached else self.durable,
+                self.places.setdefault(self.place(location), Sum()),
             ):
                 total.add(size, condition)
             self.verdicts[str(last.verdict) if last else NEVER] += 1
@@ -256,11 +256,11 @@ def detailed(image_row: ImageRow, state: Callable[[Location], Result | None]) ->
 
 
 def _problems(row: ImageRow) -> Iterator[dict[str, Any]]:
-    for one, last, step in row.problems():
+    for location, last, step in row.problems():
         yield {
             "image": row.image.id,
             "name": row.image.name,
-            "place": str(Holder.of(one)) if one else None,
+            "place": str(Holder.of(location)) if location else None,
             "verdict": str(last.verdict) if last else None,
             "evidence": str(last.evidence) if last else None,
             "checked_at": last.checked_at.isoformat() if last and last.checked_at else None,

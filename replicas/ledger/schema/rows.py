@@ -13,8 +13,8 @@ from ...model import HOST_KEY, Host, Last, Location, Result
 from ...verdict import Evidence, Verdict
 
 TEXT = 2000  # characters kept of a text that came from elsewhere
-_VERDICTS = {str(one): one for one in Verdict}
-_EVIDENCES = {str(one): one for one in Evidence}
+_VERDICTS = {str(word): word for word in Verdict}
+_EVIDENCES = {str(word): word for word in Evidence}
 
 
 @dataclass(frozen=True)

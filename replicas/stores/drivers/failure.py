@@ -64,7 +64,7 @@ def _kind(whole: list[BaseException]) -> type[SourceError]:
 def _values(whole: list[BaseException], name: str) -> list[int]:
     """What the errors have under this name, if it is a number."""
     found = [getattr(cause, name, None) for cause in whole]
-    return [one for one in found if isinstance(one, int)]
+    return [status for status in found if isinstance(status, int)]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

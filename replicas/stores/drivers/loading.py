@@ -64,7 +64,7 @@ class Drivers:
         fitting: list[Driver] = []
         why = "no enabled store reads it"
         # Drivers named like the scheme first: then the others need not be loaded to say no.
-        for key in sorted(keys, key=lambda one: not name.startswith(one[1])):
+        for key in sorted(keys, key=lambda item: not name.startswith(item[1])):
             if fitting and not name.startswith(key[1]):
                 break
             loaded = self._load(*key)
@@ -73,7 +73,7 @@ class Drivers:
             elif loaded is None and name.startswith(key[1]):
                 why = f"the {key[1]} driver cannot be loaded here: is the library it needs installed?"
         if len(fitting) > 1 or (fitting and location.store is not None and not is_named):
-            owners = [one for one in fitting if one.owns(location.url)]
+            owners = [candidate for candidate in fitting if candidate.owns(location.url)]
             why, fitting = why_unknown(location, len(owners) or len(fitting)), owners
         if len(fitting) == 1:
             return fitting[0]

@@ -38,12 +38,12 @@ class File(Kind):
 
     def listings(self, stores: Sequence[Store], config: Configuration) -> Iterator[Listing]:
         """One for each store; of its folders without those of anybody else below them."""
-        roots = {one: _roots(one, config) for one in stores}
+        roots = {store: _roots(store, config) for store in stores}
         reserved = options.reserved_folders(config.conf)
         if config.cache_dir is not None:
             reserved = (*reserved, config.cache_dir)
         for store, own in roots.items():
-            others = [folder for one, folders in roots.items() if one != store for folder in folders]
+            others = [folder for other, folders in roots.items() if other != store for folder in folders]
             yield Listing(f"store:{store.name}", store.id, own, [*others, *reserved])
 
     def url(self, store: Store, image: Image, config: Configuration) -> str:

@@ -66,7 +66,7 @@ class Listing:
 
     def _walk(self, root: Path) -> Iterator[Listed]:
         for path, folders, files, at in os.fwalk(root, onerror=_fail, follow_symlinks=False):
-            folders[:] = [one for one in folders if os.path.join(path, one) not in self._others]
+            folders[:] = [name for name in folders if os.path.join(path, name) not in self._others]
             for name in files:
                 with contextlib.suppress(FileNotFoundError):  # gone since the folder was read
                     facts = os.stat(name, dir_fd=at, follow_symlinks=False)

@@ -48,4 +48,4 @@ def reserved_folders(conf: cfg.ConfigOpts) -> tuple[Path, ...]:
     uri = cfg.StrOpt("node_staging_uri", default="file:///tmp/staging/")
     staging = urlsplit(peek(conf, [uri])[uri.dest])
     found += [staging.path] if staging.scheme == "file" else []
-    return tuple(Path(one) for one in found if one)
+    return tuple(Path(folder) for folder in found if folder)

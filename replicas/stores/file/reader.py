@@ -79,7 +79,7 @@ def below(roots: Sequence[Path], url: str) -> tuple[Path, tuple[str, ...]]:
     path = _path(url)
     with contextlib.suppress(ValueError):  # a NUL in the path
         real = Path(os.path.realpath(path.parent), path.name)
-        for root in sorted(roots, key=lambda one: -len(one.parts)):
+        for root in sorted(roots, key=lambda root: -len(root.parts)):
             real_root = Path(os.path.realpath(root))
             if real_root in real.parents and path.name not in ("", "..", "."):
                 return real_root, real.relative_to(real_root).parts

@@ -41,7 +41,7 @@ class Writer:
 
     def __init__(self, roots: Sequence[Path], habits: Mapping[Path, FileHabits] | None = None) -> None:
         self._roots = tuple(roots)
-        self._habits = {Path(os.path.realpath(root)): one for root, one in (habits or {}).items()}
+        self._habits = {Path(os.path.realpath(root)): habit for root, habit in (habits or {}).items()}
 
     def rewrite(self, url: str, original: Original, ready: Callable[[], None]) -> "_Written":
         """As `contract.Writer.rewrite`. Unwritable before the first byte, where there is no room for all of them.

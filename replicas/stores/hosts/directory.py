@@ -6,9 +6,9 @@ What grows, what turned out wrong (`invalid/`) and requests (`queue/`) are the j
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from ... import location
 from ...cache import Cache
 from ...errors import ConfigError
+from ...location import is_replica_of, replica_url
 from ...model import HOST_KEY, Location
 from ...settings import Settings
 from ..contract import Listed
@@ -25,13 +25,13 @@ class Listing:
         self.place = f"host:{settings.host_name}"
         self._cache, self._name, self._url = Cache(settings.cache_dir), settings.host_name, settings.host_url
 
-    def name_of(self, one: Location) -> str | None:
+    def name_of(self, location: Location) -> str | None:
         """The image's id, for a registration of this host's own."""
-        return one.image_id if self._url and location.is_replica_of(one, self._name, self._url) else None
+        return location.image_id if self._url and is_replica_of(location, self._name, self._url) else None
 
     def location_of(self, entry: Listed) -> Location:
         """Under this host's URL, whether it is registered or not."""
-        url = location.replica_url(self._url or "", entry.name)
+        url = replica_url(self._url or "", entry.name)
         return Location(entry.name, url, {HOST_KEY: self._name})
 
     def entries(self) -> Iterator[Listed]:

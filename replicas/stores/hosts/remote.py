@@ -7,9 +7,9 @@ dark there that host removes itself (`Janitor`), after a look of its own.
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from ... import location
 from ...cache import CachedFile as File
 from ...errors import Absent, Denied, Unreachable, WrongAnswer
+from ...location import is_replica_of, replica_url
 from ...model import HOST_KEY, Host, Location, is_image_id
 from ..body import Limits
 from ..contract import Listed
@@ -30,13 +30,13 @@ class Listing:
         self.place = f"host:{host.name}"
         self._host, self._sign, self._wire = host, sign, Wire(limits)
 
-    def name_of(self, one: Location) -> str | None:
+    def name_of(self, location: Location) -> str | None:
         """The image's id, for a registration of that host's own."""
-        return one.image_id if location.is_replica_of(one, self._host.name, self._host.url) else None
+        return location.image_id if is_replica_of(location, self._host.name, self._host.url) else None
 
     def location_of(self, entry: Listed) -> Location:
         """Under that host's URL, whether it is registered or not."""
-        return Location(entry.name, location.replica_url(self._host.url, entry.name), {HOST_KEY: self._host.name})
+        return Location(entry.name, replica_url(self._host.url, entry.name), {HOST_KEY: self._host.name})
 
     def entries(self) -> Iterator[Listed]:
         """Every complete file. Raises the children of SourceError, also when the list has no end."""

@@ -55,7 +55,7 @@ def length_of(headers: Mapping[str, str], target: Target) -> int | None:
     """The length of the body that these headers state, in bytes. Raises WrongAnswer for one that is none."""
     if "chunked" in headers.get("Transfer-Encoding", "").lower():
         return None
-    texts = {one.strip() for one in headers.get("Content-Length", "").split(",")}
+    texts = {text.strip() for text in headers.get("Content-Length", "").split(",")}
     if texts == {""}:
         return None
     text = texts.pop()

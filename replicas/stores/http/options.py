@@ -13,7 +13,7 @@ def tls(conf: cfg.ConfigOpts) -> Tls:
     The store's driver believes any unless told otherwise; a URL of ours is a permission, so that is taken only where
     somebody has written `https_insecure = True`.
     """
-    store = next((one for one in stores(conf) if one.kind == "http"), None)
+    store = next((enabled for enabled in stores(conf) if enabled.kind == "http"), None)
     where = groups(store.id if store else None)
     said = peek(conf, [cfg.StrOpt("https_ca_certificates_file"), cfg.BoolOpt("https_insecure", default=False)], *where)
     ca_file = said["https_ca_certificates_file"]

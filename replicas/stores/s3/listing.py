@@ -51,8 +51,8 @@ class Listing:
         if not self._s3.bucket:
             raise Unsupported(f"{self.place}: s3_store_bucket is not set")
         for page in self._pages("list_objects_v2", "MaxKeys", ContinuationToken="NextContinuationToken"):
-            for one in page.get("Contents", ()):
-                yield Listed(f"{self._s3.bucket}/{one['Key']}", int(one["Size"]), one["LastModified"])
+            for item in page.get("Contents", ()):
+                yield Listed(f"{self._s3.bucket}/{item['Key']}", int(item["Size"]), item["LastModified"])
         yield from self._uploads()
 
     def _uploads(self) -> Iterator[Listed]:
@@ -60,9 +60,9 @@ class Listing:
         after = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         try:
             for page in self._pages("list_multipart_uploads", "MaxUploads", **after):
-                for one in page.get("Uploads", ()):
-                    name = f"{self._s3.bucket}/{one['Key']}{_UPLOAD}{quote(one['UploadId'], safe='')}"
-                    yield Listed(name, None, one["Initiated"], _SPARE)
+                for upload in page.get("Uploads", ()):
+                    name = f"{self._s3.bucket}/{upload['Key']}{_UPLOAD}{quote(upload['UploadId'], safe='')}"
+                    yield Listed(name, None, upload["Initiated"], _SPARE)
         except (Denied, Unsupported) as error:
             log.warning("%s; uploads that were never completed are not listed", error)
 

@@ -54,7 +54,9 @@ class S3Store:
 
         self._conf, self.store, self._limits = conf, store, limits
         options = group_options(conf, store, driver.Store.OPTIONS)
-        self.options = SimpleNamespace(**{one.dest: getattr(options, one.dest) for one in driver.Store.OPTIONS})
+        self.options = SimpleNamespace(
+            **{option.dest: getattr(options, option.dest) for option in driver.Store.OPTIONS}
+        )
         self._lock = threading.Lock()
         self._client: Any = None
 

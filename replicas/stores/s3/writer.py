@@ -66,9 +66,9 @@ class Writer:
 
     def _upload(self, key: Key, original: Original, ready: Callable[[], None]) -> None:
         client, names = self._s3.client(), {"Bucket": key.bucket, "Key": key.key}
-        for one in client.list_multipart_uploads(Bucket=key.bucket, Prefix=key.key).get("Uploads", ()):
-            if one["Key"] == key.key:
-                client.abort_multipart_upload(**names, UploadId=one["UploadId"])
+        for left in client.list_multipart_uploads(Bucket=key.bucket, Prefix=key.key).get("Uploads", ()):
+            if left["Key"] == key.key:
+                client.abort_multipart_upload(**names, UploadId=left["UploadId"])
         upload = client.create_multipart_upload(**names)["UploadId"]
         try:
             parts = list(self._parts(key, upload, original))

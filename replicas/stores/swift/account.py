@@ -90,9 +90,9 @@ class Account:
         """Where the catalogue has the server of `url`, under whatever interface."""
         auth: Any = self._session.auth
         catalog = auth.get_access(self._session).service_catalog.normalize_catalog()
-        known = [one for service in catalog for one in service["endpoints"] if one["url"]]
+        known = [endpoint for service in catalog for endpoint in service["endpoints"] if endpoint["url"]]
         wanted = self._credentials.region
-        fitting = [one["region_name"] for one in known if server(one["url"]) == server(url)]
+        fitting = [endpoint["region_name"] for endpoint in known if server(endpoint["url"]) == server(url)]
         return wanted if wanted in fitting else next(iter(fitting), None)
 
 

@@ -49,10 +49,10 @@ def stored(wire: Wire, target: Target, beside: Beside) -> Stored:
 def _large(wire: Wire, beside: Beside, size: int | None, kind: str, segments: list[Segment] | None) -> Stored:
     if segments is None or len(segments) > MOST:
         return Stored(size, basis=f"an {kind} of another form than Glance writes, its segments were not checked")
-    for number, one in enumerate(segments, 1):
-        damage = _damage(wire, beside, one)
+    for number, segment in enumerate(segments, 1):
+        damage = _damage(wire, beside, segment)
         if damage:
-            return Stored(size, damage=f"segment {number} of {len(segments)} of the {kind}, {one.path}: {damage}")
+            return Stored(size, damage=f"segment {number} of {len(segments)} of the {kind}, {segment.path}: {damage}")
     total = sum(segment.size for segment in segments)
     if len(segments) == 1 and _MD5.fullmatch(segments[0].etag or ""):
         return Stored(total, (Digest("md5", segments[0].etag or ""),), f"the ETag of the one segment of the {kind}")
@@ -151,7 +151,7 @@ def entries(text: bytes | bytearray, shown: str) -> list[Mapping[str, Any]]:
         found = json.loads(text or b"[]")
     except (ValueError, RecursionError) as error:
         raise WrongAnswer(f"{shown}: the segment list is not JSON") from error
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    if not isinstance(found, list) or not all(isinstance(segment, dict) for segment in found):
         raise WrongAnswer(f"{shown}: invalid segment list")
     return found
 

@@ -128,12 +128,14 @@ class _Object:
         """
         cutter = Cutter(original.whole())
         digests = [checksum.of(cutter.take(piece.size), "md5")[0].value for piece in plan]
-        wrong = [(one, md5) for one, md5 in zip(plan, digests, strict=True) if not self._is_right(one, md5)]
-        for one, md5 in wrong:
+        wrong = [(segment, md5) for segment, md5 in zip(plan, digests, strict=True) if not self._is_right(segment, md5)]
+        for segment, md5 in wrong:
             ready()
-            self.wire.put(self._at(one.path), original.part(one.offset, one.size), one.size, {"ETag": md5})
-            log.info("%s: segment %s written anew", self.target.shown, one.path)
-        return [one.path for one, _ in wrong]
+            self.wire.put(
+                self._at(segment.path), original.part(segment.offset, segment.size), segment.size, {"ETag": md5}
+            )
+            log.info("%s: segment %s written anew", self.target.shown, segment.path)
+        return [segment.path for segment, _ in wrong]
 
     def _is_right(self, piece: Piece, md5: str) -> bool:
         """Read, not asked: what Swift says of a segment may be older than its damage."""

@@ -131,8 +131,8 @@ class Catalogue(ReadOnlyCatalogue):
         Glance's own changes of the image wait meanwhile: keep it short, and do nothing outside, for it is called again
         when another node was first. On SQLite the whole file is locked for writing, the ledger too if it lives there.
 
-        Raises Refused if there is no such image, CatalogueError if another holds the lock longer than `wait_seconds`,
-        and where the database does not say whether it has committed: that it is not known what became of it.
+        Raises Refused if there is no such image, CatalogueError if another holds the lock while each of its tries has
+        waited `wait_seconds`, and one which says so where it is not known whether the database has committed.
         """
 
         def attempt() -> T:

@@ -61,15 +61,31 @@ def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable
         requests=PrefetchRequests(local.ledger.database),
         access=access,
     )
-    return lambda app: ReplicasApi(app, local.host_registry, bool(local.settings.signing_keys), access, orders)
+    return lambda app: ReplicasApi(
+        app,
+        hosts=local.host_registry,
+        completed=local.catalogue.completed,
+        signs=bool(local.settings.signing_keys),
+        access=access,
+        orders=orders,
+    )
 
 
 class ReplicasApi:
-    """One WSGI filter; see the module."""
+    """One WSGI filter; see the module. `completed` gives an image the copies that Glance's tables do not have."""
 
-    def __init__(self, app: App, hosts: HostRegistry, signs: bool, access: Access, orders: CopyOrders) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        hosts: HostRegistry,
+        completed: Callable[[Image], Image],
+        signs: bool,
+        access: Access,
+        orders: CopyOrders,
+    ) -> None:
         self._app = app
-        self._hosts, self._signs = hosts, signs
+        self._hosts, self._completed, self._signs = hosts, completed, signs
         self._access, self._orders = access, orders
         self._unsigning = plain_urls.handlers()
 
@@ -103,7 +119,7 @@ class ReplicasApi:
         if not is_image_id(image_id):
             raise webob.exc.HTTPNotFound(explanation=Refusal.NO_IMAGE.format(image=image_id))
         found = self._access.image(request.context, image_id)
-        image = image_of(found)
+        image = self._completed(image_of(found))
         made = self._document(image, self._sees_stores(request.context, found), request.GET)
         answer = _answer_of(made, self._hosts.living(), request)
         answer.headers["Cache-Control"] = NOT_STORED

@@ -54,7 +54,7 @@ def assembled(local: LocalHost, parking: Parking, app: App) -> "CacheFilter":
     """The filter of this host, before `app`."""
     access = Access()
     known = KnownCopies(local.ledger.database, silent_after_seconds(local.settings))
-    guard = Guard(local.catalogue, local.cache, known, access)
+    guard = Guard(local.catalogue, local.own_copies, known, access)
     return CacheFilter(
         app=app,
         serving=Serving.of(local),

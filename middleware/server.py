@@ -103,7 +103,7 @@ class ReplicaServer:
         return webob.Response(body=body, content_type="text/plain", charset="utf-8")
 
     def _serve(self, request: webob.Request, image_id: str) -> Any:
-        image = self._catalogue.image(image_id)
+        image = self._catalogue.image(image_id, listed=True)
         if image is None or image.status != IMAGE_ACTIVE or image.digest is None or not image.size:
             deactivated = image is not None and image.status == IMAGE_DEACTIVATED
             return webob.exc.HTTPForbidden() if deactivated else webob.exc.HTTPNotFound()

@@ -216,6 +216,28 @@ LEDGER = [
         secret=True,
         help="SQLAlchemy URL of the database for our own tables. Default: Glance's own; for SQLite a file beside it.",
     ),
+    cfg.StrOpt(
+        "registrar",
+        default="catalogue",
+        choices=["catalogue", "ledger"],
+        help="Where a host registers its copies. catalogue: in our own tables, and the first few of each image as "
+        "locations in Glance's. ledger: in our own tables alone; Glance's own calls show none, hosts and tools use "
+        "them all the same.",
+    ),
+    cfg.IntOpt(
+        "max_registered_per_image",
+        default=8,
+        min=1,
+        help="Most cached copies of an image that are locations in Glance's tables, spread over zones. Each costs "
+        "every GET of the image; all further ones are in our own tables alone.",
+    ),
+    cfg.IntOpt(
+        "catalogue_scan_seconds",
+        default=86400,
+        min=0,
+        help="How often a host reads all of Glance's locations for rows of its own that our tables do not have, such "
+        "as those of an earlier version. Other passes read by index.",
+    ),
 ]
 
 ALL = [*HOST, *SERVING, *SPACE, *EVICTION, *FILLING, *COPYING, *WAITING, *JANITOR, *LEDGER]

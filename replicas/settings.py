@@ -24,6 +24,7 @@ from .signing import Key, parse_keys
 
 log = logging.getLogger(__name__)
 
+LEDGER = "ledger"  # a `registrar`
 Hours = tuple[time, time]  # local time; the second may be earlier: over midnight
 
 
@@ -74,6 +75,9 @@ class Settings:
     dead_after_seconds: int = 86400
     max_withdrawals_per_pass: int = 50
     doubt_seconds: int = 3600
+    registrar: str = "catalogue"
+    max_registered_per_image: int = 8
+    catalogue_scan_seconds: int = 86400
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:

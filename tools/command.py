@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # not needed by `replica --help`, and slow to import
     from glance_replicas.catalogue.images import Catalogue
     from glance_replicas.catalogue.selection import Selection
     from glance_replicas.ledger.best_effort import BestEffortLedger
+    from glance_replicas.ledger.cached_copies import BestEffortCopies
     from glance_replicas.ledger.ledger import Ledger
     from glance_replicas.settings import Settings
     from glance_replicas.stores.sources import Sources
@@ -63,7 +64,7 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
         """Glance's rows."""
         from glance_replicas.catalogue.images import Catalogue
 
-        return Catalogue(self.settings.database, self.settings.encryption_key)
+        return Catalogue(self.settings.database, self.settings.encryption_key, self._copies())
 
     @functools.cached_property
     def ledger(self) -> "Ledger":
@@ -71,6 +72,13 @@ class OnHost(Example, Command):  # type: ignore[misc, unused-ignore]
         from glance_replicas.ledger.ledger import Ledger
 
         return Ledger(self.settings.ledger)
+
+    def _copies(self) -> "BestEffortCopies":
+        from glance_replicas.ledger.cached_copies import BestEffortCopies, CachedCopies
+
+        return BestEffortCopies(
+            CachedCopies(self.ledger.database), lambda _, question, otherwise: self.known.ask(question, otherwise)
+        )
 
     @functools.cached_property
     def known(self) -> "BestEffortLedger":

@@ -23,10 +23,10 @@ from typing import Any
 import webob.exc
 from glance.api.v2.images import ImagesController
 
-from glance_replicas.cache import Cache
 from glance_replicas.catalogue.images import Catalogue, LockedImage
 from glance_replicas.database import several_writers
 from glance_replicas.errors import LastCopy, LedgerError, Refused, ReplicaError
+from glance_replicas.host.own_copies import OwnCopies
 from glance_replicas.ledger.schema.rows import place_key
 from glance_replicas.location import is_ours, place, redact
 from glance_replicas.model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
@@ -63,8 +63,8 @@ _request: ContextVar[_Request | None] = ContextVar("removal", default=None)
 class Guard:
     """Answers Glance's removals; `handlers` are to be applied to every request."""
 
-    def __init__(self, catalogue: Catalogue, cache: Cache, known: KnownCopies, access: Access) -> None:
-        self._catalogue, self._cache, self._known = catalogue, cache, known
+    def __init__(self, catalogue: Catalogue, own_copies: OwnCopies, known: KnownCopies, access: Access) -> None:
+        self._catalogue, self._own_copies, self._known = catalogue, own_copies, known
         self._access = access
         self.handlers = routed.Handlers()
         self.handlers.on(ImagesController, "delete", self._delete)
@@ -123,7 +123,7 @@ class Guard:
                 request.image_id = image_id
                 image = self._catalogue.image(image_id)
                 for location in image.locations if image else ():
-                    if is_ours(location) and self._catalogue.withdraw(location):
+                    if is_ours(location) and location.row is not None and self._catalogue.withdraw(location):
                         request.withdrawn.append(location)
         except ReplicaError as error:
             log.warning("image %s: its replicas could not be withdrawn first: %s", image_id, error)
@@ -185,7 +185,7 @@ class Guard:
 
     def _forget(self, image_id: str) -> None:
         try:
-            self._cache.complete.remove(image_id)
+            self._own_copies.remove_deleted(image_id)
         except ReplicaError as error:
             log.warning("image %s: its file is left to the janitor: %s", image_id, error)
 
@@ -231,7 +231,8 @@ def _why_kept(image: Image, target: Location, going: Sequence[Location], known: 
     def key(location: Location) -> tuple[str, str]:
         return location.image_id, place_key(location)
 
-    if target.is_cached:
+    if target.is_cached:  # of what stays in Glance's table: a file without a row there is not found by Glance
+        image = replace(image, locations=tuple(location for location in image.locations if location.row is not None))
         known = replace(known, going=known.going | {key(location) for location in going})
         why = last_copy.why_kept(image, key(target), known)
         return f"Not removed: {why}. Repair the image first: replica repair {image.id} --yes" if why else None

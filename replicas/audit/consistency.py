@@ -28,9 +28,9 @@ class Rows:
     odd: list[Location] = field(default_factory=list)  # active rows of the place that name nothing that can be in it
 
     def add(self, name: str, location: Location, is_active: bool) -> None:
-        """One row."""
+        """One row, or a copy that may have no row of Glance's."""
         self.claimed.add(fold(name))
-        if is_active:
+        if is_active and (location.row is not None or name not in self.named):
             self.named[name] = location
 
     def claims(self, name: str) -> bool:

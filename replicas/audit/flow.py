@@ -120,7 +120,8 @@ class Auditor:
     def _rows(self, listings: Sequence[Listing]) -> list[Rows]:
         """What the catalogue says now, of each place."""
         found = [Rows() for _ in listings]
-        for location, is_active in self._catalogue.claims():
+        hosts = [listing.place.removeprefix("host:") for listing in listings if listing.place.startswith("host:")]
+        for location, is_active in self._catalogue.claims(hosts):
             for listing, rows in zip(listings, found, strict=True):
                 if (name := listing.name_of(location)) is not None:
                     rows.add(name, location, is_active and self._is_of(listing, location))

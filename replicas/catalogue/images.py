@@ -18,8 +18,11 @@ from ..database.faults import Fault, fault
 from ..errors import Gone, Refused
 from ..location import is_ours
 from ..model import HOST_KEY, IMAGE_IS_GONE, ZONE_KEY, Digest, Image, Location
-from .read_images import LIVE, ReadOnlyCatalogue
-from .tables import images, is_listed, live_status, locations
+from . import spread
+from .copies_index import CopiesIndex, completed
+from .location_rows import LIVE
+from .read_images import ReadOnlyCatalogue
+from .tables import Reader, images, is_listed, live_status, locations, withdrawn_locations
 
 __all__ = ["LIVE", "Catalogue", "LockedImage"]
 
@@ -29,13 +32,15 @@ T = TypeVar("T")
 class LockedImage:
     """An image whose row nobody else can change until the decision of `Catalogue.decide` is made."""
 
-    def __init__(self, image: Image, connection: sa.Connection, rivals: several_writers.Rivals) -> None:
+    def __init__(self, image: Image, connection: sa.Connection, reader: Reader, rivals: several_writers.Rivals) -> None:
         self.image = image
-        self._connection, self._rivals = connection, rivals
+        self._connection, self._reader, self._rivals = connection, reader, rivals
 
     def withdraw(self, location: Location) -> bool:
-        """As `Catalogue.withdraw`, in the transaction that holds the lock."""
-        return _withdraw(self._connection, location)
+        """As `Catalogue.withdraw`, under the lock; a copy that has no row in Glance's table is left to its host."""
+        if location.row is None:
+            return location in self.image.cached
+        return _withdraw(self._connection, self._reader, location)
 
     def keep(self, kept: Collection[Location]) -> None:
         """These rows, which a decision counts on, are there when the transaction commits; else it is done again.
@@ -53,15 +58,29 @@ class Catalogue(ReadOnlyCatalogue):
     """Glance's database, as `ReadOnlyCatalogue`, and the few changes that we make to location rows."""
 
     def __init__(
-        self, url: str, encryption_key: str | None = None, rivals: several_writers.Rivals = several_writers.RIVALS
+        self,
+        url: str,
+        encryption_key: str | None = None,
+        copies: CopiesIndex | None = None,
+        rivals: several_writers.Rivals = several_writers.RIVALS,
     ) -> None:
-        super().__init__(url, encryption_key)
+        super().__init__(url, encryption_key, copies)
         self._rivals = rivals
 
-    def add(self, image_id: str, url: str, metadata: Mapping[str, object], *, digest: Digest | None = None) -> bool:
+    def add(
+        self,
+        image_id: str,
+        url: str,
+        metadata: Mapping[str, object],
+        *,
+        digest: Digest | None = None,
+        most: int | None = None,
+    ) -> bool:
         """The image has an active row with this URL, of this host and zone; False when that was so already.
 
         A row of that URL that names another host or zone is corrected; its store id is Glance's to write, and stays.
+        With `most` it has at most so many rows of cached copies, spread over zones (`spread`): False, and no row, for
+        one more. A withdrawn row of a cached copy is used again: Glance reads those as well, with each GET.
 
         `digest` is that of the bytes there: an id may be used again while they are fetched (OSSN-0075).
 
@@ -72,13 +91,13 @@ class Catalogue(ReadOnlyCatalogue):
             raise Refused(f"image {image_id}: the URL has characters Glance does not store (above U+FFFF, or NUL)")
         with self._errors():
             return transactions.writing(
-                self._engine, lambda connection: self._add(connection, image_id, url, metadata, digest)
+                self._engine, lambda connection: self._add(connection, Location(image_id, url, metadata), digest, most)
             )
 
     def withdraw(self, location: Location) -> bool:
-        """Exactly this row is deleted; False when it was gone. A later row with the same URL is left alone."""
+        """Exactly this row is deleted; False when it was gone, or is another URL's by now."""
         with self._errors():
-            return transactions.writing(self._engine, lambda connection: _withdraw(connection, location))
+            return transactions.writing(self._engine, lambda connection: _withdraw(connection, self._reader, location))
 
     def put_back(self, location: Location, *, pending: bool = False) -> bool:
         """This row, which `withdraw` took, is there again; False when it was not withdrawn, or the image is gone.
@@ -118,7 +137,7 @@ class Catalogue(ReadOnlyCatalogue):
                 for location in self._of_image(connection, image_id)
                 if location.url == url and host in (None, location.host)
             ]
-            return sum(_withdraw(connection, row) for row in rows)
+            return sum(_withdraw(connection, self._reader, row) for row in rows)
 
         with self._errors():
             return transactions.writing(self._engine, work)
@@ -150,7 +169,8 @@ class Catalogue(ReadOnlyCatalogue):
             image = self._image(connection, image_id)
             if image is None:
                 raise Refused(f"image {image_id} does not exist")
-            yield LockedImage(image, connection, self._rivals)
+            complete = next(completed(self._copies, [image]))
+            yield LockedImage(complete, connection, self._reader, self._rivals)
 
     def _begin(self, connection: sa.Connection, image_id: str) -> None:
         """Before anything is read: of all that decide about this image one commits at a time, on whatever node.
@@ -164,14 +184,8 @@ class Catalogue(ReadOnlyCatalogue):
                 raise
             connection.execute(_touched(locations.c.image_id == image_id))
 
-    def _add(
-        self,
-        connection: sa.Connection,
-        image_id: str,
-        url: str,
-        metadata: Mapping[str, object],
-        digest: Digest | None,
-    ) -> bool:
+    def _add(self, connection: sa.Connection, coming: Location, digest: Digest | None, most: int | None) -> bool:
+        image_id = coming.image_id
         self._begin(connection, image_id)
         row = connection.execute(_lock(image_id)).one_or_none()
         state = live_status(row.status, row.deleted) if row and row.id == image_id else "unknown"
@@ -181,35 +195,66 @@ class Catalogue(ReadOnlyCatalogue):
         image = self._image(connection, image_id)
         if image is None or (digest is not None and image.digest != digest):
             raise Refused(f"image {image_id} has other bytes by now: no location of these can be added")
-        there = next((location for location in image.locations if location.url == url), None)
+        there = next((location for location in image.locations if location.url == coming.url), None)
         if there is not None:
-            return _corrected(connection, there, metadata)
-        now = clock(connection).replace(tzinfo=None)  # ages are by this clock, whichever machine asks for them
-        values: dict[str, object] = {
-            "image_id": image_id,
-            "value": self._reader.stored(url),
-            "meta_data": json.dumps(dict(metadata)),
-        }
-        values |= {"status": "active", "created_at": now, "updated_at": now, "deleted": False}
-        connection.execute(locations.insert().values(values))
+            return _corrected(connection, there, coming)
+        if most is not None and spread.is_full(image, most):
+            crowded = spread.gives_way(image, coming, most)
+            if crowded is None:
+                return False
+            _withdraw(connection, self._reader, crowded)
+        self._write(connection, image, coming)
         return True
 
+    def _write(self, connection: sa.Connection, image: Image, coming: Location) -> None:
+        """The row, in the place of a withdrawn one of a cached copy where there is one."""
+        now = clock(connection).replace(tzinfo=None)  # ages are by this clock, whichever machine asks for them
+        values: dict[str, object] = {
+            "value": self._reader.stored(coming.url),
+            "meta_data": json.dumps(dict(coming.metadata)),
+            "status": "active",
+            "created_at": now,
+            "updated_at": now,
+            "deleted": False,
+            "deleted_at": None,
+        }
+        used = self._withdrawn(connection, image, coming) if is_ours(coming) else None
+        if used is None:
+            connection.execute(locations.insert().values(values | {"image_id": coming.image_id}))
+        else:
+            made = now + timedelta(seconds=1)  # surely behind what withdrew it: MariaDB's moments are whole seconds
+            again = locations.update().where(locations.c.id == used)
+            connection.execute(again.values(values | {"created_at": made}))
 
-def _corrected(connection: sa.Connection, there: Location, metadata: Mapping[str, object]) -> bool:
+    def _withdrawn(self, connection: sa.Connection, image: Image, coming: Location) -> int | None:
+        """A row that a cached copy of the image had, its own before another's; behind every row of a store.
+
+        Of equal stores Glance shows the row that came first, and clones from it.
+        """
+        first = max((durable.row or 0 for durable in image.durable), default=0)
+        wanted = withdrawn_locations().where(locations.c.image_id == coming.image_id, locations.c.id > first)
+        found = [self._reader.location(*row) for row in connection.execute(wanted)]
+        used = sorted((copy for copy in found if is_ours(copy)), key=lambda copy: copy.url != coming.url)
+        return used[0].row if used else None
+
+
+def _corrected(connection: sa.Connection, there: Location, wanted: Location) -> bool:
     """Whether the row of a host's URL named another host or zone; now it does not. Other URLs are nobody's of ours."""
-    wanted = Location(there.image_id, there.url, metadata)
     if not is_ours(wanted) or (there.host, there.zone) == (wanted.host, wanted.zone):
         return False
     kept = {key: value for key, value in there.metadata.items() if key not in (HOST_KEY, ZONE_KEY)}
     this = sa.and_(locations.c.id == there.row, locations.c.deleted == sa.false())
-    change = {"meta_data": json.dumps(dict(metadata) | kept), "updated_at": _now()}
+    change = {"meta_data": json.dumps(dict(wanted.metadata) | kept), "updated_at": _now()}
     return connection.execute(locations.update().where(this).values(change)).rowcount == 1
 
 
-def _withdraw(connection: sa.Connection, location: Location) -> bool:
+def _withdraw(connection: sa.Connection, reader: Reader, location: Location) -> bool:
     if location.row is None:
         raise Refused(f"image {location.image_id}: a location without a row id cannot be withdrawn; use its URL")
     this = sa.and_(locations.c.id == location.row, locations.c.image_id == location.image_id)
+    value = connection.execute(sa.select(locations.c.value).where(this).with_for_update()).scalar_one_or_none()
+    if value is None or reader.url(location.row, location.image_id, value) != location.url:
+        return False  # another copy's by now
     now = _now()
     change = locations.update().where(this, locations.c.deleted == sa.false())
     done = connection.execute(change.values(deleted=True, status="deleted", deleted_at=now, updated_at=now))

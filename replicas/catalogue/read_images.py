@@ -1,22 +1,19 @@
 """Glance's image and location rows, read: one image, or streams of many in bounded memory."""
 
-import contextlib
-import json
+import itertools
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
-from ..database import several_writers, transactions
+from ..database import transactions
 from ..database.chunks import CHUNK, chunks, distinct
-from ..database.dialect import clock
-from ..errors import CatalogueError
-from ..model import HOST_KEY, IMAGE_ACTIVE, IMAGE_DEACTIVATED, Image, Location
+from ..model import IMAGE_ACTIVE, Image, Location
+from .copies_index import completed, unlisted
 from .image_query import chosen, spelled_alike
+from .location_rows import LIVE, LocationRows
 from .tables import (
-    Reader,
-    claiming_locations,
     images,
     images_perhaps_only_cached,
     images_with_locations,
@@ -25,34 +22,35 @@ from .tables import (
     live_status,
     locations,
     properties,
-    stranded_locations,
     tags,
 )
 
-LIVE = (IMAGE_ACTIVE, IMAGE_DEACTIVATED)
 _ONE = images_with_locations(sa.select(images.c.id).where(images.c.id == sa.bindparam("one")))  # made once, asked often
 _TRUE = ("true", "yes", "1")
 
 
-class ReadOnlyCatalogue:
+class ReadOnlyCatalogue(LocationRows):
     """Glance's database, read. Every method raises CatalogueError when it cannot be asked.
 
     Safe for threads and after a fork. `encryption_key` is Glance's `metadata_encryption_key`. An id means the image of
     exactly this spelling, on databases that compare without case too; only `respelled` looks further.
+
+    An image comes with all its cached copies, those too that are in our tables alone (`copies`): locations without a
+    `row`.
     """
 
-    def __init__(self, url: str, encryption_key: str | None = None) -> None:
-        self._reader = Reader(encryption_key)
-        self._engine = transactions.engine(url)
+    def image(self, image_id: str, *, listed: bool = False) -> Image | None:
+        """One image in any status; deleted ones read `deleted` or `pending_delete`. None: there is no row.
 
-    def close(self) -> None:
-        """No connection is open; the next call opens one again."""
-        self._engine.dispose()
-
-    def image(self, image_id: str) -> Image | None:
-        """One image in any status; deleted ones read `deleted` or `pending_delete`. None: there is no row."""
+        With `listed` it comes with the locations of Glance's table alone, and our tables are not asked.
+        """
         with self._errors():
-            return transactions.reading(self._engine, lambda connection: self._image(connection, image_id))
+            image = transactions.reading(self._engine, lambda connection: self._image(connection, image_id))
+        return image if image is None or listed else self.completed(image)
+
+    def completed(self, image: Image) -> Image:
+        """The image with all its cached copies, those too that are in our tables alone."""
+        return next(completed(self._copies, [image]))
 
     def active(self, image_id: str) -> Image | None:
         """The image when it is active; None when it is not, or has no row."""
@@ -77,14 +75,23 @@ class ReadOnlyCatalogue:
         """
         wanted = chosen(statuses, owner=owner, name=name, tagged=tagged, having=having)
         if ids is not None:
-            for part in distinct(ids, batch):
-                exact, found = set(part), self._batch(wanted.where(images.c.id.in_(part)))
-                yield from (image for image in found if image.id in exact)
+            for part in self._of_these(ids, wanted, batch):
+                yield from completed(self._copies, part)
             return
         wanted, last = wanted.order_by(images.c.id).limit(batch), ""
         while found := self._batch(wanted.where(images.c.id > last)):
-            yield from found
+            yield from completed(self._copies, found)
             last = found[-1].id
+
+    def listed(self, ids: Collection[str]) -> Iterator[Image]:
+        """Of these images those that exist, each with its locations in Glance's table alone."""
+        wanted = chosen(LIVE, owner=None, name=None, tagged=(), having={})
+        return itertools.chain.from_iterable(self._of_these(ids, wanted, CHUNK))
+
+    def _of_these(self, ids: Collection[str], wanted: sa.Select[Any], batch: int) -> Iterator[list[Image]]:
+        for part in distinct(ids, batch):
+            exact, found = set(part), self._batch(wanted.where(images.c.id.in_(part)))
+            yield [image for image in found if image.id in exact]
 
     def urls(
         self,
@@ -102,11 +109,19 @@ class ReadOnlyCatalogue:
         wanted, last = chosen(LIVE, owner=owner, name=name, tagged=tagged, having=having), ""
         wanted = wanted.order_by(images.c.id).limit(batch)
         while rows := self._tuples(images_with_urls(wanted.where(images.c.id > last))):
-            yield [
-                (image_id, None if row is None else self._reader.url(row, image_id, value))
+            found = [
+                (image_id, self._reader.url(row, image_id, value) if row is not None else None)
                 for image_id, row, value in rows
             ]
+            yield self._with_unlisted(found)
             last = rows[-1][0]
+
+    def _with_unlisted(self, found: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+        copies = self._copies.of_images({image_id for image_id, _ in found})
+        more = (
+            unlisted(itertools.chain.from_iterable(copies.values()), {url for _, url in found if url}) if copies else ()
+        )
+        return found + [(location.image_id, location.url) for location in more]
 
     def statuses(self, ids: Collection[str]) -> dict[str, str]:
         """The status of each image that has a row, deleted ones included; an id without a row is absent."""
@@ -156,64 +171,13 @@ class ReadOnlyCatalogue:
         return found
 
     def only_cached(self, limit: int = 1000) -> list[str]:
-        """Active images of which every location is on a host: no store has them. The first so many, by id."""
+        """Active images of which every copy is on a host: no store has them. The first so many, by id."""
         wanted = images_perhaps_only_cached().order_by(images.c.id).limit(CHUNK)
         found, last = list[str](), ""
         while len(found) < limit and (ids := [row.id for row in self._rows(wanted.where(images.c.id > last))]):
             found += [image.id for image in self.images(ids) if image.cached and not image.durable]
             last = ids[-1]
         return found[:limit]
-
-    def ages(self, image_ids: Collection[str]) -> dict[int, float]:
-        """Seconds since each active location of these images was made, by row, by the database's clock."""
-        columns = sa.select(locations.c.id, locations.c.created_at).where(locations.c.deleted == sa.false())
-        with self._errors():
-            now, found = transactions.reading(self._engine, clock).replace(tzinfo=None), {}
-        for part in distinct(image_ids):
-            for row, made in self._rows(columns.where(locations.c.image_id.in_(part))):
-                found[row] = (now - made).total_seconds()
-        return found
-
-    def of_host(self, host_name: str, *, pending: bool = False) -> Iterator[Location]:
-        """Active rows whose metadata name this host, of images in any status; a stream like `images`.
-
-        With `pending` those that wait for Glance's scrubber instead (`delayed_delete`).
-        """
-        chosen = listed_locations(pending=pending).where(_mentions(host_name))
-        wanted = chosen.order_by(locations.c.id).limit(1000)
-        last = 0
-        while rows := self._rows(wanted.where(locations.c.id > last)):
-            last = rows[-1][0]
-            for row in rows:
-                location = self._reader.location(*row)
-                if location.host == host_name:
-                    yield location
-
-    def newest(self, limit: int) -> list[Location]:
-        """The active rows made last, of images in any status."""
-        rows = self._rows(listed_locations().order_by(locations.c.id.desc()).limit(limit))
-        return [self._reader.location(*row) for row in rows]
-
-    def claims(self) -> Iterator[tuple[Location, bool]]:
-        """Every row that is not deleted, of images in any status, and whether Glance lists it; a stream like `images`.
-
-        Rows that are not listed wait for Glance's scrubber (`delayed_delete`), or for an upload to end.
-        """
-        wanted = claiming_locations().order_by(locations.c.id).limit(1000)
-        last = 0
-        while rows := self._rows(wanted.where(locations.c.id > last)):
-            last = rows[-1][0]
-            for *row, status, deleted in rows:
-                yield self._reader.location(*row), status == "active" and not deleted
-
-    def stranded(self) -> list[Location]:
-        """Rows that wait for Glance's scrubber though their image lives: it asks for those of deleted images only."""
-        return [self._reader.location(*row) for row in self._rows(stranded_locations(LIVE))]
-
-    def cluster(self) -> tuple[int, str] | None:
-        """As `several_writers.cluster`."""
-        with self._errors():
-            return transactions.reading(self._engine, several_writers.cluster)
 
     def _image(self, connection: sa.Connection, image_id: str) -> Image | None:
         rows = connection.execute(_ONE, {"one": image_id})
@@ -231,26 +195,3 @@ class ReadOnlyCatalogue:
         wanted = sa.select(table.c.image_id, *columns).where(table.c.deleted == sa.false())
         for part in distinct(ids):
             yield from self._rows(wanted.where(table.c.image_id.in_(part)))
-
-    def _rows(self, query: sa.Select[Any]) -> list[Any]:
-        with self._errors():
-            return transactions.reading(self._engine, lambda connection: list(connection.execute(query).fetchall()))
-
-    def _tuples(self, query: sa.Select[Any]) -> list[Any]:
-        with self._errors():
-            return transactions.reading(self._engine, lambda connection: transactions.tuples(connection, query))
-
-    def _errors(self) -> contextlib.AbstractContextManager[None]:
-        return transactions.translate(
-            CatalogueError,
-            self._engine,
-            no_table="Glance's tables are not there: run glance-manage db_sync, or correct [database] connection",
-            remedy="check [database] connection and that the database answers",
-        )
-
-
-def _mentions(host_name: str) -> sa.ColumnElement[bool]:
-    """True for every row of the host and few others: a text search, since JSON is opaque to some databases."""
-    key = locations.c.meta_data.contains(f'"{HOST_KEY}"', autoescape=True)
-    written = json.dumps(host_name)  # an escaped name could be written in more than one way
-    return key if "\\" in written else sa.and_(key, locations.c.meta_data.contains(written, autoescape=True))

@@ -75,7 +75,8 @@ class Selection:
     def images(self, catalogue: "Catalogue", complain: Callable[[str], None]) -> Iterator[Image]:
         """The images, a stream; one line to `complain` for each id that is not among them."""
         left = set(self.ids)
-        for image in self.find(catalogue, self.ids or None):
+        here = catalogue.images_of(self.host) if self.host is not None and not self.ids else None
+        for image in self.find(catalogue, self.ids or here):
             left.discard(image.id)
             yield image
         statuses = catalogue.statuses(left) if left else {}

@@ -104,7 +104,7 @@ def images_with_urls(chosen: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def images_perhaps_only_cached() -> sa.Select[Any]:
-    """The ids of active images that have locations, each with a host in its metadata or with a web URL.
+    """The ids of active images whose locations, if any, have each a host in their metadata or a web URL.
 
     Those that are only cached, and few others: the URL decides, which may be encrypted.
     """
@@ -112,12 +112,21 @@ def images_perhaps_only_cached() -> sa.Select[Any]:
     names_host = sa.func.coalesce(locations.c.meta_data, "").contains(f'"{HOST_KEY}"', autoescape=True)
     other = sa.exists().where(here, sa.not_(names_host), locations.c.value.not_ilike("http%"))
     is_active = sa.and_(images.c.status == IMAGE_ACTIVE, images.c.deleted == sa.false())
-    return sa.select(images.c.id).where(is_active, sa.exists().where(here), sa.not_(other))
+    return sa.select(images.c.id).where(is_active, sa.not_(other))
 
 
 def listed_locations(*, pending: bool = False) -> sa.Select[Any]:
     """Rows for `Reader.location`: every active row, or every one that waits for Glance's scrubber."""
     return sa.select(*_LOCATION).where(locations.c.status == "pending_delete" if pending else is_listed)
+
+
+def withdrawn_locations() -> sa.Select[Any]:
+    """Rows for `Reader.location`: those that are deleted, by id."""
+    return (
+        sa.select(*_LOCATION)
+        .where(locations.c.deleted == sa.true(), locations.c.status == "deleted")
+        .order_by(locations.c.id)
+    )
 
 
 def stranded_locations(statuses: Collection[str]) -> sa.Select[Any]:

@@ -14,6 +14,7 @@ from ..cache.statistics import Statistics
 from ..catalogue.images import Catalogue
 from ..database.several_writers import RIVALS, Rivals
 from ..errors import ConfigError
+from ..ledger.cached_copies import BestEffortCopies, CachedCopies
 from ..ledger.host_registry import HostRegistry, is_alive
 from ..ledger.ledger import Ledger
 from ..ledger.pins import Pins
@@ -40,6 +41,7 @@ class LocalHost:
     cache: Cache
     catalogue: Catalogue
     ledger: Ledger
+    copies: CachedCopies
     host_registry: HostRegistry
     standing: Standing
     registration: Registration
@@ -63,9 +65,10 @@ class LocalHost:
         if settings.cache_dir is None:
             raise ConfigError("image_cache_dir is not set: nothing can be cached on this host")
         cache = Cache(settings.cache_dir)
-        catalogue = Catalogue(settings.database, settings.encryption_key, rivals)
         ledger = Ledger(settings.ledger, rivals)
-        registry = HostRegistry(settings, ledger)
+        registry, copies = HostRegistry(settings, ledger), CachedCopies(ledger.database)
+        index = BestEffortCopies(copies, registry.ask_soon)
+        catalogue = Catalogue(settings.database, settings.encryption_key, index, rivals)
         standing = Standing(settings, cache, registry, partial(is_alive, settings=settings))
         registration = Registration(
             settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, hosts=registry, standing=standing
@@ -88,7 +91,7 @@ class LocalHost:
             full_reads=full_reads,
         )
         return cls(
-            settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, host_registry=registry,
+            settings=settings, cache=cache, catalogue=catalogue, ledger=ledger, copies=copies, host_registry=registry,
             standing=standing, registration=registration, removals=removals, keeping=keeping, own_copies=own_copies,
             pins=pins, pin_sync=pin_sync, full_reads=full_reads, usage=usage, statistics=statistics,
             usage_count=usage_count, source_selection=source_selection, eviction=eviction, fill_limits=fill_limits,

@@ -62,6 +62,11 @@ class OwnCopies:
         self._registration.withdraw(image.id)
         self._cache.complete.set_aside(image.id, copy)
 
+    def remove_deleted(self, image_id: str) -> None:
+        """The file of an image that Glance has deleted is gone. Raises CatalogueError, CacheError."""
+        self._registration.end(image_id)
+        self._cache.complete.remove(image_id)
+
     def remove_as_asked(self, image_id: str, *, who: str, reason: str) -> int:
         """This host's copy is gone, its row first; bytes freed. Noted in the ledger as an order of `who`.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..cache import Cache
 from ..cache.eviction import Eviction
 from ..crash_points import crash_points
+from ..ledger.cached_copies import CachedCopies
 from ..ledger.host_registry import silent_after_seconds
 from ..ledger.ledger import Ledger
 from ..ledger.prefetch_requests import OPEN, PrefetchRequests
@@ -69,6 +70,7 @@ class Presence:
         for host in self._ledger.hosts() if self._standing.former() else ():
             if self._is_former(host):
                 done.withdrawn += self._withdraw_all(host)
+                CachedCopies(self._ledger.database).forget(host.name)
                 self._ledger.forget_host(host.name)
 
     @crash_points
@@ -103,6 +105,7 @@ class Presence:
         self.announce(done)
         here = Host(self._settings.host_name, self._settings.host_zone, self._settings.host_url or "")
         done.withdrawn += self._withdraw_all(here)
+        CachedCopies(self._ledger.database).forget(here.name)
         for request in self._ledger.pending_withdrawals(self._settings.host_name):
             self._ledger.finish_withdrawal(request.id)
         self._refuse_copies()

@@ -1,4 +1,9 @@
-"""This host's rows in Glance's catalogue: one for each verified complete file, under a URL that is the host's own."""
+"""This host's registrations, one for each verified complete file, under a URL that is the host's own.
+
+Each is a row of our own tables, and while Glance's have few of the image (`catalogue.spread`), or the site does not say
+`registrar = ledger`, a location there. Our row is the first to come and the last to go, so that ours are an index of
+Glance's: killed in between, a file has our row only, and the next pass settles it.
+"""
 
 import logging
 from contextlib import closing
@@ -7,11 +12,12 @@ from ..cache import Cache
 from ..catalogue.images import Catalogue
 from ..crash_points import crash_points
 from ..errors import CatalogueError, Gone, Refused
+from ..ledger.cached_copies import CachedCopies
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..location import replica_url
 from ..model import HOST_KEY, STORE_KEY, ZONE_KEY, Image
-from ..settings import Settings
+from ..settings import LEDGER, Settings
 from .standing import Standing
 
 log = logging.getLogger(__name__)
@@ -30,12 +36,14 @@ class Registration:
         hosts: HostRegistry,
         standing: Standing,
     ) -> None:
-        self._settings, self._cache, self._catalogue, self._ledger = settings, cache, catalogue, ledger
+        self._settings, self._cache, self._catalogue = settings, cache, catalogue
+        self._ledger, self._copies = ledger, CachedCopies(ledger.database)
         self._hosts, self._standing = hosts, standing
 
     def own_url(self, image_id: str) -> str | None:
         """The URL to register, None when this host may not register."""
-        if not self._settings.can_register or self._settings.host_url is None or self._standing.problem() is not None:
+        may = self._settings.can_register or self._settings.registrar == LEDGER
+        if not may or self._settings.host_url is None or self._standing.problem() is not None:
             return None
         return replica_url(self._settings.host_url, image_id)
 
@@ -77,7 +85,7 @@ class Registration:
             with closing(held):
                 if held.entry.fault or not held.entry.is_file_of(image):
                     log.info("image %s: not registered before its file was read", image.id)  # no crash test: a race
-                elif self._catalogue.add(image.id, url, self.metadata(), digest=image.digest):
+                elif self._write(image, url):
                     if not self._cache.complete.exists(image.id):  # no crash test: an order took it just now
                         self.withdraw(image.id)
                         return False
@@ -91,6 +99,19 @@ class Registration:
         except CatalogueError as error:
             log.warning("image %s: not registered yet: %s", image.id, error)
         return False
+
+    @crash_points
+    def _write(self, image: Image, url: str) -> bool:
+        """The rows are there; whether any of them is new. Without the ledger the next pass writes the one of ours."""
+        name, most = self._settings.host_name, self._settings.max_registered_per_image
+        is_new = bool(self._hosts.ask_soon("copies", lambda: self._copies.add(name, [image.id]), 0))
+        if self._settings.registrar == LEDGER:
+            return is_new  # no crash test: our tables are all there is
+        try:
+            return self._catalogue.add(image.id, url, self.metadata(), digest=image.digest, most=most) or is_new
+        except Refused:
+            self.end(image.id)
+            raise
 
     @crash_points
     def withdraw(self, image_id: str) -> None:
@@ -111,6 +132,17 @@ class Registration:
                 log.info("image %s: withdrawn from host %s", image_id, name)
         if owner is not None and owner.url is not None:  # no crash test: two hosts in one directory
             self._catalogue.withdraw_url(image_id, replica_url(owner.url, image_id))
+        self.end(image_id)
+
+    def end(self, image_id: str) -> None:
+        """Our row has ended. Raises CatalogueError where it is the only one; else the next pass sees to it."""
+
+        def ended() -> bool:
+            self._copies.end(self._settings.host_name, [image_id])
+            return True
+
+        if not self._hosts.ask("ended copies", ended, False) and self._settings.registrar == LEDGER:
+            raise CatalogueError(f"image {image_id}: its registration, in our own tables alone, could not be withdrawn")
 
     def forget(self, image_id: str) -> None:
         """The ledger says nothing of this host's copy any more. One that is away is not waited for."""

@@ -21,6 +21,7 @@ def reconciler(host: LocalHost) -> Reconciler:
         cache=host.cache,
         catalogue=host.catalogue,
         ledger=host.ledger,
+        copies=host.copies,
         hosts=host.host_registry,
         removals=host.removals,
         registration=host.registration,

@@ -9,7 +9,7 @@ which must stand for `doubt_seconds` before a file goes (`cache.doubts`).
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 
@@ -20,6 +20,7 @@ from ..crash_points import crash_points
 from ..errors import Unreadable
 from ..host.own_copies import OwnCopies
 from ..host.registration import Registration
+from ..ledger.cached_copies import CachedCopies
 from ..ledger.host_registry import HostRegistry
 from ..ledger.ledger import Ledger
 from ..ledger.schema.tables import states
@@ -28,6 +29,8 @@ from ..model import IMAGE_ACTIVE, IMAGE_DEACTIVATED, IMAGE_IS_GONE, Host, Image,
 from ..removal import withheld
 from ..removal.orders import RemovalOrders
 from ..settings import Settings
+from .host_rows import HostRows
+from .listed_copies import ListedCopies
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Reconciler:
         cache: Cache,
         catalogue: Catalogue,
         ledger: Ledger,
+        copies: CachedCopies,
         hosts: HostRegistry,
         removals: RemovalOrders,
         registration: Registration,
@@ -54,33 +58,50 @@ class Reconciler:
         self._settings, self._cache, self._catalogue = settings, cache, catalogue
         self._ledger, self._hosts, self._removals = ledger, hosts, removals
         self._registration, self._own_copies = registration, own_copies
+        self._copies, self._listed = copies, ListedCopies(settings, catalogue)
+        self._host = Host(settings.host_name, settings.host_zone, settings.host_url or "")
+        self._host_rows = HostRows(catalogue, copies, settings.catalogue_scan_seconds)
         self._doubts = Doubts(cache, settings.doubt_seconds)
 
     @crash_points
     def reconcile(self, done: Pass) -> None:
         """Rows are listed before files, and a file looked for again before its row goes: fills and evictions go on."""
         self._mark()
+        self._host_rows.count(self._host)
         rows = {own_row.image_id: own_row for own_row in self._own_rows()}
+        held = self._hosts.ask("own copies", lambda: self._copies.of_host(self._host.name), rows.keys())
         entries = {file.image_id: file for file in self._cache.complete.entries()}
         self._close(entries.values(), rows, done)
         statuses = self._catalogue.statuses(entries)
         going = self._going(entries, statuses, bool(rows or statuses), done)
-        for image_id, entry in entries.items():
-            if image_id in going:
-                self._remove(image_id, statuses.get(image_id), done)
-            elif statuses.get(image_id) == IMAGE_ACTIVE and not self._is_written(rows.get(image_id)):
-                self._register(entry, done)
-        lost = [
-            row
-            for image_id, row in rows.items()
-            if image_id not in entries and not self._cache.complete.exists(image_id)
-        ]
-        if lost and self._are_gone(len(lost), len(entries), done):
-            for row in lost[: self._settings.max_withdrawals_per_pass]:
-                self._registration.forget(row.image_id)
-                if self._catalogue.withdraw(row):
-                    log.info("image %s: row without a file withdrawn", row.image_id)
+        for image_id in going:
+            self._remove(image_id, statuses.get(image_id), done)
+        active = {one: entries[one] for one in entries if statuses.get(one) == IMAGE_ACTIVE and one not in going}
+        for image_id in sorted(active.keys() - held):
+            self._register(active[image_id], done)
+        self._list({one: active[one] for one in active.keys() & held}, rows, done)
+        self._withdraw_lost((rows.keys() | held) - entries.keys(), rows, len(entries), done)
+
+    def _list(self, held: Mapping[str, CachedFile], rows: Mapping[str, Location], done: Pass) -> None:
+        """Of the copies that our tables have the right ones are locations in Glance's, as far as it is their turn."""
+        turn = self._listed.turn(held)
+        wrong = {one for one in turn if one in rows and not self._is_written(rows[one])}
+        for image_id in sorted(wrong | self._listed.missing([one for one in turn if one not in rows])):
+            self._register(held[image_id], done)
+        for row in self._listed.surplus({one: rows[one] for one in turn if one in rows and one not in wrong}):
+            if self._catalogue.withdraw(row):
+                log.info("image %s: its copy here is no location in Glance's tables any more", row.image_id)
+
+    def _withdraw_lost(self, missing: Collection[str], rows: Mapping[str, Location], files: int, done: Pass) -> None:
+        """What is registered, and has no file, is withdrawn."""
+        lost = [one for one in sorted(missing) if not self._cache.complete.exists(one)]
+        if lost and self._are_gone(len(lost), files, done):
+            for image_id in lost[: self._settings.max_withdrawals_per_pass]:
+                self._registration.forget(image_id)
+                if image_id not in rows or self._catalogue.withdraw(rows[image_id]):
+                    log.info("image %s: row without a file withdrawn", image_id)
                     done.withdrawn += 1
+                self._hosts.ask("ended copies", partial(self._copies.end, self._host.name, [image_id]), 0)
 
     def _close(self, entries: Iterable[CachedFile], rows: Mapping[str, Location], done: Pass) -> None:
         """Files that Glance's user cannot read, whoever runs this: they serve nobody (`removal.withheld`)."""
@@ -161,11 +182,8 @@ class Reconciler:
         """Whether the file has its row; one that names another zone is written anew."""
         return row is not None and row.zone == self._settings.host_zone
 
-    def _own_rows(self) -> list[Location]:
-        if self._settings.host_url is None:
-            return []
-        rows = self._catalogue.of_host(self._settings.host_name)
-        return [row for row in rows if is_replica_of(row, self._settings.host_name, self._settings.host_url)]
+    def _own_rows(self) -> Iterable[Location]:
+        return self._host_rows.of(self._host) if self._host.url else ()
 
     def _are_gone(self, lost: int, files: int, done: Pass) -> bool:
         """Whether files may be believed gone: not while all are, in a directory that is new or was never empty."""
@@ -192,9 +210,8 @@ class Reconciler:
 
     def release_pending_delete(self, done: Pass) -> None:
         """Rows of ours that a host without our filters left to Glance's scrubber, which would try them for ever."""
-        base, name = self._settings.host_url, self._settings.host_name
-        for row in self._catalogue.of_host(name, pending=True) if base else ():
-            if base and is_replica_of(row, name, base) and self._catalogue.release(row):
+        for row in self._host_rows.of(self._host, pending=True) if self._host.url else ():
+            if self._catalogue.release(row):
                 log.info("image %s: row taken from the scrubber", row.image_id)
                 done.withdrawn += 1
 
@@ -213,28 +230,28 @@ class Reconciler:
 
     @crash_points
     def withdraw_dead_hosts(self, done: Pass) -> None:
-        """Rows of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
+        """Registrations of hosts that stopped their heartbeat long ago go; a host that comes back registers again.
 
-        The row of a last intact copy stays: it is all that says where to look for it.
+        That of a last intact copy stays: it is all that says where to look for it.
         """
         for host in self._ledger.hosts():
             if host.age_seconds > self._settings.dead_after_seconds and host.name != self._settings.host_name:
-                done.withdrawn += self._withdraw(host, self._removals.expendable(self._rows(host)))
+                found = self._catalogue.registrations(host.name)
+                own = (copy for copy in found if is_replica_of(copy, host.name, host.url))
+                expendable = list(self._removals.expendable(own))
+                done.withdrawn += self._withdraw(host, expendable)
+                self._copies.end(host.name, {copy.image_id for copy in expendable})
+                self._copies.forget_ended(host.name)
 
-    @crash_points
     def withdraw_all(self, host: Host) -> int:
-        """Rows withdrawn that name this host and its URL, both."""
-        return self._withdraw(host, self._rows(host))
-
-    def _rows(self, host: Host) -> Iterator[Location]:
-        rows = self._catalogue.of_host(host.name)
-        return (row for row in rows if is_replica_of(row, host.name, host.url))
+        """Rows of Glance's withdrawn that name this host and its URL, both."""
+        return self._withdraw(host, self._host_rows.of(host))
 
     @crash_points
-    def _withdraw(self, host: Host, rows: Iterable[Location]) -> int:
+    def _withdraw(self, host: Host, registrations: Iterable[Location]) -> int:
         gone = 0
-        for row in rows:
-            if self._catalogue.withdraw(row):
-                log.info("image %s: row of host %s at %s withdrawn", row.image_id, host.name, host.url)
+        for found in registrations:
+            if found.row is None or self._catalogue.withdraw(found):
+                log.info("image %s: registration of host %s at %s withdrawn", found.image_id, host.name, host.url)
                 gone += 1
         return gone

@@ -49,28 +49,29 @@ class BestEffortLedger:
 
     def lasts(self, images: Collection[Image]) -> Lasts:
         """As `Ledger.lasts`."""
-        return self._ask(lambda: self.strict.lasts([image.id for image in images]), {})
+        return self.ask(lambda: self.strict.lasts([image.id for image in images]), {})
 
     def states(self, images: Collection[Image], *, full: bool = False) -> Callable[[Location], Result | None]:
         """The last result of each location of these images, as `Ledger.states`."""
         none: dict[tuple[str, str], Result] = {}
-        found = self._ask(lambda: self.strict.states([image.id for image in images], full=full), none)
+        found = self.ask(lambda: self.strict.states([image.id for image in images], full=full), none)
         return lambda location: found.get((location.image_id, place_key(location)))
 
     def keys(self, image_ids: Collection[str], condition: sa.ColumnElement[bool]) -> set[tuple[str, str]]:
         """As `Ledger.keys`."""
-        return self._ask(lambda: self.strict.keys(image_ids, condition), set())
+        return self.ask(lambda: self.strict.keys(image_ids, condition), set())
 
     def now(self) -> datetime:
         """The ledger's time, which what it holds is of; else this machine's."""
-        return self._ask(self.strict.now, None) or datetime.now(UTC)
+        return self.ask(self.strict.now, None) or datetime.now(UTC)
 
     def record(self, results: Sequence[Result]) -> None:
         """As `Ledger.record`."""
         if results:
-            self._ask(lambda: self.strict.record(results), None)
+            self.ask(lambda: self.strict.record(results), None)
 
-    def _ask(self, question: Callable[[], T], otherwise: T) -> T:
+    def ask(self, question: Callable[[], T], otherwise: T) -> T:
+        """The answer; `otherwise` without one."""
         if not self.is_lost:
             try:
                 return question()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerError
@@ -56,10 +57,7 @@ class RemovalFacts:
 
     def damaged(self, images: Sequence[Image], states: Collection[Verdict]) -> Callable[[Location], Cause]:
         """Bad copies; and what was withdrawn before and is there. A ledger that is away knows of none such."""
-        try:
-            before = self._ledger.withdrawn([image.id for image in images])
-        except LedgerError:  # a plan needs no ledger, and without one nothing is done
-            before = {}
+        before = self._before([image.id for image in images])
         pinned = self.pinned(images) if before else frozenset()
 
         def cause(location: Location) -> Cause:
@@ -69,6 +67,17 @@ class RemovalFacts:
             return causes.Again(self._like(earlier, location, pinned), earlier.id, earlier.finished_at is not None)
 
         return cause
+
+    def _before(self, image_ids: Sequence[str]) -> dict[tuple[str, int], Withdrawal]:
+        """The last request for each row; of rows that were made before it: a new registration may have its number."""
+        try:
+            found = self._ledger.withdrawn(image_ids)
+            now = self._ledger.now() if found else datetime.now(UTC)
+        except LedgerError:  # a plan needs no ledger, and without one nothing is done
+            return {}
+        ages = self._catalogue.ages({image_id for image_id, _ in found})
+        asked = {key: (now - request.requested_at).total_seconds() for key, request in found.items()}
+        return {key: request for key, request in found.items() if ages.get(key[1], 0.0) > asked[key]}
 
     def ordered(self, images: Sequence[Image]) -> Callable[[Location], Cause]:
         """Cached copies as such."""
@@ -144,7 +153,7 @@ class RemovalFacts:
         """
         requests = self._ledger.withdrawals(10000, host=host, is_open=True, within_seconds=UNDER_WAY_SECONDS)
         going = {request.place for request in requests} - ({place_key(but)} if but else set())
-        rows = [location for location in self._catalogue.of_host(host) if is_ours(location)]
+        rows = [copy for copy in self._catalogue.registrations(host) if is_ours(copy)]
         staying = {row.image_id for row in rows if place_key(row) not in going}
         return sum(image.size or 0 for image in self._catalogue.images(staying))
 

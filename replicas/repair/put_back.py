@@ -110,7 +110,7 @@ class PutBack:
         Killed in between: the janitor of the host adds its row again.
         """
         for location in image.cached:
-            if self._catalogue.withdraw(location):
+            if location.row is not None and self._catalogue.withdraw(location):
                 self._catalogue.add(location.image_id, location.url, location.metadata)
 
     def _must_be_wanted(self, image: Image) -> None:

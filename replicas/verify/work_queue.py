@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ..catalogue.images import Catalogue
     from ..ledger.ledger import Ledger
 
-LATER = 5000  # locations that are sorted here; more are read from the ledger by its index
 PAGE = 500
+
+
+Key = tuple[datetime, str, str]  # when it was tried last, image id, place
 
 
 class WorkItem(NamedTuple):
@@ -36,11 +38,23 @@ class WorkQueue:
 
     Those never verified at this depth come first, then the least recently verified.
 
-    Every location of the catalogue is held against the ledger once; the numbers below grow while that goes on.
+    Every location of the catalogue is held against the ledger once; the numbers below grow while that goes on. Up to
+    `kept` locations are sorted here; of up to `keys` their keys are, and each is read again; more are read from the
+    ledger, all of which is read then, by its index of ages.
     """
 
-    def __init__(self, selection: Selection, schedule: Schedule, sample: Sample, seed: str = "") -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        schedule: Schedule,
+        sample: Sample,
+        seed: str = "",
+        *,
+        kept: int = 5000,
+        keys: int = 100_000,
+    ) -> None:
         self._selection, self._schedule, self._sample, self._seed = selection, schedule, sample, seed
+        self._kept, self._keys = kept, keys
         self.skipped = 0  # fresh
         self.unsampled = 0  # due, and not in the sample
         self.total = 0  # due
@@ -68,21 +82,26 @@ class WorkQueue:
         ledger: "Ledger",
         bare: Callable[[Image], None],
     ) -> Iterator[WorkItem]:
-        later: list[WorkItem] = []
+        later, keys = list[WorkItem](), list[Key]()
         behind = 0
         for item in self._scan(images, bare):
-            if self._schedule.tried_at(item.last) is None:
+            if (moment := self._schedule.tried_at(item.last)) is None:
                 yield item
-            else:
-                behind += 1
-                if behind <= LATER:
-                    later.append(item)
+                continue
+            behind += 1
+            if behind <= self._keys:
+                keys.append((moment, item.image.id, item.place))
+            if behind <= self._kept:
+                later.append(item)
         self.is_counted = True
-        if behind <= LATER:
+        if behind <= self._kept:
             yield from sorted(later, key=self._moment)
-        else:
-            later.clear()
-            yield from itertools.islice(self._walk(catalogue, ledger), behind)
+            return
+        later.clear()
+        rows = (
+            ((image_id, place) for _, image_id, place in sorted(keys)) if behind <= self._keys else self._rows(ledger)
+        )
+        yield from itertools.islice(self._read(rows, catalogue, ledger), behind)
 
     def _scan(self, images: Iterable[tuple[Image, Lasts]], bare: Callable[[Image], None]) -> Iterator[WorkItem]:
         """In the order of the catalogue, everything counted."""
@@ -104,14 +123,13 @@ class WorkQueue:
                     self.total += 1
                     yield WorkItem(image, location, place, last, lasts)
 
-    def _walk(self, catalogue: "Catalogue", ledger: "Ledger") -> Iterator[WorkItem]:
-        """In the order of the ledger. What was verified since is over; what is new to it the next scan will find."""
-        rows = self._rows(ledger)
+    def _read(self, rows: Iterator[tuple[str, str]], catalogue: "Catalogue", ledger: "Ledger") -> Iterator[WorkItem]:
+        """In the order of the rows. What was verified since is over; what is new to the ledger the next scan finds."""
         while page := list(itertools.islice(rows, PAGE)):
-            ids = {image_id for image_id, _, _ in page}
+            ids = {image_id for image_id, _ in page}
             images = {image.id: image for image in self._selection.find(catalogue, ids)}
             lasts = ledger.lasts(images)
-            for image_id, place, _ in page:
+            for image_id, place in page:
                 last = lasts.get((image_id, place))
                 if last is None or image_id not in images or not self._is_due(place, last):
                     continue
@@ -119,12 +137,14 @@ class WorkQueue:
                     if place_key(location) == place:
                         yield WorkItem(images[image_id], location, place, last, lasts)
 
-    def _rows(self, ledger: "Ledger") -> Iterator[tuple[str, str, Last]]:
+    def _rows(self, ledger: "Ledger") -> Iterator[tuple[str, str]]:
+        """All places that the ledger knows, in its order of age."""
         if self._schedule.evidence is not Evidence.FULL:
-            return ledger.by_age(self._schedule.now)
+            return ((image_id, place) for image_id, place, _ in ledger.by_age(self._schedule.now))
         parts = (ledger.by_age(self._schedule.now, full=by_full) for by_full in (True, False))
         tried = ((row for row in part if self._schedule.tried_at(row[2])) for part in parts)
-        return heapq.merge(*tried, key=lambda row: row[2].full_checked_at or row[2].checked_at)
+        merged = heapq.merge(*tried, key=lambda row: row[2].full_checked_at or row[2].checked_at)
+        return ((image_id, place) for image_id, place, _ in merged)
 
     def _is_due(self, place: str, last: Last) -> bool:
         at = self._schedule.tried_at(last)

@@ -284,7 +284,7 @@ def test_add_against_delete(catalogue: Catalogue, glance: ModuleType) -> None:
 
 
 def test_withdraw_is_one_row(catalogue: Catalogue, glance: ModuleType, engine: sa.Engine) -> None:
-    """Exactly that row goes, once; one added later under the same URL stays; Glance sees the same."""
+    """Exactly that row goes, once; Glance sees the same. What comes later has its row again, and no more rows."""
     image_id, other = new(glance, "file:///a"), new(glance)
     catalogue.add(image_id, on_host(image_id), HERE)
     image = catalogue.image(image_id)
@@ -293,16 +293,19 @@ def test_withdraw_is_one_row(catalogue: Catalogue, glance: ModuleType, engine: s
     assert not catalogue.withdraw(Location(other, location.url, HERE, location.row))
     assert catalogue.withdraw(location)
     assert not catalogue.withdraw(location)
-    catalogue.add(image_id, on_host(image_id), HERE)
-    assert not catalogue.withdraw(location)
-    assert urls(catalogue.image(image_id)) == ["file:///a", on_host(image_id)]
     gone = rows(engine, image_id)[1]
     assert (gone.status, gone.deleted, gone.deleted_at == gone.updated_at) == ("deleted", True, True)
+    elsewhere = f"http://127.0.0.9:9292/replicas/{image_id}"
+    catalogue.add(image_id, elsewhere, {**HERE, "replica_host": "api9"})
+    assert not catalogue.withdraw(location), "another's by now"
+    assert urls(catalogue.image(image_id)) == ["file:///a", elsewhere]
+    catalogue.add(image_id, on_host(image_id), HERE)
+    assert len(rows(engine, image_id)) == 3
     with pytest.raises(Refused):
         catalogue.withdraw(Location(image_id, on_host(image_id), HERE))
     assert catalogue.withdraw_url(image_id, on_host(image_id)) == 1
     assert catalogue.withdraw_url(image_id, on_host(image_id)) == 0
-    assert [one["url"] for one in ImageRepo(admin(), glance).get(image_id).locations] == ["file:///a"]
+    assert [one["url"] for one in ImageRepo(admin(), glance).get(image_id).locations] == ["file:///a", elsewhere]
 
 
 def test_many_withdraw_at_once(catalogue: Catalogue, glance: ModuleType) -> None:

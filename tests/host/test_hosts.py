@@ -290,7 +290,7 @@ def test_the_name_of_the_store_is_written_once(cloud: Cloud) -> None:
 
     sa.event.listen(sa.Engine, "before_cursor_execute", listen)
     try:
-        for this, expected in ((here, 2), (here, 1), (again(here, http_store="www"), 2)):
+        for this, expected in ((here, 3), (here, 1), (again(here, http_store="www"), 2)):  # it counts its rows once
             writes.clear()
             assert run(this).problems == []
             assert len(writes) == expected

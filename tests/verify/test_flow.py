@@ -14,7 +14,8 @@ from glance_replicas.ledger.best_effort import BestEffortLedger
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.verdict import Evidence, Verdict
 from glance_replicas.verify.flow import Verification, VerifyOptions
-from glance_replicas.verify.schedule import Sample
+from glance_replicas.verify.schedule import EVERYTHING, Sample, Schedule
+from glance_replicas.verify.work_queue import WorkQueue
 
 ALL = Selection()
 
@@ -122,3 +123,20 @@ def test_a_run_takes_all_it_selects(more: dict[str, float | Sample]) -> None:
     """What would leave locations out of a run is refused before anything is asked."""
     with pytest.raises(ConfigError, match="a run verifies everything"):
         VerifyOptions(run="nightly", **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("evidence", [Evidence.FULL, Evidence.SIZE])
+def test_however_many_the_order_is_the_same(shelf: Shelf, evidence: Evidence) -> None:
+    """Kept, by their keys, or in the order of the ledger: never verified first, then the least recently verified."""
+    ids = [shelf.image() for _ in range(7)]
+    for image_id in ids:
+        shelf.add_file(image_id)
+    for image_id in (ids[3], ids[0], ids[5], ids[1]):
+        verdicts(shelf, verification(shelf, VerifyOptions(), Selection(ids=(image_id,)))[0])
+    orders = []
+    for kept, keys in ((100, 100), (0, 100), (0, 0)):
+        queue = WorkQueue(ALL, Schedule(evidence, shelf.ledger.now()), EVERYTHING, kept=kept, keys=keys)
+        images = BestEffortLedger(shelf.ledger).with_lasts(shelf.catalogue.images())
+        found = [item.image.id for item in queue.stream(images, shelf.catalogue, shelf.ledger, lambda _: None)]
+        orders.append([ids.index(image_id) for image_id in found])
+    assert orders == [[2, 4, 6, 3, 0, 5, 1]] * 3

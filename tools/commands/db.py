@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from glance_replicas.catalogue.tables import UNREADABLE
 from glance_replicas.errors import CatalogueError
+from glance_replicas.ledger.cached_copies import CachedCopies
 from glance_replicas.ledger.prefetch_requests import PrefetchRequests
 from glance_replicas.ledger.purge import Key
 from glance_replicas.ledger.purge import Purge as Past
@@ -156,7 +157,11 @@ class Purge(OnHost):
     def _hosts(self, past: Past, silent_seconds: float) -> int:
         """Silent for so long, and no row of the catalogue names them: another host's janitor withdraws rows first."""
         silent = [host.name for host in self.ledger.hosts() if host.age_seconds > silent_seconds]
-        return sum(past.host(name) for name in silent if not self._has_rows(name))
+        gone = [name for name in silent if not self._has_rows(name) and past.host(name)]
+        for name in gone:
+            CachedCopies(self.ledger.database).forget(name)
+        return len(gone)
 
     def _has_rows(self, name: str) -> bool:
-        return any(next(self.catalogue.of_host(name, pending=pending), None) for pending in (False, True))
+        rows = (self.catalogue.registrations(name), self.catalogue.of_host(name, pending=True))
+        return any(next(found, None) for found in rows)

@@ -73,7 +73,7 @@ class Host(ClosedLister):
         return known.age_seconds > self.settings.dead_after_seconds
 
     def _registered(self, known: Known) -> int:
-        rows = self.catalogue.of_host(known.name)
+        rows = self.catalogue.registrations(known.name)
         return sum(is_replica_of(row, known.name, known.url) for row in rows)
 
     def _row(self, known: Known, copies: tuple[int, int], served: Use) -> tuple[Any, ...]:

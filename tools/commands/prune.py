@@ -163,7 +163,7 @@ class Prune(ClosedLister):
         downloads = self._reasons.downloads([image for image, _ in targets])
         copies = [(image, location) for image, found in targets for location in found]
         copies.sort(
-            key=lambda copy: (copy[1].host or "", downloads.get((copy[0].id, copy[1].host or ""), 0), copy[1].row)
+            key=lambda copy: (copy[1].host or "", downloads.get((copy[0].id, copy[1].host or ""), 0), copy[1].row or 0)
         )
         for host, held in itertools.groupby(copies, key=lambda copy: copy[1].host or ""):
             over, mine = self._reasons.held(host) - parsed.quota, list(held)

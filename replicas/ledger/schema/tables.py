@@ -51,6 +51,16 @@ hosts = _table(
     sa.Column("bytes_free", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String(64), nullable=False),  # of this package
     sa.Column("http_store", sa.String(255)),  # what the host calls its http store
+    sa.Column("counted_at", Moment),  # when `cached` last had every copy of the host that Glance's table has
+)
+
+cached = _table(
+    "cached",
+    sa.Column("host", sa.String(255), primary_key=True),  # first: a pass reads its own rows, in one piece
+    sa.Column("image_id", sa.String(36), primary_key=True),
+    sa.Column("since", Moment, nullable=False),  # of the registration
+    sa.Column("gone_at", Moment),  # None: the copy is there
+    sa.Index("ix_replica_cached_image_id", "image_id"),
 )
 
 checks = _table(

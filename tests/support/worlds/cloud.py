@@ -61,7 +61,7 @@ class Cloud:
         )
         local = LocalHost.assemble(made)
         local.cache.prepare()
-        local.ledger.heartbeat(Host(name, None, url))
+        local.ledger.heartbeat(Host(name, made.host_zone, url))
         self._open.append(local)
         return local
 

@@ -68,11 +68,7 @@ class PrefetchQueue:
                 self._cache.drop("queue", image_id)
             else:
                 wants[image_id] = replace(wants.get(image_id, Want(image_id)), queued=True)
-        idle = {
-            image_id: age
-            for image_id, facts in partial_file.items()
-            if image_id not in wants and (age := _age(facts)) > _IDLE_SECONDS
-        }
+        idle = _idle({image_id: facts for image_id, facts in partial_file.items() if image_id not in wants})
         found = [*self._left(idle), *sorted(wants.values(), key=lambda want: -want.priority)]
         return [want for want in found if want.asked or time.monotonic() >= self._failed(want)[1]]
 
@@ -199,6 +195,12 @@ def _want(row: PrefetchRequest) -> Want:
 def _was_cancelled(row: PrefetchRequest) -> bool:
     """Just now, so that the file is what it left."""
     return row.state is State.CANCELLED and (row.ended_seconds or 0.0) < _LEFT_SECONDS
+
+
+def _idle(partial_files: Mapping[str, stat_result]) -> dict[str, float]:
+    """Seconds since somebody wrote to each, of those that nobody writes to."""
+    ages = {image_id: _age(facts) for image_id, facts in partial_files.items()}
+    return {image_id: age for image_id, age in ages.items() if age > _IDLE_SECONDS}
 
 
 def _age(facts: stat_result) -> float:

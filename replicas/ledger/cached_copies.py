@@ -55,6 +55,12 @@ class CachedCopies:
             ended += self._database.write(work)
         return ended
 
+    def end_copy(self, copy: Location) -> None:
+        """The copy at this URL is none any more; whose it is our own table says, for users write metadata, too."""
+        for found in self.of_images([copy.image_id]).get(copy.image_id, ()):
+            if found.url == copy.url and found.host is not None:
+                self.end(found.host, [copy.image_id])
+
     def of_host(self, host: str, image_ids: Collection[str] | None = None) -> set[str]:
         """The images that the host has; of these only."""
         wanted = sa.select(cached.c.image_id).where(cached.c.host == host, _there)

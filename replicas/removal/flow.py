@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..caller import who
 from ..database import several_writers
 from ..errors import LedgerError, ReplicaError
+from ..ledger.cached_copies import CachedCopies
 from ..ledger.ledger import place_key
 from ..location import is_ours, redact
 from ..model import Image, Location, Result
@@ -133,6 +134,8 @@ class Removal:
                 self._ledger.hand_over(request)  # the janitor of its host does the rest
             else:
                 self._ledger.finish_withdrawal(request)
+            if step.removed and is_ours(step.target):
+                CachedCopies(self._ledger.database).end_copy(step.target)
         except LedgerError as error:
             log.warning("image %s: removal %d stays open in the ledger: %s", step.image.id, request, error)
 

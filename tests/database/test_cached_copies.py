@@ -9,7 +9,7 @@ from glance_replicas.database.chunks import CHUNK
 from glance_replicas.ledger.cached_copies import CachedCopies
 from glance_replicas.ledger.ledger import Ledger
 from glance_replicas.ledger.schema.tables import cached as table
-from glance_replicas.model import HOST_KEY, ZONE_KEY, Host
+from glance_replicas.model import HOST_KEY, ZONE_KEY, Host, Location
 
 A, B, C = (f"{n}1111111-2222-4333-8444-555555555555" for n in (1, 2, 3))
 ONE, TWO = Host("api1", "z1", "http://127.0.0.2:9292"), Host("api2", None, "http://127.0.0.3:9292/")
@@ -90,3 +90,13 @@ def test_when_a_host_counted_its_rows(ledger: Ledger, copies: CachedCopies) -> N
     assert 0 <= copies.counted_seconds()["api1"] < 60
     ledger.heartbeat(ONE)
     assert set(copies.counted_seconds()) == {"api1"}
+
+
+def test_a_copy_ends_at_its_own_url(ledger: Ledger, copies: CachedCopies) -> None:
+    """A row into which a user wrote the name of a host ends nothing of that host."""
+    ledger.heartbeat(ONE)
+    copies.add("api1", [A])
+    copies.end_copy(Location(A, f"http://elsewhere/replicas/{A}", {HOST_KEY: "api1"}))
+    assert copies.of_host("api1") == {A}
+    copies.end_copy(Location(A, f"http://127.0.0.2:9292/replicas/{A}"))
+    assert copies.of_host("api1") == set()

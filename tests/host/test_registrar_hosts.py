@@ -53,8 +53,8 @@ def test_the_whole_loop(hosts: list[GlanceHost], programs: Programs, faulty: Fau
         "--config-file", one.config_file, "prune", image_id, "--host", two.name, "--yes", "-f", "json"
     )
     assert pruned.status == 0, pruned.err
+    assert shown(one, image_id) == [one.name], "at once, whenever its host removes the file"
     settle(lambda: not (two.cache_dir / image_id).exists(), 30)
-    settle(lambda: shown(one, image_id) == [one.name])
     assert len(one.site.locations(image_id)) == 1
     two.client().delete(image_id)
     settle(lambda: not (one.cache_dir / image_id).exists(), 90)
